@@ -1,0 +1,74 @@
+"""What a backend folder must offer: one constant, BACKEND, found by folder name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from edge_build.kv_cache import CachePlan
+from edge_build.quantization.weight import WeightStore
+from models.config import ModelConfig
+from runtime_py.manifest import ActivationQuantization, CacheEntry, MemoryLine
+
+
+@dataclass(frozen=True)
+class LoweringInput:
+    """Everything that a backend turns into an artifact.
+
+    Attributes:
+        stop_ids, bos_id, pad_id: for stock runners' metadata.
+        tokenizer_size: ids that the tokenizer can give; some stock runners read as many logits.
+        options: backend options from the command line, by name.
+        advance: called with (done, total, what) for progress.
+    """
+
+    config: ModelConfig
+    weights: WeightStore
+    caches: CachePlan
+    stop_ids: tuple[int, ...]
+    bos_id: int | None
+    pad_id: int | None
+    tokenizer_size: int
+    options: Mapping[str, str] = field(default_factory=dict)
+    advance: Callable[[int, int, str], None] = lambda done, total, what: None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a backend made: files in its folder, and what the manifest says of them.
+
+    Attributes:
+        model: path of the file that the runtime opens, relative to the bundle.
+        files: every file written, relative to the bundle.
+    """
+
+    model: str
+    files: tuple[str, ...]
+    activation_quantization: ActivationQuantization
+    runtime_floor: Mapping[str, str]
+    caches: tuple[CacheEntry, ...]
+    rewind_tokens: int | None
+    logits_size: int
+    memory_plan: tuple[MemoryLine, ...]
+    options: Mapping[str, str]
+
+
+class Lower(Protocol):
+    def __call__(self, source: LoweringInput, bundle: Path) -> Artifact:
+        """Write the artifact below `bundle / backend name`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One backend.
+
+    Attributes:
+        lower: LoweringInput, bundle folder → Artifact.
+        options: names of the options it takes, each with its choices; the first is the default.
+        check: (config, option values) → raises BuildError for what this backend cannot hold.
+    """
+
+    name: str
+    lower: Lower
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

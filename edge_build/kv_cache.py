@@ -1,0 +1,72 @@
+"""Which layer gets which cache, and the arithmetic of ring slots. Knows no tensors.
+
+docs/kv-cache.md has the proof and a worked example.
+"""
+
+from dataclasses import dataclass
+
+from edge_build.errors import BuildError
+from models.config import ModelConfig
+from runtime_py.manifest import CacheEntry, CacheKind
+
+
+def ring_capacity(window: int, chunk: int, context_length: int) -> int:
+    """Return the slots of a local layer: one per position that a query of a chunk can still see."""
+    return min(context_length, window + chunk - 1)
+
+
+def slot_position(slot: int, newest: int, capacity: int) -> int:
+    """Return the position that a ring slot holds once `newest` is written; negative is empty."""
+    return newest - (newest - slot) % capacity
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """The caches of one build, before a backend says how it stores local layers.
+
+    Attributes:
+        layers: one entry a layer; local layers are of kind "ring".
+        chunk: most tokens written at once.
+    """
+
+    layers: tuple[CacheEntry, ...]
+    context_length: int
+    chunk: int
+
+    @property
+    def rewind_tokens(self) -> int | None:
+        """How far back a true ring can go: its slots beyond the window. None is any distance."""
+        rings = [c for c in self.layers if c.kind == "ring"]
+        return self.chunk if rings else None
+
+
+def plan_caches(config: ModelConfig, context_length: int, chunk: int) -> CachePlan:
+    """Choose every layer's cache.
+
+    Raises:
+        BuildError: the context exceeds the model's, or the chunk exceeds the context.
+    """
+    if not 1 <= context_length <= config.max_position_embeddings:
+        raise BuildError(
+            f"--context {context_length}: the checkpoint was made for at most "
+            f"{config.max_position_embeddings} positions; ask for 1 to that"
+        )
+    if not 1 <= chunk <= context_length:
+        raise BuildError(
+            f"--chunk {chunk} must be between 1 and the context length {context_length}"
+        )
+
+    def entry(window: int | None) -> CacheEntry:
+        capacity, kind = context_length, "linear"
+        if window is not None and window < context_length:
+            capacity = ring_capacity(window, chunk, context_length)
+            # A ring that holds the whole context never wraps.
+            kind = "ring" if capacity < context_length else "linear"
+        typed: CacheKind = "ring" if kind == "ring" else "linear"
+        return CacheEntry(
+            typed, capacity, window, config.num_key_value_heads, config.head_dim
+        )
+
+    return CachePlan(
+        tuple(entry(layer.window) for layer in config.layers), context_length, chunk
+    )

@@ -1,0 +1,1 @@
+"""Weights → 4 and 8 bits: what (recipes), how (methods), and the bytes (packing)."""

@@ -1,0 +1,42 @@
+"""What runtimes' kernels do to activations before int8 products, for the eager reference."""
+
+import torch
+from torch import Tensor
+
+from edge_build.quantization.recipe import QuantScheme
+
+# MatMulNBits takes blocks of a power of two up to 256 columns; weights with one scale per channel
+# are cut into blocks of this size, which divides every published hidden size.
+CHANNEL_BLOCK = 128
+_LARGEST_BLOCK = 256
+
+
+def activation_block(scheme: QuantScheme) -> int:
+    """Return the columns that share an activation scale in ONNX Runtime's MatMulNBits.
+
+    It is also the block of the weight: the largest power of two that divides the group.
+    """
+    if scheme.group_size is None:
+        return CHANNEL_BLOCK
+    return min(_LARGEST_BLOCK, scheme.group_size & -scheme.group_size)
+
+
+def quantize_per_block_symmetric(x: Tensor, block: int) -> Tensor:
+    """Round to int8 and back as MatMulNBits does at accuracy level 4, for 4 and 8 bit weights.
+
+    Each block of columns has the scale max|x| / 127; codes are round-half-even of x times the
+    reciprocal of that scale. A last block may be shorter.
+
+    Args:
+        x: [..., columns] float32.
+
+    Returns:
+        The same shape, float32.
+    """
+    columns = x.shape[-1]
+    padding = -columns % block
+    blocks = torch.nn.functional.pad(x, (0, padding)).unflatten(-1, (-1, block))
+    scales = blocks.abs().amax(-1, keepdim=True) / 127
+    reciprocals = torch.where(scales > 0, 1 / scales, torch.zeros_like(scales))
+    rounded: Tensor = torch.round(blocks * reciprocals) * scales
+    return rounded.flatten(-2)[..., :columns]

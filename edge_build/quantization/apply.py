@@ -1,0 +1,178 @@
+"""Checkpoint + recipe → WeightStore, tensor by tensor: memory follows one block of rows."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_build.errors import BuildError
+from edge_build.progress import Advance
+from edge_build.quantization import methods
+from edge_build.quantization.packing import pack_int4
+from edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
+from edge_build.quantization.weight import WeightStore
+from models.checkpoint import Checkpoint
+from runtime_py.manifest import TensorEntry
+
+# Elements in one block of rows: a few megabytes of float32, which stay in the cache.
+_BLOCK_ELEMENTS = 1 << 20
+_GROUP_SIZES = (32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """The weights on disk, and what became of each tensor."""
+
+    weights: WeightStore
+    tensors: tuple[TensorEntry, ...]
+
+
+def choose_rules(checkpoint: Checkpoint, recipe: QuantRecipe) -> dict[str, QuantRule]:
+    """Return the rule of every weight.
+
+    Raises:
+        BuildError: a group size does not divide a tensor's input channels.
+    """
+    return {name: _rule(checkpoint, recipe, name) for name in checkpoint.names()}
+
+
+def quantize_weights(
+    checkpoint: Checkpoint, rules: Mapping[str, QuantRule], folder: Path, advance: Advance
+) -> QuantizedModel:
+    """Write every weight to `folder`, quantized as its rule says.
+
+    Raises:
+        BuildError: a weight is not finite.
+    """
+    total = sum(math.prod(checkpoint.shape(name)) for name in rules)
+    done = 0
+    entries = []
+    for name, rule in rules.items():
+        advance("quantize", done, total, name)
+        shape = checkpoint.shape(name)
+        if rule.scheme is None:
+            size_bytes, sqnr_db = _store_float(checkpoint, name, folder), None
+        else:
+            size_bytes, sqnr_db = _store_quantized(checkpoint, name, rule.scheme, folder)
+        entries.append(
+            TensorEntry(
+                name=name,
+                shape=tuple(shape),
+                bits=rule.scheme.bits if rule.scheme else 32,
+                group_size=rule.scheme.group_size if rule.scheme else None,
+                size_bytes=size_bytes,
+                sqnr_db=sqnr_db,
+                reason=rule.reason,
+            )
+        )
+        done += math.prod(shape)
+    advance("quantize", total, total, "weights")
+    schemes = {name: rule.scheme for name, rule in rules.items()}
+    return QuantizedModel(WeightStore(folder, schemes), tuple(entries))
+
+
+def _rule(checkpoint: Checkpoint, recipe: QuantRecipe, name: str) -> QuantRule:
+    shape = checkpoint.shape(name)
+    if len(shape) == 1:
+        return QuantRule(name, None, "norm weights are small and multiply the residual stream")
+    rule = recipe.rule(name)
+    if rule.scheme is not None and rule.scheme.group_size is not None:
+        in_features, group_size = shape[1], rule.scheme.group_size
+        if in_features % group_size:
+            fits = [str(size) for size in _GROUP_SIZES if in_features % size == 0]
+            advice = f"group sizes that do: {', '.join(fits)}" if fits else "none of ours does"
+            raise BuildError(
+                f"{name}: {in_features} input channels are not a multiple of group_size="
+                f"{group_size} (recipe {recipe.name}); {advice}; or use int4-channel"
+            )
+    if rule.scheme is not None and shape[1] % 2:
+        raise BuildError(f"{name}: {shape[1]} input channels cannot be packed in pairs")
+    return rule
+
+
+def _store_float(checkpoint: Checkpoint, name: str, folder: Path) -> int:
+    shape = checkpoint.shape(name)
+    with _NpyWriter(folder / f"{name}.float.npy", shape, np.dtype(np.float32)) as file:
+        for start, stop in _row_blocks(shape):
+            file.append(_finite(name, checkpoint.read_rows(name, start, stop)).numpy())
+    return 4 * math.prod(shape)
+
+
+def _store_quantized(
+    checkpoint: Checkpoint, name: str, scheme: QuantScheme, folder: Path
+) -> tuple[int, float]:
+    """Return the bytes of codes and bf16 scales, and the signal to noise ratio in dB."""
+    quantize = methods.load(scheme.method)
+    rows, in_features = checkpoint.shape(name)
+    groups = scheme.groups(in_features)
+    packed_shape = (rows, in_features // 2 if scheme.bits == 4 else in_features)
+    code_dtype = np.dtype(np.uint8 if scheme.bits == 4 else np.int8)
+    signal = noise = 0.0
+    with (
+        _NpyWriter(folder / f"{name}.codes.npy", packed_shape, code_dtype) as codes_file,
+        _NpyWriter(folder / f"{name}.scales.npy", (rows, groups), np.dtype(np.float32)) as scales_f,
+    ):
+        for start, stop in _row_blocks((rows, in_features)):
+            weight = _finite(name, checkpoint.read_rows(name, start, stop))
+            codes, scales = quantize(weight, scheme)
+            restored = codes.float().reshape(*scales.shape, -1) * scales.unsqueeze(-1)
+            signal += float(weight.square().sum(dtype=torch.float64))
+            noise += float((restored.reshape(weight.shape) - weight).square().sum(dtype=torch.float64))
+            codes_file.append(pack_int4(codes.numpy()) if scheme.bits == 4 else codes.numpy())
+            scales_f.append(scales.numpy())
+    size_bytes = math.prod(packed_shape) * code_dtype.itemsize + 2 * rows * groups
+    return size_bytes, _decibels(signal, noise)
+
+
+def _decibels(signal: float, noise: float) -> float:
+    """Return 10 log10(signal / noise), at most 200: a tensor the grid holds exactly has no noise."""
+    if noise <= signal * 1e-20:
+        return 200.0
+    return round(10 * math.log10(signal / noise), 2)
+
+
+def _finite(name: str, block: Tensor) -> Tensor:
+    if not bool(torch.isfinite(block).all()):
+        raise BuildError(
+            f"{name}: the checkpoint holds NaN or infinite values; the file is damaged or was "
+            "saved from a diverged training; get it again"
+        )
+    return block
+
+
+def _row_blocks(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    rows = shape[0]
+    step = max(1, _BLOCK_ELEMENTS // max(1, math.prod(shape[1:])))
+    return [(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+class _NpyWriter:
+    """Writes one .npy array by appending blocks of rows."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._file: BinaryIO = path.open("wb")
+        header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(shape)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+        self._dtype = dtype
+
+    def append(self, rows: NDArray[Any]) -> None:
+        assert rows.dtype == self._dtype, f"{rows.dtype} rows in a {self._dtype} file"
+        self._file.write(np.ascontiguousarray(rows).tobytes())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()

@@ -1,0 +1,57 @@
+"""What to quantize, as data: schemes, rules, recipes. Knows no tensors and no backend."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from edge_build.errors import BuildError
+
+
+@dataclass(frozen=True)
+class QuantScheme:
+    """One symmetric integer grid.
+
+    Attributes:
+        bits: 4 (codes -8..7) or 8 (codes -127..127).
+        group_size: input channels that share a scale; None: one scale per output channel.
+        method: file name in edge_build/quantization/methods.
+    """
+
+    bits: int
+    group_size: int | None = None
+    method: str = "round_to_nearest"
+
+    def __post_init__(self) -> None:
+        if self.bits not in (4, 8):
+            raise BuildError(f"bits={self.bits}: only 4 and 8 are supported")
+        if self.group_size is not None and (self.group_size < 32 or self.group_size % 32):
+            raise BuildError(f"group_size={self.group_size} must be a multiple of 32")
+
+    def groups(self, in_features: int) -> int:
+        """Return the scales per output channel."""
+        return 1 if self.group_size is None else in_features // self.group_size
+
+
+@dataclass(frozen=True)
+class QuantRule:
+    """The scheme of every weight whose name matches; None keeps float32, for a stated reason."""
+
+    pattern: str
+    scheme: QuantScheme | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class QuantRecipe:
+    """An ordered list of rules; the first that matches a name decides."""
+
+    name: str
+    rules: tuple[QuantRule, ...]
+
+    def rule(self, weight: str) -> QuantRule:
+        """Return the rule for a weight, e.g. "layers.0.mlp.up_proj"."""
+        for rule in self.rules:
+            if fnmatchcase(weight, rule.pattern):
+                return rule
+        raise BuildError(
+            f"recipe {self.name}: no rule matches {weight}; end the recipe with a rule for '*'"
+        )

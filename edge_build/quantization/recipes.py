@@ -1,0 +1,97 @@
+"""The named recipes, as data, and recipes from a TOML file."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from edge_build.errors import BuildError
+from edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
+
+# The table that is gathered from, and the head that is often the same tensor.
+EMBEDDING_PATTERNS = ("embed_tokens", "lm_head")
+
+
+def _embedding_rules(scheme: QuantScheme | None, reason: str) -> tuple[QuantRule, ...]:
+    return tuple(QuantRule(pattern, scheme, reason) for pattern in EMBEDDING_PATTERNS)
+
+
+def _grouped(group_size: int) -> QuantRecipe:
+    scheme = QuantScheme(4, group_size)
+    name = f"int4-g{group_size}"
+    return QuantRecipe(
+        name,
+        (
+            # One table for both ends: a tied model stores it once.
+            *_embedding_rules(scheme, f"{name}: the embedding and head share one 4-bit table"),
+            QuantRule("*", scheme, f"{name}: 4 bits, one scale per {group_size} input channels"),
+        ),
+    )
+
+
+RECIPES: tuple[QuantRecipe, ...] = (
+    QuantRecipe("none", (QuantRule("*", None, "recipe none keeps float32"),)),
+    QuantRecipe(
+        "int8-channel",
+        (QuantRule("*", QuantScheme(8), "int8-channel: 8 bits, one scale per output channel"),),
+    ),
+    QuantRecipe(
+        "int4-channel",
+        (
+            # A whole row of the vocabulary table under one 4-bit scale costs 3 dB more than
+            # blocks of 32, and every logit reads it.
+            *_embedding_rules(QuantScheme(4, 32), "int4-channel: embedding and head in groups"),
+            QuantRule("*", QuantScheme(4), "int4-channel: 4 bits, one scale per output channel"),
+        ),
+    ),
+    _grouped(32),
+    _grouped(64),
+    _grouped(128),
+)
+DEFAULT_RECIPE = "int4-g32"
+NAMES = tuple(recipe.name for recipe in RECIPES)
+
+
+def load(name: str) -> QuantRecipe:
+    """Return a recipe by name, or read it from a path that ends in .toml.
+
+    Raises:
+        BuildError: no such recipe, or a file that is not one.
+    """
+    for recipe in RECIPES:
+        if recipe.name == name:
+            return recipe
+    if name.endswith(".toml"):
+        return _read_toml(Path(name))
+    near = difflib.get_close_matches(name, NAMES, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise BuildError(
+        f"--recipe {name}: unknown{hint} Known: {', '.join(NAMES)}, or the path of a .toml file"
+    )
+
+
+def _read_toml(path: Path) -> QuantRecipe:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BuildError(f"--recipe {path}: no such file") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BuildError(f"--recipe {path}: cannot be read as TOML: {error}") from error
+    rules = document.get("rules")
+    if not isinstance(rules, list) or not rules:
+        raise BuildError(f"--recipe {path}: needs at least one [[rules]] table with a pattern")
+    return QuantRecipe(path.stem, tuple(_read_rule(path, entry) for entry in rules))
+
+
+def _read_rule(path: Path, entry: Any) -> QuantRule:
+    known = {"pattern", "bits", "group_size", "reason"}
+    if not isinstance(entry, dict) or "pattern" not in entry or set(entry) - known:
+        raise BuildError(
+            f"--recipe {path}: rule {entry!r} must have a pattern, and may have bits "
+            "(4, 8 or 32), group_size and reason"
+        )
+    bits = entry.get("bits", 32)
+    reason = str(entry.get("reason", f"{path.name}: {entry['pattern']}"))
+    if bits == 32:
+        return QuantRule(str(entry["pattern"]), None, reason)
+    return QuantRule(str(entry["pattern"]), QuantScheme(bits, entry.get("group_size")), reason)

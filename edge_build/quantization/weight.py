@@ -1,0 +1,103 @@
+"""The neutral result of quantization, and the store that holds a model's weights on disk.
+
+Every backend reads these; nothing downstream quantizes again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_build.quantization.packing import unpack_int4
+from edge_build.quantization.recipe import QuantScheme
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """weight[o, i] = code[o, i] * scale[o, i // group_size].
+
+    Attributes:
+        packed: 4 bits: [out, in / 2] uint8 as edge_build/quantization/packing.py defines;
+            8 bits: [out, in] int8, the codes themselves.
+        scales: [out, groups] float32, positive, each exactly representable in bfloat16.
+        zero_points: None: every scheme so far is symmetric.
+    """
+
+    packed: NDArray[Any]
+    scales: NDArray[np.float32]
+    scheme: QuantScheme
+    zero_points: NDArray[np.int8] | None = None
+
+    @property
+    def out_features(self) -> int:
+        return int(self.packed.shape[0])
+
+    @property
+    def in_features(self) -> int:
+        return int(self.packed.shape[1]) * (2 if self.scheme.bits == 4 else 1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.out_features, self.in_features
+
+    @property
+    def group_size(self) -> int:
+        """Input channels that share a scale; the whole row where there is one scale per channel."""
+        return self.scheme.group_size or self.in_features
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of codes and of bf16 scales."""
+        return int(self.packed.nbytes) + 2 * int(self.scales.size)
+
+    def codes(self, start: int = 0, stop: int | None = None) -> NDArray[np.int8]:
+        """Return the integer codes of rows start..stop, [rows, in] int8."""
+        rows = self.packed[start:stop]
+        return unpack_int4(rows) if self.scheme.bits == 4 else np.asarray(rows)
+
+    def dequantized(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Return the weights of rows start..stop, [rows, in] float32."""
+        codes = self.codes(start, stop).astype(np.float32)
+        grouped = codes.reshape(codes.shape[0], -1, self.group_size)
+        grouped *= np.asarray(self.scales[start:stop])[:, :, None]
+        return codes
+
+
+@dataclass(frozen=True)
+class WeightStore:
+    """A model's weights in a folder, memory-mapped: quantized ones and the rest in float32.
+
+    Names are the Decoder's without `.weight`: "layers.0.attention.q_proj", "norm". A tied model
+    has no "lm_head": both ends read "embed_tokens". Norm weights already hold their offset.
+
+    Attributes:
+        schemes: None for a float32 weight.
+    """
+
+    folder: Path
+    schemes: dict[str, QuantScheme | None]
+
+    def names(self) -> Iterable[str]:
+        return self.schemes.keys()
+
+    def head_name(self) -> str:
+        """Return the weight that makes the logits: the head, or the tied embedding."""
+        return "lm_head" if "lm_head" in self.schemes else "embed_tokens"
+
+    def quantized(self, name: str) -> QuantizedWeight:
+        """Map a quantized weight."""
+        scheme = self.schemes[name]
+        assert scheme is not None, f"{name} is not quantized"
+        return QuantizedWeight(self._map(name, "codes"), self._map(name, "scales"), scheme)
+
+    def floating(self, name: str) -> NDArray[np.float32]:
+        """Map a float32 weight, [out, in] or [size]."""
+        assert self.schemes[name] is None, f"{name} is quantized"
+        return self._map(name, "float")
+
+    def _map(self, name: str, part: str) -> NDArray[Any]:
+        loaded: NDArray[Any] = np.load(self.folder / f"{name}.{part}.npy", mmap_mode="r")
+        return loaded

@@ -1,0 +1,58 @@
+"""The one Decoder of every family: tokens → logits. Knows nothing of checkpoints or caches.
+
+Parameters carry these names, which recipes, checkpoints and backends use:
+`embed_tokens`, `layers.N.attention.{q,k,v,o}_proj`, `layers.N.mlp.{gate,up,down}_proj`,
+`layers.N.*_norm`, `norm`, `lm_head`. A tied `lm_head` shares its tensor with `embed_tokens`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.config import ModelConfig
+from models.layers import AttentionStep, DecoderLayer, FullAttention, RMSNorm
+
+
+class Decoder(nn.Module):
+    """A decoder-only language model built from numbers alone, weights uninitialized."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def forward(self, tokens: Tensor, step: AttentionStep | None = None) -> Tensor:
+        """Return the logits of every token.
+
+        Args:
+            tokens: [B, T] int64.
+            step: where keys and values of earlier tokens come from; None sees `tokens` alone.
+
+        Returns:
+            [B, T, V].
+        """
+        return self.logits(self.hidden(tokens, step))
+
+    def forward_last(self, tokens: Tensor, step: AttentionStep) -> Tensor:
+        """Return the logits after the last token, [B, 1, V]."""
+        return self.logits(self.hidden(tokens, step)[:, -1:])
+
+    def hidden(self, tokens: Tensor, step: AttentionStep | None = None) -> Tensor:
+        """Return the residual stream after the last layer, [B, T, E]."""
+        step = step or FullAttention(self.config, tokens.shape[1])
+        x = self.embed_tokens(tokens) * self.config.embedding_scale
+        for layer in self.layers:
+            x = layer(x, step)
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits [B, T, V] of the residual stream [B, T, E]."""
+        logits = self.lm_head(self.norm(x))
+        if self.config.logits_softcap is not None:
+            cap = self.config.logits_softcap
+            logits = cap * torch.tanh(logits / cap)
+        return logits

@@ -1,0 +1,200 @@
+"""The parts of a decoder layer, and the attention protocol that every cache kind implements.
+
+Knows nothing of caches' storage, quantization or backends: those replace parts by name.
+Shape letters: B batch, T new tokens, S key slots, H query heads, K key/value heads, D head size,
+E hidden size, V vocabulary.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.config import Activation, LayerConfig, ModelConfig
+
+
+class AttentionStep(Protocol):
+    """Attention of one step: the new tokens' queries against everything that they may see.
+
+    An implementation rotates queries and keys itself, because some runtimes rotate inside their
+    attention kernel.
+    """
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend in one layer.
+
+        Args:
+            layer: index of the layer, from 0.
+            query: [B, T, H, D] before rotation.
+            key, value: [B, T, K, D]; key before rotation.
+
+        Returns:
+            [B, T, H, D].
+        """
+        ...
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight in float32; the weight already holds any offset (Gemma: 1 + w)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.size = size
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean_square = x.float().pow(2).mean(-1, keepdim=True)
+        return (x.float() * torch.rsqrt(mean_square + self.eps) * self.weight.float()).to(x.dtype)
+
+
+class MLP(nn.Module):
+    """down(activation(gate(x)) * up(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.activation: Activation = config.activation
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.gate_proj(x)
+        if self.activation == "gelu_tanh":
+            gate = functional.gelu(gate, approximate="tanh")
+        else:
+            gate = functional.silu(gate)
+        return self.down_proj(gate * self.up_proj(x))
+
+
+class Attention(nn.Module):
+    """Projections and query/key norms; the step decides what is visible and how it is stored."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_dim = config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, config.query_size, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, config.key_value_size, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, config.key_value_size, bias=False)
+        self.o_proj = nn.Linear(config.query_size, config.hidden_size, bias=False)
+        self.q_norm: RMSNorm | None = None
+        self.k_norm: RMSNorm | None = None
+        if config.query_key_norm:
+            self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+            self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
+        query = self.q_proj(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H, D]
+        key = self.k_proj(x).unflatten(-1, (-1, self.head_dim))  # [B, T, K, D]
+        value = self.v_proj(x).unflatten(-1, (-1, self.head_dim))
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
+        return self.o_proj(step.attend(self.layer, query, key, value).flatten(-2))
+
+
+class DecoderLayer(nn.Module):
+    """Attention and MLP with residuals; pre-norm, or sandwich norms where the config says so."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        size, eps = config.hidden_size, config.rms_norm_eps
+        self.attention_norm = RMSNorm(size, eps)
+        self.attention = Attention(config, layer)
+        self.post_attention_norm = RMSNorm(size, eps) if config.sandwich_norms else None
+        self.mlp_norm = RMSNorm(size, eps)
+        self.mlp = MLP(config)
+        self.post_mlp_norm = RMSNorm(size, eps) if config.sandwich_norms else None
+
+    def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
+        attended = self.attention(self.attention_norm(x), step)
+        if self.post_attention_norm is not None:
+            attended = self.post_attention_norm(attended)
+        x = x + attended
+        transformed = self.mlp(self.mlp_norm(x))
+        if self.post_mlp_norm is not None:
+            transformed = self.post_mlp_norm(transformed)
+        return x + transformed
+
+
+def inverse_frequencies(layer: LayerConfig, head_dim: int) -> Tensor:
+    """Return the rotary angle per position for each pair of channels, [D / 2] float32."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
+    return 1.0 / (layer.rope_theta**exponents) / layer.rope_factor
+
+
+def rotary_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines, each [T, D / 2] float32, of positions [T]."""
+    angles = positions.float().unsqueeze(-1) * frequencies
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotate channel i against channel i + D / 2 (the Hugging Face half-split convention).
+
+    Args:
+        x: [B, T, heads, D].
+        cosines, sines: [T, D / 2].
+    """
+    first, second = x.chunk(2, dim=-1)
+    cosines, sines = cosines.unsqueeze(-2), sines.unsqueeze(-2)  # [T, 1, D / 2]
+    return torch.cat(
+        (first * cosines - second * sines, second * cosines + first * sines), dim=-1
+    )
+
+
+def visible(query_positions: Tensor, key_positions: Tensor, window: int | None) -> Tensor:
+    """Return the bool mask [T, S]: causal, and within the window; negative keys are empty slots."""
+    distance = query_positions.unsqueeze(-1) - key_positions.unsqueeze(0)
+    mask = (distance >= 0) & (key_positions.unsqueeze(0) >= 0)
+    return mask if window is None else mask & (distance < window)
+
+
+def softmax_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, softcap: float | None
+) -> Tensor:
+    """Grouped-query attention in plain operations, softmax in float32.
+
+    Args:
+        query: [B, T, H, D] rotated.
+        key, value: [B, S, K, D]; key rotated.
+        mask: [T, S] bool, True where visible.
+        softcap: cap * tanh(score / cap) before the mask.
+
+    Returns:
+        [B, T, H, D].
+    """
+    heads, shared = query.shape[2], key.shape[2]
+    grouped = query.unflatten(2, (shared, heads // shared))  # [B, T, K, H / K, D]
+    scores = torch.einsum("btkgd,bskd->bkgts", grouped, key) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.float().masked_fill(~mask, float("-inf"))
+    weights = torch.softmax(scores, dim=-1).to(value.dtype)
+    return torch.einsum("bkgts,bskd->btkgd", weights, value).flatten(2, 3)
+
+
+class FullAttention:
+    """One step without a cache: all tokens at once, from position 0. Training and parity use it."""
+
+    def __init__(self, config: ModelConfig, tokens: int) -> None:
+        self.config = config
+        positions = torch.arange(tokens)
+        self.masks = {window: visible(positions, positions, window) for window in config.windows}
+        self.tables = {
+            layer: rotary_tables(positions, inverse_frequencies(layer, config.head_dim))
+            for layer in dict.fromkeys(config.layers)
+        }
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        settings = self.config.layers[layer]
+        cosines, sines = self.tables[settings]
+        return softmax_attention(
+            rotate(query, cosines, sines),
+            rotate(key, cosines, sines),
+            value,
+            self.masks[settings.window],
+            self.config.attention_scale,
+            self.config.attention_softcap,
+        )
