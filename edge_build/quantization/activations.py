@@ -40,3 +40,29 @@ def quantize_per_block_symmetric(x: Tensor, block: int) -> Tensor:
     reciprocals = torch.where(scales > 0, 1 / scales, torch.zeros_like(scales))
     rounded: Tensor = torch.round(blocks * reciprocals) * scales
     return rounded.flatten(-2)[..., :columns]
+
+
+def quantize_per_token_asymmetric(x: Tensor) -> Tensor:
+    """Round to int8 and back as XNNPACK's dynamic quantization (qd8) does, bit by bit.
+
+    Each row has one scale, from its range widened to hold zero, and one zero point: that end of the
+    range decides it which then suffers the smaller rounding error. Steps stay in float32 and round
+    half to even, as the kernels do: `x * (255 / range)`, never `x / scale`.
+
+    Args:
+        x: [..., columns] float32.
+
+    Returns:
+        The same shape, float32.
+    """
+    low = x.amin(-1, keepdim=True).clamp(max=0.0)
+    high = x.amax(-1, keepdim=True).clamp(min=0.0)
+    span = high - low
+    multiplier = torch.where(span > 0, 255.0 / span, torch.ones_like(span))
+    scaled_low, scaled_high = low * multiplier, high * multiplier
+    from_low = (-128 + scaled_low) + (127 + scaled_high) > 0
+    zero_point = torch.where(from_low, -128 - scaled_low, 127 - scaled_high)
+    zero_point = torch.round(zero_point.clamp(-128, 127))
+    codes = (torch.round(x * multiplier) + zero_point).clamp(-128, 127)
+    restored: Tensor = (codes - zero_point) * (1.0 / multiplier)
+    return restored

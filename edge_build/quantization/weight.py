@@ -98,6 +98,18 @@ class WeightStore:
         assert self.schemes[name] is None, f"{name} is quantized"
         return self._map(name, "float")
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a weight's shape, [out, in] or [size]."""
+        if self.schemes[name] is None:
+            return self.floating(name).shape
+        return self.quantized(name).shape
+
+    def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Return rows start..stop in float32, dequantized if need be; the caller owns them."""
+        if self.schemes[name] is None:
+            return np.array(self.floating(name)[start:stop])
+        return self.quantized(name).dequantized(start, stop)
+
     def _map(self, name: str, part: str) -> NDArray[Any]:
         loaded: NDArray[Any] = np.load(self.folder / f"{name}.{part}.npy", mmap_mode="r")
         return loaded

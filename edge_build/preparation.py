@@ -1,0 +1,91 @@
+"""Everything that a build knows before it writes a byte; bad input ends here."""
+
+import math
+from dataclasses import dataclass
+
+from edge_build import backends
+from edge_build.backend import Backend
+from edge_build.errors import BuildError
+from edge_build.kv_cache import CachePlan, plan_caches
+from edge_build.quantization import recipes
+from edge_build.quantization.apply import choose_rules
+from edge_build.quantization.recipe import QuantRecipe, QuantRule
+from edge_build.spec import BuildSpec
+from edge_build.staging import refuse_existing
+from edge_build.text_files import TextFiles, read_text_files
+from models.checkpoint import Checkpoint, open_checkpoint
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A checked build.
+
+    Attributes:
+        rules: what happens to each weight.
+    """
+
+    spec: BuildSpec
+    recipe: QuantRecipe
+    rules: dict[str, QuantRule]
+    backends: tuple[Backend, ...]
+    checkpoint: Checkpoint
+    text: TextFiles
+    caches: CachePlan
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(self.checkpoint.shape(name)) for name in self.rules)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights in the store: codes with float32 scales, or float32."""
+        total = 0.0
+        for name, rule in self.rules.items():
+            shape = self.checkpoint.shape(name)
+            if rule.scheme is None:
+                total += 4 * math.prod(shape)
+            else:
+                scales = shape[0] * rule.scheme.groups(shape[1])
+                total += math.prod(shape) * rule.scheme.bits / 8 + 4 * scales
+        return int(total)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes that the build writes at most: the store, and two such for each artifact."""
+        return self.weight_bytes * (1 + 2 * len(self.backends))
+
+
+def prepare(spec: BuildSpec) -> Preparation:
+    """Check everything that can be checked from headers.
+
+    Raises:
+        ModelError, BuildError: the checkpoint or the options do not allow the build.
+    """
+    refuse_existing(spec.out)
+    recipe = recipes.load(spec.recipe)
+    chosen = tuple(backends.load(name) for name in dict.fromkeys(spec.backends or backends.NAMES))
+    _check_options(spec, chosen)
+    checkpoint = open_checkpoint(spec.checkpoint)
+    config = checkpoint.config
+    text = read_text_files(checkpoint.folder, config)
+    context_length = spec.resolved_context(config.max_position_embeddings)
+    caches = plan_caches(config, context_length, spec.resolved_chunk(context_length))
+    rules = choose_rules(checkpoint, recipe)
+    return Preparation(spec, recipe, rules, chosen, checkpoint, text, caches)
+
+
+def _check_options(spec: BuildSpec, chosen: tuple[Backend, ...]) -> None:
+    known = {backend.name: backend.options for backend in chosen}
+    for name, options in spec.backend_options.items():
+        for option, value in options.items():
+            choices = known.get(name, {}).get(option)
+            if choices is None:
+                offered = ", ".join(sorted(known.get(name, {}))) or "no options"
+                raise BuildError(
+                    f"option {name}.{option}: backend {name} is not being built or has no such "
+                    f"option; it has: {offered}"
+                )
+            if value not in choices:
+                raise BuildError(
+                    f"option {name}.{option}={value}: choose one of {', '.join(choices)}"
+                )

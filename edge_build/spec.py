@@ -1,0 +1,51 @@
+"""BuildSpec: one build in one value. Reads nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_build.errors import BuildError
+from edge_build.quantization.recipes import DEFAULT_RECIPE
+
+DEFAULT_CONTEXT_LENGTH = 4096
+DEFAULT_CHUNK = 128
+DEFAULT_GOLDEN_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """What to build.
+
+    Attributes:
+        checkpoint: folder in Hugging Face format.
+        out: bundle folder to make; must not exist.
+        backends: names of folders in edge_build/backends; empty means every backend.
+        recipe: name, or the path of a .toml file.
+        context_length: positions; None takes the model's maximum, at most 4096.
+        chunk: most tokens in one call of the artifact; None takes 128, at most the context.
+        golden_tokens: greedy tokens recorded per case; None takes 64, fewer for large models.
+        backend_options: backend name → option → value.
+    """
+
+    checkpoint: Path
+    out: Path
+    backends: tuple[str, ...] = ()
+    recipe: str = DEFAULT_RECIPE
+    context_length: int | None = None
+    chunk: int | None = None
+    golden_tokens: int | None = None
+    backend_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.golden_tokens is not None and self.golden_tokens < 1:
+            raise BuildError(f"--golden-tokens {self.golden_tokens} must be at least 1")
+
+    def resolved_context(self, longest: int) -> int:
+        """Return the context length for a model made for `longest` positions."""
+        if self.context_length is not None:
+            return self.context_length
+        return min(longest, DEFAULT_CONTEXT_LENGTH)
+
+    def resolved_chunk(self, context_length: int) -> int:
+        """Return the prefill chunk."""
+        return self.chunk if self.chunk is not None else min(DEFAULT_CHUNK, context_length)

@@ -1,0 +1,64 @@
+"""Fixtures that several folders use: tiny checkpoints of every family, seeded, no network."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.random_checkpoint import write_random_checkpoint
+from models.shapes import shape_of
+
+WINDOW = 8
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-6,
+}
+
+# One published-style config a family: local and global layers where the family has them.
+TINY_PUBLISHED: dict[str, dict[str, Any]] = {
+    "gemma3_text": {
+        **_SIZES,
+        "model_type": "gemma3_text",
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "query_pre_attn_scalar": 32,
+        "rope_theta": 1_000_000.0,
+        "rope_local_base_freq": 10_000.0,
+    },
+    "gemma2": {
+        **_SIZES,
+        "model_type": "gemma2",
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "query_pre_attn_scalar": 32,
+        "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 3.0,
+    },
+    "qwen3": {**_SIZES, "model_type": "qwen3", "tie_word_embeddings": False},
+}
+
+MakeCheckpoint = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
+    """Return a function: family name → folder of a tiny random checkpoint (do not write to it)."""
+    made: dict[str, Path] = {}
+
+    def make(family: str) -> Path:
+        if family not in made:
+            folder = tmp_path_factory.mktemp("checkpoints") / f"tiny-{family}"
+            write_random_checkpoint(shape_of("tiny", TINY_PUBLISHED[family]), folder, seed=7)
+            made[family] = folder
+        return made[family]
+
+    return make
