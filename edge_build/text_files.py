@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from edge_build.errors import BuildError
 from models.config import ModelConfig
+from models.tokenizer_files import find_tokenizer
 from runtime_py.chat_template import special_tokens
 
 TEXT_FILES = (
@@ -85,12 +86,11 @@ def read_text_files(folder: Path, config: ModelConfig) -> TextFiles:
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        found = sorted(p.name for p in folder.glob("*token*")) or ["nothing like it"]
+    path = find_tokenizer(folder).tokenizer_json
+    if path is None:
         raise BuildError(
-            f"{folder}: no tokenizer.json (found: {', '.join(found)}); download it with the "
-            "checkpoint, or convert the tokenizer with transformers' save_pretrained"
+            f"{folder}: tokenizer.model but no tokenizer.json, which runtimes read; convert it "
+            "with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
     try:
         return Tokenizer.from_file(str(path))

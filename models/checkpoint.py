@@ -1,0 +1,201 @@
+"""A checkpoint folder: checked when it is opened, read weight by weight afterwards.
+
+Knows nothing of quantization; hands out float32 under the Decoder's names.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models import families
+from models.config import ModelConfig
+from models.decoder import Decoder
+from models.errors import ModelError
+from models.family import Family
+from models.safetensors_files import StoredTensor, read_headers, read_json
+from models.weight_shapes import published_name, weight_shapes
+
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_BLOCK_BYTES = 8 << 20
+# Buffers that old versions of transformers wrote; they follow from the config.
+_IGNORED_EVERYWHERE = ("*.rotary_emb.inv_freq",)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files were checked: every weight is there, in its shape.
+
+    Attributes:
+        notes: what a user should be told about building this.
+        tensors: where each weight lies, by the Decoder's name without ".weight".
+    """
+
+    folder: Path
+    config: ModelConfig
+    notes: tuple[str, ...]
+    tensors: Mapping[str, StoredTensor]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights as they are stored."""
+        return sum(tensor.size_bytes for tensor in self.tensors.values())
+
+    def names(self) -> tuple[str, ...]:
+        """Return the weights' names; a tied model has no lm_head."""
+        return tuple(self.tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a weight's shape, [out, in] or [size]."""
+        return self.tensors[name].shape
+
+    def read(self, name: str) -> Tensor:
+        """Return a whole weight in float32; a norm's holds the family's offset already."""
+        return self.read_rows(name, 0, self.shape(name)[0])
+
+    def read_rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Return rows start..stop of a weight in float32.
+
+        Memory: the result, and a block of a few megabytes in the stored dtype.
+        """
+        stored = self.tensors[name]
+        rows = torch.empty(stop - start, *stored.shape[1:])
+        step = max(1, _BLOCK_BYTES // stored.row_bytes)
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            data = stored.read_bytes(first * stored.row_bytes, last * stored.row_bytes)
+            block = torch.frombuffer(data, dtype=_DTYPES[stored.dtype])
+            rows[first - start : last - start] = block.view(-1, *stored.shape[1:])
+        if name.endswith("norm"):
+            rows += self.config.norm_weight_offset
+        return rows
+
+    def digest(self) -> str:
+        """Return a sha256 over config.json and every weight, the same however it is sharded."""
+        digest = hashlib.sha256((self.folder / "config.json").read_bytes())
+        for name, tensor in sorted(self.tensors.items()):
+            digest.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
+            for block in tensor.blocks(_BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Open a folder in Hugging Face format and check all of it but the numbers.
+
+    Raises:
+        ModelError: something is missing, superfluous, damaged or not supported; says what.
+    """
+    try:
+        return _open(folder)
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename or folder}: cannot be read ({error.strerror}); "
+            "check its permissions and the disk"
+        ) from error
+
+
+def load_decoder(checkpoint: Checkpoint) -> Decoder:
+    """Return the whole model in float32, for training's end, tests and small models."""
+    with torch.device("meta"):
+        decoder = Decoder(checkpoint.config)
+    for name in checkpoint.names():
+        weight = torch.nn.Parameter(checkpoint.read(name), requires_grad=False)
+        decoder.get_submodule(name).register_parameter("weight", weight)
+    if checkpoint.config.tie_word_embeddings:
+        decoder.lm_head.weight = decoder.embed_tokens.weight
+    return decoder.eval()
+
+
+def _open(folder: Path) -> Checkpoint:
+    published = _read_config(folder)
+    family = families.load(published["model_type"])
+    config = family.read_config(published)
+    stored = read_headers(folder)
+    shapes = weight_shapes(config)
+    names = _spelling(family, stored)
+    places = {name: published_name(names, name) for name in shapes}
+    for name, theirs in places.items():
+        if theirs not in stored:
+            raise ModelError(
+                f"{theirs}: missing from {folder}, but config.json needs it with shape "
+                f"{list(shapes[name])}; use a complete checkpoint, or a config.json that fits it"
+            )
+        _check(theirs, stored[theirs], shapes[name])
+    notes = family.notes
+    if config.tie_word_embeddings and names["lm_head"] in stored:
+        _check(names["lm_head"], stored[names["lm_head"]], shapes["embed_tokens"])
+        _check_tied(names, stored)
+        notes += (f"{names['lm_head']} is left out: it repeats the embedding.",)
+    ignored = (*family.ignored_tensors, names["lm_head"], *_IGNORED_EVERYWHERE)
+    for theirs in sorted(stored.keys() - places.values()):
+        if not any(fnmatchcase(theirs, pattern) for pattern in ignored):
+            raise ModelError(
+                f"{theirs}: in {folder}, but config.json has no place for it, so the model would "
+                "compute something else; use the config.json that belongs to these weights"
+            )
+    tensors = {name: stored[theirs] for name, theirs in places.items()}
+    return Checkpoint(folder, config, notes, tensors)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder; give a folder with config.json and weights")
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder}: no config.json in it; give a checkpoint folder in Hugging Face format"
+        )
+    published = read_json(folder / "config.json")
+    if not isinstance(published.get("model_type"), str):
+        raise ModelError(
+            f"{folder / 'config.json'}: has model_type={published.get('model_type')!r}, "
+            f"but one of {', '.join(families.NAMES)} is needed"
+        )
+    if published.get("quantization_config"):
+        raise ModelError(
+            f"{folder / 'config.json'}: has a quantization_config, so the weights are quantized "
+            "already; give the unquantized checkpoint and a recipe"
+        )
+    return published
+
+
+def _spelling(family: Family, stored: Mapping[str, StoredTensor]) -> Mapping[str, str]:
+    spellings = (family.tensor_names, *family.other_tensor_names)
+    found = (names for names in spellings if names["embed_tokens"] in stored)
+    return next(found, family.tensor_names)
+
+
+def _check(name: str, stored: StoredTensor, shape: tuple[int, ...]) -> None:
+    if stored.shape != shape:
+        raise ModelError(
+            f"{name}: shape {list(stored.shape)} in {stored.path.name}, but config.json makes it "
+            f"{list(shape)}; the two do not belong together"
+        )
+    if stored.dtype not in _DTYPES:
+        raise ModelError(
+            f"{name}: dtype {stored.dtype} in {stored.path.name}, but only "
+            f"{', '.join(_DTYPES)} can be read; give the unquantized checkpoint"
+        )
+
+
+def _check_tied(names: Mapping[str, str], stored: Mapping[str, StoredTensor]) -> None:
+    head, embedding = stored[names["lm_head"]], stored[names["embed_tokens"]]
+    for head_block, embedding_block in zip(_sample(head), _sample(embedding), strict=True):
+        if head_block != embedding_block:
+            raise ModelError(
+                f"{names['lm_head']}: differs from {names['embed_tokens']}, although "
+                "tie_word_embeddings is true; set it to false in config.json"
+            )
+
+
+def _sample(tensor: StoredTensor) -> Iterator[bytes]:
+    # A few rows tell two tables apart; comparing them whole would read gigabytes.
+    rows = tensor.shape[0]
+    yield tensor.dtype.encode()
+    for row in sorted({rows * part // 64 for part in range(64)} | {rows - 1}):
+        yield bytes(tensor.read_bytes(row * tensor.row_bytes, (row + 1) * tensor.row_bytes))

@@ -1,0 +1,26 @@
+"""One file per family; the file's name is the `model_type` in config.json."""
+
+import difflib
+import importlib
+import pkgutil
+
+from models.errors import ModelError
+from models.family import Family
+
+NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def load(name: str) -> Family:
+    """Return the family of a `model_type`.
+
+    Raises:
+        ModelError: there is none; the message names the nearest and all known.
+    """
+    if name not in NAMES:
+        nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
+        raise ModelError(
+            f"model_type {name!r} is not supported; the nearest known is {nearest!r}, "
+            f"and all known are {', '.join(NAMES)}"
+        )
+    family: Family = importlib.import_module(f"{__name__}.{name}").FAMILY
+    return family

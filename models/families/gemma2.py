@@ -1,0 +1,58 @@
+"""Gemma 2: alternating local and global layers, capped scores and logits, no query/key norms.
+
+Defaults: class Gemma2Config of transformers 5.23.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.config import LayerConfig, ModelConfig
+from models.family import Family, published_tensor_names
+from models.published_config import GLOBAL, LOCAL, PublishedConfig
+
+
+def read_config(published: Mapping[str, Any]) -> ModelConfig:
+    """Read config.json."""
+    config = PublishedConfig("gemma2", published)
+    config.require("hidden_activation", "gelu_pytorch_tanh", "another activation")
+    config.require("attention_bias", False, "attention projections with a bias")
+    config.require("use_bidirectional_attention", False, "an encoder, not a language model")
+    hidden_size = config.whole("hidden_size", 2304)
+    return ModelConfig(
+        model_type="gemma2",
+        vocab_size=config.whole("vocab_size", 256_000),
+        hidden_size=hidden_size,
+        intermediate_size=config.whole("intermediate_size", 9216),
+        num_attention_heads=config.whole("num_attention_heads", 8),
+        num_key_value_heads=config.whole("num_key_value_heads", 4),
+        head_dim=config.whole("head_dim", 256),
+        layers=_layers(config),
+        rms_norm_eps=config.number("rms_norm_eps", 1e-6),
+        max_position_embeddings=config.whole("max_position_embeddings", 8192),
+        attention_scale=config.number("query_pre_attn_scalar", 256) ** -0.5,
+        activation="gelu_tanh",
+        norm_weight_offset=1.0,
+        sandwich_norms=True,
+        embedding_scale=hidden_size**0.5,
+        attention_softcap=config.optional_number("attn_logit_softcapping", 50.0),
+        logits_softcap=config.optional_number("final_logit_softcapping", 30.0),
+        tie_word_embeddings=config.yes("tie_word_embeddings", True),
+    )
+
+
+def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
+    layer_types = config.layer_types(
+        [GLOBAL if index % 2 else LOCAL for index in range(config.whole("num_hidden_layers", 26))]
+    )
+    window = config.window(layer_types, 4096)
+    rope = config.flat_rope()
+    return tuple(
+        LayerConfig(window if layer_type == LOCAL else None, *rope) for layer_type in layer_types
+    )
+
+
+FAMILY = Family(
+    model_type="gemma2",
+    read_config=read_config,
+    tensor_names=published_tensor_names(sandwich_norms=True, query_key_norm=False),
+)

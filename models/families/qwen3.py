@@ -1,0 +1,69 @@
+"""Qwen3, the dense sizes: global layers, plain norm weights, norms on queries and keys.
+
+Defaults: class Qwen3Config of transformers 5.23.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.config import LayerConfig, ModelConfig
+from models.family import Family, published_tensor_names
+from models.published_config import GLOBAL, LOCAL, PublishedConfig
+
+
+def read_config(published: Mapping[str, Any]) -> ModelConfig:
+    """Read config.json."""
+    config = PublishedConfig("qwen3", published)
+    config.require("hidden_act", "silu", "another activation")
+    config.require("attention_bias", False, "attention projections with a bias")
+    heads = config.whole("num_attention_heads", 32)
+    head_dim = config.whole("head_dim", 128)
+    return ModelConfig(
+        model_type="qwen3",
+        vocab_size=config.whole("vocab_size", 151_936),
+        hidden_size=config.whole("hidden_size", 4096),
+        intermediate_size=config.whole("intermediate_size", 22_016),
+        num_attention_heads=heads,
+        num_key_value_heads=_key_value_heads(config, heads),
+        head_dim=head_dim,
+        layers=_layers(config),
+        rms_norm_eps=config.number("rms_norm_eps", 1e-6),
+        max_position_embeddings=config.whole("max_position_embeddings", 32_768),
+        attention_scale=head_dim**-0.5,
+        activation="silu",
+        query_key_norm=True,
+        tie_word_embeddings=config.yes("tie_word_embeddings", False),
+    )
+
+
+def _key_value_heads(config: PublishedConfig, heads: int) -> int:
+    # Written as null it means one per query head; left out it means the class's 32.
+    said_null = "num_key_value_heads" in config.values
+    return config.whole("num_key_value_heads", heads if said_null else 32)
+
+
+def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
+    windowed = config.yes("use_sliding_window", False)
+    first_local = config.whole("max_window_layers", 28)
+    layer_types = config.layer_types(
+        [
+            LOCAL if windowed and index >= first_local else GLOBAL
+            for index in range(config.whole("num_hidden_layers", 32))
+        ]
+    )
+    if LOCAL in layer_types and not windowed:
+        raise config.error(
+            "layer_types", f"{LOCAL} layers, but use_sliding_window is false; the two must agree"
+        )
+    window = config.window(layer_types, 4096)
+    rope = config.flat_rope()
+    return tuple(
+        LayerConfig(window if layer_type == LOCAL else None, *rope) for layer_type in layer_types
+    )
+
+
+FAMILY = Family(
+    model_type="qwen3",
+    read_config=read_config,
+    tensor_names=published_tensor_names(sandwich_norms=False, query_key_norm=True),
+)

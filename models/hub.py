@@ -1,0 +1,52 @@
+"""From what a user calls a checkpoint to a folder: a path, or an id on the Hugging Face Hub."""
+
+import re
+from pathlib import Path
+
+from models.errors import ModelError
+
+# No pickle: opening one runs code.
+_WANTED = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def resolve(checkpoint: str) -> Path:
+    """Return the folder of a checkpoint, downloading it where it is an id like "org/name".
+
+    Raises:
+        ModelError: neither a folder nor a reachable id; says what to do.
+    """
+    folder = Path(checkpoint)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelError(f"{checkpoint}: a file; give the folder with config.json and weights")
+    if not _HUB_ID.fullmatch(checkpoint):
+        raise ModelError(
+            f"{checkpoint}: no such folder; give a folder with config.json and weights, "
+            'or a Hugging Face id such as "org/name"'
+        )
+    return _download(checkpoint)
+
+
+def _download(hub_id: str) -> Path:
+    try:
+        from huggingface_hub import errors, snapshot_download
+    except ImportError as error:
+        raise ModelError(
+            f"{hub_id}: no such folder, and downloading needs the package huggingface_hub; "
+            "install it, or give a folder"
+        ) from error
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(_WANTED)))
+    except errors.RepositoryNotFoundError as error:  # a gated repository is one of these
+        raise ModelError(
+            f"{hub_id}: no such folder, and on the Hugging Face Hub it is absent or not open to "
+            "you; check the spelling, accept the model's terms on its page, and log in with "
+            "`hf auth login`"
+        ) from error
+    except (OSError, ValueError, errors.HfHubHTTPError) as error:
+        raise ModelError(
+            f"{hub_id}: no such folder, and the Hugging Face Hub could not be reached "
+            f"({type(error).__name__}); check the network, or give a folder"
+        ) from error

@@ -1,0 +1,82 @@
+"""From what the user typed to a folder, without a network."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import ModelError
+from models.hub import resolve
+
+
+def refusal(checkpoint: str) -> str:
+    with pytest.raises(ModelError) as failure:
+        resolve(checkpoint)
+    return str(failure.value)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, result: Any) -> list[tuple[str, list[str]]]:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    asked: list[tuple[str, list[str]]] = []
+
+    def snapshot_download(hub_id: str, allow_patterns: list[str]) -> str:
+        asked.append((hub_id, allow_patterns))
+        if isinstance(result, Exception):
+            raise result
+        return str(result)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return asked
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert resolve(str(tmp_path)) == tmp_path
+
+
+def test_a_folder_wins_over_an_id_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert resolve("org/name") == Path("org/name")
+
+
+def test_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").touch()
+    assert "a file; give the folder" in refusal(str(tmp_path / "model.gguf"))
+
+
+@pytest.mark.parametrize("name", ["nowhere", "/no/such/folder", "../x", "a/b/c", "./a", "a b/c"])
+def test_what_is_neither_a_folder_nor_an_id_is_refused(name: str) -> None:
+    assert f"{name}: no such folder; give a folder" in refusal(name)
+
+
+def test_an_id_is_downloaded_without_pickle_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = answer(monkeypatch, tmp_path)
+    assert resolve("org/some-model-1.5b") == tmp_path
+    hub_id, patterns = asked[0]
+    assert hub_id == "org/some-model-1.5b"
+    assert not any("bin" in pattern or "pt" in pattern for pattern in patterns)
+
+
+def test_no_network_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = pytest.importorskip("huggingface_hub.errors")
+    answer(monkeypatch, errors.LocalEntryNotFoundError("no connection"))
+    message = refusal("org/name")
+    assert "could not be reached" in message
+    assert "check the network, or give a folder" in message
+
+
+def test_no_access_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = pytest.importorskip("huggingface_hub.errors")
+    gated = errors.GatedRepoError.__new__(errors.GatedRepoError)
+    answer(monkeypatch, gated)
+    assert "accept the model's terms" in refusal("org/name")
+
+
+def test_a_missing_download_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert "needs the package huggingface_hub" in refusal("org/name")
