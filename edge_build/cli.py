@@ -70,6 +70,7 @@ def build(
     from edge_build.spec import BuildSpec
     from models.hub import resolve
 
+    parsed_options = _parse_options(options)
     spec = BuildSpec(
         checkpoint=resolve(checkpoint),
         out=out,
@@ -78,7 +79,7 @@ def build(
         context_length=context_length,
         chunk=chunk,
         golden_tokens=golden_tokens,
-        backend_options=_parse_options(options),
+        backend_options=parsed_options,
     )
     if dry_run:
         report_plan(prepare(spec), as_json)
@@ -113,7 +114,12 @@ def list_command(what: str, as_json: bool) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(as_json: bool) -> None:
-    """Check that what building and running need is installed; exit code 1 if not."""
+    """Check that what building and running need is installed; exit code 1 if not.
+
+    \b
+    pocketlm doctor
+    pocketlm doctor --json
+    """
     from edge_build.installation import inspect_installation
 
     checks = inspect_installation()

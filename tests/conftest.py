@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from edge_build.build import build
+from edge_build.spec import BuildSpec
 from models.random_checkpoint import write_random_checkpoint
 from models.shapes import shape_of
 
 WINDOW = 8
+PICO = Path(__file__).parents[1] / "models" / "pico"
 
 _SIZES: dict[str, Any] = {
     "vocab_size": 512,
@@ -62,3 +65,11 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
         return made[family]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pico_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model built for every backend, in small chunks so that its rings are short."""
+    out = tmp_path_factory.mktemp("bundles") / "pico"
+    build(BuildSpec(checkpoint=PICO, out=out, chunk=32, context_length=512))
+    return out

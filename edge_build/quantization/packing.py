@@ -10,6 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+# For each byte its two codes as float32, seen as one 8-byte number: one look-up unpacks a pair.
+_FLOAT_PAIRS = (
+    np.stack((np.arange(256) & 15, np.arange(256) >> 4), axis=1).astype(np.float32) - np.float32(8)
+).view(np.uint64)[:, 0]
+
+
 def pack_int4(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Pack signed 4-bit codes two to a byte.
 
@@ -32,3 +38,8 @@ def unpack_int4(packed: NDArray[Any]) -> NDArray[np.int8]:
     np.right_shift(packed, 4, out=codes[:, 1::2].view(np.uint8))
     codes -= np.int8(8)
     return codes
+
+
+def unpack_int4_as_float(packed: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the codes [out, in] float32 of [out, in / 2] uint8, several times faster."""
+    return _FLOAT_PAIRS[packed].view(np.float32)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_build.quantization.packing import unpack_int4
+from edge_build.quantization.packing import unpack_int4, unpack_int4_as_float
 from edge_build.quantization.recipe import QuantScheme
 
 
@@ -60,10 +60,11 @@ class QuantizedWeight:
 
     def dequantized(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Return the weights of rows start..stop, [rows, in] float32."""
-        codes = self.codes(start, stop).astype(np.float32)
-        grouped = codes.reshape(codes.shape[0], -1, self.group_size)
+        rows = self.packed[start:stop]
+        weights = unpack_int4_as_float(rows) if self.scheme.bits == 4 else rows.astype(np.float32)
+        grouped = weights.reshape(weights.shape[0], -1, self.group_size)
         grouped *= np.asarray(self.scales[start:stop])[:, :, None]
-        return codes
+        return weights
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edge_build.quantization.packing import pack_int4, unpack_int4
+from edge_build.quantization.packing import (
+    pack_int4,
+    unpack_int4,
+    unpack_int4_as_float,
+)
 
 codes = arrays(
     np.int8,
@@ -18,6 +22,13 @@ codes = arrays(
 @given(codes)
 def test_unpacking_restores_what_was_packed(matrix: np.ndarray) -> None:
     np.testing.assert_array_equal(unpack_int4(pack_int4(matrix)), matrix)
+
+
+@given(codes)
+def test_both_ways_of_unpacking_agree(matrix: np.ndarray) -> None:
+    floats = unpack_int4_as_float(pack_int4(matrix))
+    assert floats.dtype == np.float32
+    np.testing.assert_array_equal(floats, matrix)
 
 
 def test_even_columns_go_to_the_low_half() -> None:

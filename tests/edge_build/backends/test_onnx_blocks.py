@@ -1,0 +1,50 @@
+"""Re-blocking: codes stay, scales repeat, rows are padded at the zero point."""
+
+import numpy as np
+import pytest
+
+from edge_build.backends.onnx.blocks import BlockedWeight
+from edge_build.quantization.activations import activation_block
+from edge_build.quantization.packing import pack_int4
+from edge_build.quantization.recipe import QuantScheme
+from edge_build.quantization.weight import QuantizedWeight
+
+
+def blocked(bits: int, group_size: int | None, columns: int) -> BlockedWeight:
+    generator = np.random.default_rng(0)
+    scheme = QuantScheme(bits, group_size)
+    limit = 1 << (bits - 1)
+    codes = generator.integers(1 - limit, limit, (6, columns)).astype(np.int8)
+    scales = generator.uniform(0.5, 1.5, (6, scheme.groups(columns))).astype(np.float32)
+    return BlockedWeight(QuantizedWeight(pack_int4(codes) if bits == 4 else codes, scales, scheme))
+
+
+def restored(weight: BlockedWeight) -> np.ndarray:
+    stored = np.concatenate(list(weight.code_pieces())).astype(np.int32)
+    if weight.bits == 4:
+        stored = np.stack((stored & 15, stored >> 4), axis=-1).reshape(len(stored), -1)
+    values = (stored - (1 << (weight.bits - 1))).reshape(len(stored), weight.blocks, -1)
+    scales = np.concatenate(list(weight.scale_pieces()))
+    flat: np.ndarray = (values * scales[:, :, None]).reshape(len(stored), -1)
+    return flat
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(
+    ("group_size", "columns", "block"),
+    [(32, 96, 32), (96, 192, 32), (512, 1024, 256), (None, 256, 128), (None, 160, 128)],
+)
+def test_blocks_hold_the_same_weights(
+    bits: int, group_size: int | None, columns: int, block: int
+) -> None:
+    weight = blocked(bits, group_size, columns)
+    assert weight.block == block == activation_block(weight.weight.scheme)
+    found = restored(weight)
+    assert np.array_equal(found[:, :columns], weight.weight.dequantized())
+    assert not found[:, columns:].any()
+
+
+def test_int4_codes_are_the_stores_own_bytes() -> None:
+    weight = blocked(4, 32, 96)
+    (piece,) = weight.code_pieces()
+    assert piece.tobytes() == weight.weight.packed.tobytes()

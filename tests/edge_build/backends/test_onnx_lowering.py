@@ -1,0 +1,180 @@
+"""What the lowered files hold: the operators meant, weights once, cache bytes to the byte."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import onnx_ir
+import pytest
+
+from edge_build.backends.onnx.metadata import kv_cache_bytes
+from tests.conftest import WINDOW
+from tests.onnx_artifacts import CHUNK, CONTEXT, Build, lowered, write
+
+SLOTS = WINDOW + CHUNK - 1
+LOCAL = ("windowed", "ring")
+
+
+def nodes(graph: onnx_ir.Graph, operator: str) -> list[onnx_ir.Node]:
+    return [node for node in graph if node.op_type == operator]
+
+
+def attributes(node: onnx_ir.Node) -> dict[str, object]:
+    return {name: attribute.value for name, attribute in node.attributes.items()}
+
+
+def external(graph: onnx_ir.Graph, name: str) -> onnx_ir.ExternalTensor:
+    tensor = graph.initializers[name].const_value
+    assert isinstance(tensor, onnx_ir.ExternalTensor)
+    return tensor
+
+
+def test_windowed_layers_are_group_query_attention_with_an_evicting_cache() -> None:
+    attention = nodes(lowered(Build("gemma2")).graph, "GroupQueryAttention")
+    local, full, _ = (attributes(node) for node in attention)
+    assert local["sliding_window_cache"] == 1
+    assert local["local_window_size"] == WINDOW
+    assert local["softcap"] == full["softcap"] == 5.0
+    assert "sliding_window_cache" not in full
+    assert "local_window_size" not in full
+
+
+def test_ring_layers_scatter_in_a_circle_before_they_attend() -> None:
+    graph = lowered(Build("gemma2", local_cache="ring")).graph
+    scatters = nodes(graph, "TensorScatter")
+    assert len(scatters) == 4
+    assert all(attributes(node)["mode"] == "circular" for node in scatters)
+    for node in nodes(graph, "Attention"):
+        key, value = node.inputs[1], node.inputs[2]
+        assert key is not None and key.producer() in scatters
+        assert value is not None and value.producer() in scatters
+        assert attributes(node)["softcap"] == 5.0
+    assert len(nodes(graph, "GroupQueryAttention")) == 1
+
+
+def test_layers_of_a_kind_share_one_mask() -> None:
+    graph = lowered(Build("gemma3_text", local_cache="ring")).graph
+    assert len({node.inputs[3] for node in nodes(graph, "Attention")}) == 1
+    assert len(nodes(graph, "Where")) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "bits", "block"),
+    [("int4-g32", 4, 32), ("int4-channel", 4, 128), ("int8-channel", 8, 128)],
+)
+def test_every_linear_layer_is_matmulnbits_with_zero_points(
+    recipe: str, bits: int, block: int
+) -> None:
+    graph = lowered(Build("qwen3", recipe)).graph
+    linear = nodes(graph, "MatMulNBits")
+    assert len(linear) == 3 * 7 + 1
+    *layers, _head = linear
+    for node in layers:
+        found = attributes(node)
+        assert (found["bits"], found["block_size"], found["accuracy_level"]) == (bits, block, 4)
+    for node in linear:
+        zero_points = node.inputs[3]
+        assert zero_points is not None and zero_points.const_value is not None
+        byte = 0x88 if bits == 4 else 0x80
+        assert (zero_points.const_value.numpy() == byte).all()
+    assert not nodes(graph, "MatMul") and not nodes(graph, "DequantizeLinear")
+
+
+@pytest.mark.parametrize("recipe", ["int4-g32", "int8-channel"])
+def test_a_tied_table_is_stored_once(recipe: str) -> None:
+    graph = lowered(Build("gemma3_text", recipe)).graph
+    table, head = (external(graph, f"{name}.codes") for name in ("embed_tokens", "lm_head"))
+    assert table.shape != head.shape
+    assert (table.offset, table.length) == (head.offset, head.length)
+
+
+def test_a_tied_float_table_is_stored_once() -> None:
+    graph = lowered(Build("gemma3_text", "none")).graph
+    table, head = (external(graph, f"{name}.weight") for name in ("embed_tokens", "lm_head"))
+    assert (table.offset, table.length) == (head.offset, head.length)
+
+
+def test_external_tensors_start_on_pages() -> None:
+    graph = lowered(Build("gemma3_text", "int4-g32")).graph
+    tensors = [value.const_value for value in graph.initializers.values()]
+    offsets = [t.offset for t in tensors if isinstance(t, onnx_ir.ExternalTensor)]
+    assert offsets
+    assert all(offset is not None and offset % 4096 == 0 for offset in offsets)
+
+
+@pytest.mark.parametrize("local_cache", LOCAL)
+@pytest.mark.parametrize("family", ["gemma3_text", "qwen3"])
+def test_cache_bytes_in_the_file_equal_the_plan(family: str, local_cache: str) -> None:
+    built = lowered(Build(family, local_cache=local_cache))
+    planned = sum(cache.size_bytes for cache in built.source.caches.layers)
+    assert kv_cache_bytes(built.model_file) == planned == built.entry.kv_cache_bytes
+
+
+def test_logits_are_of_the_last_token_only() -> None:
+    logits = lowered(Build("gemma3_text")).graph.outputs[0]
+    assert logits.name == "logits"
+    assert logits.shape == onnx_ir.Shape([1, 1, 512])
+
+
+@pytest.mark.parametrize("local_cache", LOCAL)
+def test_same_input_gives_same_bytes(local_cache: str, tmp_path: Path) -> None:
+    built = lowered(Build("gemma3_text", "int4-g32", local_cache))
+    _, again = write(built.source, tmp_path / "again")
+    for name in built.artifact.files:
+        digests = {hashlib.sha256((f / name).read_bytes()).digest() for f in (built.folder, again)}
+        assert len(digests) == 1, name
+
+
+def test_files_name_no_path_of_this_machine() -> None:
+    text = lowered(Build("gemma3_text")).model_file.read_bytes()
+    assert b".py" not in text
+    assert str(Path(__file__).parents[3]).encode() not in text
+
+
+@pytest.mark.parametrize(
+    ("family", "local_cache", "floor", "rewind", "opset"),
+    [
+        ("gemma3_text", "windowed", "1.29", 0, 23),
+        ("gemma3_text", "ring", "1.25", CHUNK, 24),
+        ("qwen3", "windowed", "1.23", None, 23),
+    ],
+)
+def test_floor_and_rewind_follow_from_the_caches(
+    family: str, local_cache: str, floor: str, rewind: int | None, opset: int
+) -> None:
+    built = lowered(Build(family, local_cache=local_cache))
+    assert built.artifact.runtime_floor == {"onnxruntime": floor}
+    assert built.artifact.rewind_tokens == rewind
+    model = onnx_ir.load(built.model_file)
+    assert model.opset_imports[""] == opset
+    assert model.ir_version == 10
+
+
+def test_memory_plan_counts_the_file_and_the_caches() -> None:
+    built = lowered(Build("gemma3_text", "int4-g32"))
+    lines = {line.part: line for line in built.artifact.memory_plan}
+    data = built.folder / f"{built.artifact.model}.data"
+    assert lines["weights file"].size_bytes == data.stat().st_size
+    assert lines["weights file"].kind == "mapped"
+    assert lines["key/value caches"].size_bytes == built.entry.kv_cache_bytes
+
+
+def test_genai_config_says_window_capacity_and_stop_ids() -> None:
+    built = lowered(Build("gemma3_text"))
+    document = json.loads((built.folder / "genai_config.json").read_text())
+    decoder = document["model"]["decoder"]
+    assert document["model"]["type"] == "gemma3_text"
+    assert document["model"]["eos_token_id"] == [1, 106]
+    assert decoder["filename"] == "onnx/model.onnx"
+    assert decoder["sliding_window"]["layers"] == [0, 2]
+    window, slack = (decoder["sliding_window"][k] for k in ("window_size", "cache_slack"))
+    assert window + slack == SLOTS
+    assert document["search"]["chunk_size"] == CHUNK
+    assert document["search"]["max_length"] == CONTEXT
+
+
+def test_rings_come_without_a_genai_config() -> None:
+    # The stock runner cuts only a first prompt: later ones would overrun the ring unnoticed.
+    built = lowered(Build("gemma3_text", local_cache="ring"))
+    assert "genai_config.json" not in built.artifact.files
+    assert not (built.folder / "genai_config.json").exists()

@@ -1,0 +1,114 @@
+"""Checkpoint → weight store: bytes, reports, and what a recipe's rules decide."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_build.errors import BuildError
+from edge_build.progress import silent
+from edge_build.quantization import recipes
+from edge_build.quantization.apply import QuantizedModel, choose_rules, quantize_weights
+from edge_build.quantization.quality import summarize
+from models.checkpoint import Checkpoint, open_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint: Callable[[str], Path]) -> Checkpoint:
+    return open_checkpoint(tiny_checkpoint("qwen3"))
+
+
+def quantize(checkpoint: Checkpoint, recipe: str, folder: Path) -> QuantizedModel:
+    rules = choose_rules(checkpoint, recipes.load(recipe))
+    return quantize_weights(checkpoint, rules, folder, silent)
+
+
+def test_recipe_none_stores_the_checkpoint_itself(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    model = quantize(checkpoint, "none", tmp_path)
+    for name in checkpoint.names():
+        np.testing.assert_array_equal(model.weights.floating(name), checkpoint.read(name).numpy())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "least_sqnr_db"),
+    # Gaussian weights; a tensor's ratio is within a few tenths of the grid's own.
+    [("int8-channel", 40.0), ("int4-channel", 18.0), ("int4-g32", 20.5), ("int4-g64", 19.5)],
+)
+def test_reported_noise_is_what_the_store_holds(
+    checkpoint: Checkpoint, tmp_path: Path, recipe: str, least_sqnr_db: float
+) -> None:
+    model = quantize(checkpoint, recipe, tmp_path)
+    for tensor in model.tensors:
+        if tensor.sqnr_db is None:
+            assert len(tensor.shape) == 1
+            continue
+        original = checkpoint.read(tensor.name).numpy()
+        noise = np.square(model.weights.rows(tensor.name, 0, tensor.shape[0]) - original).sum()
+        assert tensor.sqnr_db == pytest.approx(
+            10 * np.log10(np.square(original).sum() / noise), abs=0.02
+        )
+        assert tensor.sqnr_db > least_sqnr_db
+
+
+def test_reported_bytes_are_codes_and_bfloat16_scales(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    model = quantize(checkpoint, "int4-g32", tmp_path)
+    sizes = {tensor.name: tensor.size_bytes for tensor in model.tensors}
+    assert sizes["layers.0.mlp.up_proj"] == 128 * 64 // 2 + 2 * 128 * 2
+    assert sizes["norm"] == 4 * 64
+    assert summarize(model.tensors)["size_bytes"] == sum(sizes.values())
+
+
+def test_blocks_of_rows_do_not_change_the_result(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    quantize(checkpoint, "int4-g32", tmp_path / "a")
+    monkeypatch.setattr("edge_build.quantization.apply._BLOCK_ELEMENTS", 200)
+    quantize(checkpoint, "int4-g32", tmp_path / "b")
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_a_recipe_file_decides_per_weight(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    recipe = tmp_path / "mixed.toml"
+    recipe.write_text(
+        '[[rules]]\npattern = "*.down_proj"\nbits = 8\nreason = "outliers"\n'
+        '[[rules]]\npattern = "embed_tokens"\n'
+        '[[rules]]\npattern = "*"\nbits = 4\ngroup_size = 64\n'
+    )
+    rules = choose_rules(checkpoint, recipes.load(str(recipe)))
+    down, embedding = rules["layers.0.mlp.down_proj"], rules["embed_tokens"]
+    assert down.scheme is not None and (down.scheme.bits, down.reason) == (8, "outliers")
+    assert embedding.scheme is None
+    other = rules["layers.1.attention.q_proj"].scheme
+    assert other is not None and other.group_size == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rules = 3", "needs at least one"),
+        ('[[rules]]\nbits = 4', "must have a pattern"),
+        ('[[rules]]\npattern = "*"\nbit = 4', "must have a pattern"),
+        ('[[rules]]\npattern = "*"\nbits = 5', "only 4 and 8"),
+        ('[[rules]]\npattern = "*"\nbits = 4\ngroup_size = 20', "multiple of 32"),
+        ('[[rules]]\npattern = "mlp"\nbits = 4', "no rule matches embed_tokens"),
+        ("[[rules", "cannot be read as TOML"),
+    ],
+)
+def test_a_bad_recipe_file_is_explained(
+    checkpoint: Checkpoint, tmp_path: Path, text: str, message: str
+) -> None:
+    recipe = tmp_path / "bad.toml"
+    recipe.write_text(text)
+    with pytest.raises(BuildError, match=message):
+        choose_rules(checkpoint, recipes.load(str(recipe)))
+
+
+def test_a_missing_recipe_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="gone.toml: no such file"):
+        recipes.load(str(tmp_path / "gone.toml"))

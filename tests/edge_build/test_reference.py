@@ -1,0 +1,92 @@
+"""The eager reference against the Decoder: same weights, same logits, however tokens are split."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from edge_build.progress import silent
+from edge_build.quantization import recipes
+from edge_build.quantization.activations import (
+    quantize_per_block_symmetric,
+    quantize_per_token_asymmetric,
+)
+from edge_build.quantization.apply import choose_rules, quantize_weights
+from edge_build.quantization.weight import WeightStore
+from edge_build.reference import ReferenceModel
+from models.checkpoint import Checkpoint, load_decoder, open_checkpoint
+
+TOKENS = torch.randint(0, 512, (37,), generator=torch.Generator().manual_seed(5)).tolist()
+
+
+def store(checkpoint: Checkpoint, recipe: str, folder: Path) -> WeightStore:
+    rules = choose_rules(checkpoint, recipes.load(recipe))
+    return quantize_weights(checkpoint, rules, folder, silent).weights
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "gemma2", "qwen3"])
+def test_reference_without_quantization_is_the_decoder(
+    family: str, tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint = open_checkpoint(tiny_checkpoint(family))
+    expected = load_decoder(checkpoint)(torch.tensor([TOKENS]))[0]
+    model = ReferenceModel(checkpoint.config, store(checkpoint, "none", tmp_path), "none")
+    split = [model.run(TOKENS[:9]), model.run(TOKENS[9:10]), model.run(TOKENS[10:])]
+    # The same float32 arithmetic; a different split sums in another order.
+    assert float((torch.cat(split) - expected).abs().max()) < 1e-4 * float(expected.std())
+
+
+def test_reference_dequantizes_what_the_store_holds(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint = open_checkpoint(tiny_checkpoint("gemma3_text"))
+    weights = store(checkpoint, "int4-g32", tmp_path)
+    decoder = load_decoder(checkpoint)
+    with torch.no_grad():
+        for name in weights.names():
+            if weights.schemes[name] is not None:
+                rows = weights.rows(name, 0, weights.shape(name)[0])
+                decoder.get_submodule(name).weight.copy_(torch.from_numpy(rows))
+    expected = decoder(torch.tensor([TOKENS]))[0]
+    found = ReferenceModel(checkpoint.config, weights, "none").run(TOKENS)
+    assert float((found - expected).abs().max()) < 1e-4 * float(expected.std())
+
+
+def test_large_weights_are_used_block_by_block(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = open_checkpoint(tiny_checkpoint("qwen3"))
+    weights = store(checkpoint, "int4-g32", tmp_path)
+    whole = ReferenceModel(checkpoint.config, weights, "per_token_asymmetric").run(TOKENS)
+    monkeypatch.setattr("edge_build.reference._KEPT_ELEMENTS", 0)
+    monkeypatch.setattr("edge_build.reference._BLOCK_ELEMENTS", 1000)
+    blocks = ReferenceModel(checkpoint.config, weights, "per_token_asymmetric").run(TOKENS)
+    # Blocks of rows may be summed in another order by the matrix library, which can turn one
+    # activation code: 1/255 of a row's range.
+    assert float((blocks - whole).abs().max()) < 0.02 * float(whole.std())
+
+
+def test_per_token_rounding_is_within_half_a_step_and_keeps_zero() -> None:
+    x = torch.randn(50, 64, generator=torch.Generator().manual_seed(1)) * 3 + 1
+    x[:, 5] = 0.0
+    rounded = quantize_per_token_asymmetric(x)
+    step = (x.amax(-1).clamp(min=0) - x.amin(-1).clamp(max=0)) / 255
+    # Half a step for the code, and half for the zero point of the end that was not chosen.
+    assert bool(((rounded - x).abs() <= 1.01 * step[:, None]).all())
+    assert not bool(rounded[:, 5].any())
+
+
+def test_per_block_rounding_is_within_half_a_step_of_each_block() -> None:
+    x = torch.randn(20, 96, generator=torch.Generator().manual_seed(2))
+    x[:, 0] = 40.0
+    rounded = quantize_per_block_symmetric(x, 32)
+    step = x.unflatten(-1, (3, 32)).abs().amax(-1) / 127
+    error = (rounded - x).abs().unflatten(-1, (3, 32)).amax(-1)
+    assert bool((error <= 0.501 * step).all())
+
+
+def test_rows_of_zeros_stay_zero() -> None:
+    zeros = torch.zeros(2, 64)
+    assert torch.equal(quantize_per_token_asymmetric(zeros), zeros)
+    assert torch.equal(quantize_per_block_symmetric(zeros, 32), zeros)

@@ -1,0 +1,118 @@
+"""The joined command line: exit codes, no tracebacks, JSON."""
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pocketlm import main
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["build", "chat", "checkpoint", "doctor", "inspect", "list", "run", "verify"],
+)
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f"pocketlm {command}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("build", "nowhere", "--out", "x"), "nowhere: no such folder"),
+        (("checkpoint", "gemma-3-1bb", "--random", "--out", "x"), "gemma-3-1b"),
+        (("verify", "nowhere"), "nowhere"),
+        (("inspect", "nowhere"), "nowhere"),
+        (("run", "nowhere", "--prompt", "hi"), "nowhere"),
+        (("chat", "nowhere"), "nowhere"),
+    ],
+)
+def test_wrong_input_exits_with_2_and_no_traceback(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "error: " in result.stderr and message in result.stderr
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_command_exits_with_2_and_says_so(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge_build.build.quantize_weights", interrupt)
+    out = tmp_path / "bundle"
+    result = invoke("build", tiny_checkpoint("gemma3_text"), "--out", out, "--backend", "onnx")
+    assert result.exit_code == 2
+    assert "interrupted" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_exits_with_2_and_says_so(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("edge_build.build.quantize_weights", fill)
+    out = tmp_path / "bundle"
+    result = invoke("build", tiny_checkpoint("gemma3_text"), "--out", out, "--backend", "onnx")
+    assert result.exit_code == 2
+    assert "the disk is full" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    result = invoke(
+        "build", tiny_checkpoint("gemma3_text"), "--out", out, "--chunk", 8, "--dry-run", "--json"
+    )
+    assert result.exit_code == 0
+    plan = json.loads(result.stdout)
+    # Two rings of 8 + 8 - 1 slots and one full cache of 128, 2 heads of 32, keys and values.
+    assert plan["kv_cache_bytes"] == 2 * (2 * 15 + 128) * 2 * 32 * 4
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["local-cache=ring", "onnx.local-cache", "onnx.=ring"])
+def test_a_malformed_backend_option_is_refused(option: str, tmp_path: Path) -> None:
+    result = invoke("build", "x", "--out", tmp_path / "y", "-O", option)
+    assert result.exit_code == 2
+    assert "is not BACKEND.OPTION=VALUE" in result.stderr
+
+
+@pytest.mark.parametrize("what", ["families", "recipes", "backends", "shapes"])
+def test_lists_are_printed_for_people_and_machines(what: str) -> None:
+    names = json.loads(invoke("list", what, "--json").stdout)[what]
+    assert names and invoke("list", what).stdout.split() == names
+
+
+def test_doctor_finds_everything_that_is_installed() -> None:
+    result = invoke("doctor", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 0 and document["ok"]
+    assert {"torch", "executorch", "onnxruntime"} <= {check["name"] for check in document["checks"]}
+
+
+def test_doctor_fails_when_something_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "edge_build.installation.requires", lambda name: ["surely-not-installed>=1", "click<1"]
+    )
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "not installed" in result.stdout and "MISSING" in result.stdout
