@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime_py.sampling import SamplingOptions, candidates, penalized
@@ -32,6 +32,7 @@ DISTINCT = st.lists(st.integers(-3000, 3000), min_size=2, max_size=60, unique=Tr
 )
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     DISTINCT,
     st.sampled_from([0.3, 0.7, 1.0, 2.5]),
@@ -51,6 +52,7 @@ def test_probabilities_equal_those_of_transformers(
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@settings(deadline=None, derandomize=True)
 @given(DISTINCT, st.lists(st.integers(0, 70), max_size=20), st.floats(0.1, 5))
 def test_the_repetition_penalty_equals_that_of_transformers(
     logits: np.ndarray, seen: list[int], penalty: float

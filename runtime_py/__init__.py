@@ -1,0 +1,26 @@
+"""Runs a device bundle on the host, the way a device would. Knows nothing of how it was built."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime_py.bundle import Bundle, open_bundle
+    from runtime_py.errors import RunError
+    from runtime_py.session import Session, open_session
+
+__all__ = ["Bundle", "RunError", "Session", "open_bundle", "open_session"]
+
+_HOMES = {
+    "Bundle": "runtime_py.bundle",
+    "RunError": "runtime_py.errors",
+    "Session": "runtime_py.session",
+    "open_bundle": "runtime_py.bundle",
+    "open_session": "runtime_py.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The command line imports this package for every command; numpy only where it is used.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

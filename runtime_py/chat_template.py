@@ -1,0 +1,131 @@
+"""Messages → the text a model was trained on, by the bundle's template. Knows no tokens."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime_py.bundle import Bundle
+from runtime_py.errors import RunError
+
+TEMPLATE_FILE = "chat_template.jinja"
+_CONFIG_FILE = "tokenizer_config.json"
+_RENDERER = Path(__file__).with_name("template_renderer.py")
+
+Message = Mapping[str, Any]
+# Values that a template reads besides the messages, such as enable_thinking.
+Variables = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RenderLimits:
+    """Where a template is stopped. Honest ones stay below a hundredth of each.
+
+    Attributes:
+        output_chars: of one chat.
+        memory_bytes: address space of the process that renders.
+        time_s: processor seconds; the clock may take ten times as long on a busy machine.
+    """
+
+    output_chars: int = 8_000_000
+    memory_bytes: int = 512 << 20
+    time_s: int = 10
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A template and what it knows besides the messages.
+
+    Attributes:
+        special_tokens: variables such as bos_token, with their texts.
+    """
+
+    source: str
+    special_tokens: Mapping[str, str]
+    limits: RenderLimits = RenderLimits()
+
+    def render(self, messages: Sequence[Message], variables: Variables | None = None) -> str:
+        """Return the text of one chat, ready for the model's answer.
+
+        Raises:
+            RunError: the template refuses the messages, is broken, or was stopped.
+        """
+        return self.render_all([(messages, variables or {})])[0]
+
+    def render_all(self, chats: Sequence[tuple[Sequence[Message], Variables]]) -> list[str]:
+        """Render several chats in one process; raises as `render`."""
+        defaults = {"tools": None, "documents": None, "add_generation_prompt": True}
+        request = {
+            "template": self.source,
+            "chats": [
+                {**defaults, **self.special_tokens, **variables, "messages": list(messages)}
+                for messages, variables in chats
+            ],
+            "output_limit": self.limits.output_chars,
+            "memory_limit_bytes": self.limits.memory_bytes,
+            "time_limit_s": self.limits.time_s,
+        }
+        answer = _ask_renderer(request, self.limits)
+        if "error" in answer:
+            raise RunError(_explained(answer["kind"], answer["error"]))
+        rendered: list[str] = answer["rendered"]
+        return rendered
+
+
+def read_chat_template(bundle: Bundle) -> ChatTemplate | None:
+    """Read the template of a bundle; None if it has none.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    if not bundle.has(TEMPLATE_FILE):
+        return None
+    config = bundle.read_object(_CONFIG_FILE) if bundle.has(_CONFIG_FILE) else {}
+    return ChatTemplate(bundle.read_text(TEMPLATE_FILE), special_tokens(config))
+
+
+def special_tokens(tokenizer_config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what templates read by name, such as bos_token, from tokenizer_config.json."""
+    tokens = {}
+    for name, value in tokenizer_config.items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(text, str):
+            tokens[name] = text
+    return tokens
+
+
+def _ask_renderer(request: Mapping[str, Any], limits: RenderLimits) -> dict[str, Any]:
+    slow = f"it took more than {limits.time_s} s of processor time"
+    try:
+        # -P: the script's folder holds our modules, not the renderer's.
+        done = subprocess.run(
+            [sys.executable, "-P", str(_RENDERER)],
+            input=json.dumps(request).encode("ascii"),
+            capture_output=True,
+            timeout=10 * limits.time_s,
+        )
+    except subprocess.TimeoutExpired:
+        return {"kind": "stopped", "error": slow}
+    if done.returncode < 0:
+        return {"kind": "stopped", "error": slow}
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        last_line = (done.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
+        return {"kind": "stopped", "error": f"the renderer ended with {last_line}"}
+    return answer
+
+
+def _explained(kind: str, error: str) -> str:
+    if kind == "refused":
+        return f"the chat template refuses these messages: {error}; change them, or use --raw"
+    if kind == "stopped":
+        return (
+            f"the chat template was stopped: {error}; do not trust this checkpoint, or use --raw, "
+            "which runs no template"
+        )
+    what = "has a syntax error" if kind == "syntax" else "failed"
+    return f"the chat template {what}: {error}; repair it in the checkpoint, or use --raw"

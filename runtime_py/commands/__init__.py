@@ -1,0 +1,1 @@
+"""The commands that run a bundle, one per file. Heavy libraries are imported inside them."""

@@ -1,0 +1,109 @@
+"""pocketlm chat: turns at a terminal, or lines from a pipe."""
+
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime_py.commands.flags import (
+    SamplingFlags,
+    backend_option,
+    bundle_argument,
+    max_new_tokens_option,
+    sampling_flags,
+    skip_hashes_option,
+    think_option,
+    threads_option,
+)
+from runtime_py.errors import RunError
+
+if TYPE_CHECKING:
+    from runtime_py.conversation import Conversation
+    from runtime_py.generation import GenerationRequest
+
+
+@click.command()
+@bundle_argument
+@click.option("--system", help="System message.")
+@think_option
+@backend_option
+@max_new_tokens_option
+@sampling_flags
+@threads_option
+@skip_hashes_option
+def chat(
+    folder: str,
+    system: str | None,
+    think: bool | None,
+    backend: str | None,
+    max_new_tokens: int | None,
+    sampling: SamplingFlags,
+    threads: int | None,
+    skip_hashes: bool,
+) -> None:
+    """Chat with BUNDLE. /reset begins anew, /exit ends; Ctrl-C ends an answer.
+
+    \b
+    pocketlm chat pico
+    pocketlm chat qwen --no-think --temperature 0.7 --system 'Answer briefly.'
+    """
+    from runtime_py.commands.runner import open_runner
+    from runtime_py.conversation import Conversation
+    from runtime_py.generation import GenerationRequest
+
+    with open_runner(folder, backend, threads, skip_hashes) as runner:
+        variables = {} if think is None else {"enable_thinking": think}
+        template = runner.chat_template(think)
+        request = GenerationRequest(
+            options=sampling.over(runner.published),
+            stop_ids=runner.bundle.manifest.stop_ids,
+            max_new_tokens=max_new_tokens,
+        )
+        conversation = Conversation(runner.session, runner.tokenizer, template, variables, system)
+        click.echo("/reset begins anew, /exit ends, Ctrl-C ends an answer", err=True)
+        while (line := _next_line()) is not None:
+            if line == "/exit":
+                break
+            if line == "/reset":
+                conversation.reset()
+                click.echo("begun anew", err=True)
+            elif line:
+                _turn(conversation, line, request)
+
+
+def _turn(conversation: "Conversation", text: str, request: "GenerationRequest") -> None:
+    from dataclasses import replace
+
+    from runtime_py.commands.runner import print_pieces, timings
+    from runtime_py.interruption import Interruption
+
+    with Interruption() as stop:
+        request = replace(request, should_stop=lambda: stop.requested)
+        try:
+            generation = conversation.ask(text, request)
+            print_pieces(generation)
+        except RunError as error:
+            click.echo(f"error: {error}", err=True)
+            return
+        conversation.keep(text, generation)
+    click.echo(f"[{timings(generation.result)}]", err=True)
+
+
+def _next_line() -> str | None:
+    """Return what the user typed, "" if that was unusable, None at the end."""
+    from runtime_py.utf8 import decode_utf8
+
+    try:
+        if sys.stdin.isatty():
+            with suppress(ImportError):
+                import readline  # noqa: F401  (gives input() line editing and history)
+            return input("> ").strip()
+        data = sys.stdin.buffer.readline()
+        return decode_utf8(data, "the message").strip() if data else None
+    except (KeyboardInterrupt, EOFError):
+        click.echo("", err=True)
+        return None
+    except (RunError, UnicodeDecodeError) as error:
+        click.echo(f"error: {error}", err=True)
+        return ""

@@ -1,0 +1,88 @@
+"""Command line flags that several commands share, each written once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime_py.errors import RunError
+
+if TYPE_CHECKING:
+    from runtime_py.sampling import SamplingOptions
+
+Command = Callable[..., None]
+
+bundle_argument = click.argument("folder", metavar="BUNDLE")
+backend_option = click.option(
+    "--backend", metavar="NAME", help="onnx or executorch. Default: the first that is installed."
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
+)
+threads_option = click.option("--threads", type=int, help="Default: the physical cores.")
+max_new_tokens_option = click.option(
+    "--max-new-tokens", type=int, help="Default: as many as the context has room for."
+)
+skip_hashes_option = click.option(
+    "--skip-hashes", is_flag=True, help="Compare file sizes only, not their sha256."
+)
+think_option = click.option(
+    "--think/--no-think",
+    default=None,
+    help="Switch thinking on or off in models that have it. Default: the template's.",
+)
+
+_SAMPLING = (
+    click.option("--temperature", type=float, help="0 is greedy. Default: the checkpoint's."),
+    click.option("--top-k", type=int, help="Keep the k likeliest tokens; 0 keeps all."),
+    click.option("--top-p", type=float, help="Keep the likeliest tokens up to this probability."),
+    click.option("--min-p", type=float, help="Keep tokens above this share of the likeliest's."),
+    click.option("--repetition-penalty", type=float, help="Above 1 makes seen tokens unlikely."),
+    click.option("--seed", type=int, help="Equal seeds draw equal tokens."),
+)
+
+
+@dataclass(frozen=True)
+class SamplingFlags:
+    """What the user typed; None where nothing."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float | None
+    seed: int | None
+
+    def over(self, published: "SamplingOptions") -> "SamplingOptions":
+        """Return the checkpoint's options with the typed ones in their place.
+
+        Raises:
+            RunError: out of range, or without effect.
+        """
+        typed = {name: value for name, value in vars(self).items() if value is not None}
+        options = replace(published, **typed)
+        if options.temperature == 0:
+            for name in ("top_k", "top_p", "min_p"):
+                if name in typed:
+                    flag = "--" + name.replace("_", "-")
+                    raise RunError(
+                        f"{flag} {typed[name]}: without effect at temperature 0, which always "
+                        "takes the likeliest token; add --temperature 1 or so"
+                    )
+        return options
+
+
+def sampling_flags(command: Command) -> Command:
+    """Add the sampling options; the command gets them as one argument, `sampling`."""
+
+    @wraps(command)
+    def packed(**arguments: Any) -> None:
+        names = SamplingFlags.__dataclass_fields__
+        sampling = SamplingFlags(**{name: arguments.pop(name) for name in names})
+        command(sampling=sampling, **arguments)
+
+    for option in reversed(_SAMPLING):
+        packed = option(packed)
+    return packed

@@ -1,0 +1,104 @@
+"""pocketlm inspect: what is in a bundle, and what it will take in memory."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime_py.commands.flags import bundle_argument, json_option
+
+if TYPE_CHECKING:
+    from runtime_py.bundle import Bundle
+
+
+@click.command("inspect")
+@bundle_argument
+@json_option
+def inspect_bundle(folder: str, as_json: bool) -> None:
+    """Show BUNDLE's manifest, bytes per part, caches and memory plan.
+
+    \b
+    pocketlm inspect pico
+    pocketlm inspect pico --json
+    """
+    from runtime_py.bundle import open_bundle
+
+    bundle = open_bundle(folder, check_hashes=False)
+    if as_json:
+        click.echo(json.dumps(_document(bundle), indent=1))
+    else:
+        _print(bundle)
+
+
+def _document(bundle: "Bundle") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from runtime_py import inspection
+
+    manifest = bundle.manifest
+    backends = manifest.backends.items()
+    return {
+        "bundle": str(bundle.folder),
+        "manifest": json.loads(manifest.to_json()),
+        "file_parts": [asdict(part) for part in inspection.file_parts(manifest)],
+        "weight_parts": [asdict(part) for part in inspection.weight_parts(manifest)],
+        "cache_parts": [
+            asdict(part) for name, entry in backends for part in inspection.cache_parts(name, entry)
+        ],
+        "unquantized": [asdict(entry) for entry in inspection.unquantized(manifest)],
+    }
+
+
+def _print(bundle: "Bundle") -> None:
+    from rich.console import Console
+
+    manifest = bundle.manifest
+    console = Console(highlight=False, soft_wrap=True)
+    total = sum(entry.size_bytes for entry in manifest.files)
+    console.print(
+        f"{manifest.name}: {manifest.model.get('model_type', 'model')}, "
+        f"{len(manifest.model.get('layers', ()))} layers, vocabulary {manifest.vocab_size}; "
+        f"recipe {manifest.recipe}; context {manifest.context_length}, chunk "
+        f"{manifest.prefill_chunk}; {_mb(total)} MB",
+        markup=False,
+    )
+    for table in _tables(bundle):
+        console.print(table)
+    for note in manifest.notes:
+        console.print(f"note: {note}", markup=False)
+    for name, value in sorted(manifest.build.items()):
+        console.print(f"{name:20} {value}", markup=False)
+
+
+def _tables(bundle: "Bundle") -> list[Any]:
+    from rich.table import Table
+
+    from runtime_py import inspection
+
+    manifest = bundle.manifest
+    files = Table("files", "count", "MB")
+    for part in inspection.file_parts(manifest):
+        files.add_row(part.part, str(part.files), _mb(part.size_bytes))
+    weights = Table("weights", "bits", "group", "tensors", "MB", "lowest SQNR dB")
+    for weight in inspection.weight_parts(manifest):
+        group = str(weight.group_size or ("row" if weight.bits < 32 else ""))
+        sqnr = "" if weight.lowest_sqnr_db is None else f"{weight.lowest_sqnr_db:.1f}"
+        bits, tensors = str(weight.bits), str(weight.tensors)
+        weights.add_row(weight.part, bits, group, tensors, _mb(weight.size_bytes), sqnr)
+    caches = Table("caches", "kind", "window", "slots", "type", "layers", "MB")
+    memory = Table("memory", "part", "kind", "MB")
+    for name, entry in manifest.backends.items():
+        for cache in inspection.cache_parts(name, entry):
+            window, slots = str(cache.window or "all"), str(cache.capacity)
+            layers, size = str(cache.layers), _mb(cache.size_bytes)
+            caches.add_row(name, cache.kind, window, slots, cache.dtype, layers, size)
+        for line in entry.memory_plan:
+            memory.add_row(name, line.part, line.kind, _mb(line.size_bytes))
+    full = Table("not quantized", "tensors", "MB", "why")
+    for kept in inspection.unquantized_parts(manifest):
+        full.add_row(kept.part, str(kept.tensors), _mb(kept.size_bytes), kept.reason)
+    return [files, weights, caches, memory, full]
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.2f}"

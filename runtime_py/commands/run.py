@@ -1,0 +1,137 @@
+"""pocketlm run: one prompt, one answer."""
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime_py.commands.flags import (
+    SamplingFlags,
+    backend_option,
+    bundle_argument,
+    json_option,
+    max_new_tokens_option,
+    sampling_flags,
+    skip_hashes_option,
+    think_option,
+    threads_option,
+)
+from runtime_py.errors import RunError
+
+if TYPE_CHECKING:
+    from runtime_py.commands.runner import Runner
+    from runtime_py.generation import GenerationRequest, GenerationResult
+
+# What a shell reports for a program that Ctrl-C ended.
+_INTERRUPTED = 130
+
+
+@click.command()
+@bundle_argument
+@click.option("--prompt", required=True, help="Text; - reads stdin, less one final newline.")
+@click.option(
+    "--chat/--raw",
+    default=None,
+    help="Put the prompt into the chat template, or continue it as it is. "
+    "Default: --chat if the bundle has a template.",
+)
+@click.option("--system", help="System message, with --chat.")
+@think_option
+@backend_option
+@max_new_tokens_option
+@sampling_flags
+@threads_option
+@skip_hashes_option
+@json_option
+def run(
+    folder: str,
+    prompt: str,
+    chat: bool | None,
+    system: str | None,
+    think: bool | None,
+    backend: str | None,
+    max_new_tokens: int | None,
+    sampling: SamplingFlags,
+    threads: int | None,
+    skip_hashes: bool,
+    as_json: bool,
+) -> None:
+    """Generate text with BUNDLE, the way a device would.
+
+    \b
+    pocketlm run pico --prompt 'What is a tuple?'
+    pocketlm run pico --raw --prompt 'def add(' --max-new-tokens 32 --temperature 0
+    git diff | pocketlm run pico --prompt - --json
+    """
+    from runtime_py.commands.runner import open_runner, print_pieces, timings
+    from runtime_py.generation import GenerationRequest, generate
+    from runtime_py.interruption import Interruption
+
+    text = _read_prompt(prompt)
+    with open_runner(folder, backend, threads, skip_hashes) as runner, Interruption() as stop:
+        request = GenerationRequest(
+            options=sampling.over(runner.published),
+            stop_ids=runner.bundle.manifest.stop_ids,
+            max_new_tokens=max_new_tokens,
+            should_stop=lambda: stop.requested,
+        )
+        ids = _prompt_ids(runner, text, chat, system, think)
+        generation = generate(runner.session, runner.tokenizer, ids, request)
+        if as_json:
+            for _ in generation:
+                pass
+            document = _document(runner, request, generation.result)
+            click.echo(json.dumps(document, indent=1))
+        else:
+            print_pieces(generation)
+            click.echo(timings(generation.result), err=True)
+        interrupted = generation.result.reason == "interrupted"
+    if interrupted:
+        sys.exit(_INTERRUPTED)
+
+
+def _read_prompt(prompt: str) -> str:
+    from runtime_py.utf8 import check_utf8, decode_utf8
+
+    if prompt != "-":
+        check_utf8(prompt, "--prompt")
+        return prompt
+    text = decode_utf8(sys.stdin.buffer.read(), "the prompt on stdin")
+    return text.removesuffix("\n")
+
+
+def _prompt_ids(
+    runner: "Runner", text: str, chat: bool | None, system: str | None, think: bool | None
+) -> list[int]:
+    if chat is False or (chat is None and runner.template is None):
+        for flag, value in (("--system", system), ("--think/--no-think", think)):
+            if value is not None:
+                raise RunError(f"{flag} goes into the chat template; add --chat or leave it out")
+        return runner.tokenizer.encode_prompt(text)
+    template = runner.chat_template(think)
+    messages = [{"role": "user", "content": text}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    variables = {} if think is None else {"enable_thinking": think}
+    return runner.tokenizer.encode(template.render(messages, variables))
+
+
+def _document(
+    runner: "Runner", request: "GenerationRequest", result: "GenerationResult"
+) -> dict[str, object]:
+    return {
+        "bundle": str(runner.bundle.folder),
+        "backend": runner.session.backend,
+        "text": result.text,
+        "token_ids": list(result.tokens),
+        "ended_by": result.reason,
+        "prompt_tokens": result.prompt_tokens,
+        "generated_tokens": len(result.tokens),
+        "context_length": runner.session.context_length,
+        "prefill_s": result.prefill_s,
+        "prefill_tokens_per_s": result.prefill_tokens_per_s,
+        "decode_s": result.decode_s,
+        "decode_tokens_per_s": result.decode_tokens_per_s,
+        "sampling": vars(request.options),
+    }

@@ -1,0 +1,104 @@
+"""Everything that run and chat need of a bundle, opened together."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from runtime_py.bundle import Bundle, read_bundle
+from runtime_py.chat_template import ChatTemplate, read_chat_template
+from runtime_py.errors import RunError
+from runtime_py.generation import GenerationResult, Piece
+from runtime_py.sampling import SamplingOptions, published_options
+from runtime_py.session import Session, choose_backend, open_session
+from runtime_py.tokenizer import Tokenizer, read_tokenizer
+
+_GENERATION_CONFIG = "generation_config.json"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """An open bundle.
+
+    Attributes:
+        published: the checkpoint's own generation defaults.
+    """
+
+    bundle: Bundle
+    session: Session
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    published: SamplingOptions
+
+    def chat_template(self, think: bool | None) -> ChatTemplate:
+        """Return the chat template.
+
+        Raises:
+            RunError: the bundle has none, or it has no thinking switch to set.
+        """
+        if self.template is None:
+            raise RunError(
+                f"{self.bundle.folder}: the checkpoint has no chat template, so it continues text "
+                "and does not chat; use pocketlm run --raw"
+            )
+        if think is not None and "enable_thinking" not in self.template.source:
+            flag = "--think" if think else "--no-think"
+            raise RunError(f"{flag}: the chat template has no enable_thinking switch; leave it out")
+        return self.template
+
+
+@contextmanager
+def open_runner(
+    folder: str, backend: str | None, threads: int | None, skip_hashes: bool
+) -> Iterator[Runner]:
+    """Open a bundle to generate with; small files first, so that mistakes show at once.
+
+    Raises:
+        RunError: anything about it cannot be used.
+    """
+    bundle = read_bundle(folder)
+    name = choose_backend(bundle) if backend is None else backend
+    bundle.check(name, hashes=not skip_hashes)
+    tokenizer, template = read_tokenizer(bundle), read_chat_template(bundle)
+    config = bundle.read_object(_GENERATION_CONFIG) if bundle.has(_GENERATION_CONFIG) else {}
+    published = published_options(config)
+    with open_session(bundle, name, threads) as session:
+        yield Runner(bundle, session, tokenizer, template, published)
+
+
+def print_pieces(pieces: Iterable[Piece]) -> None:
+    """Print text on stdout as it comes."""
+    for piece in pieces:
+        write(piece.text)
+    write("\n")
+
+
+def write(text: str) -> None:
+    """Print text on stdout; characters that the terminal cannot show are replaced."""
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()
+
+
+def timings(result: GenerationResult) -> str:
+    """Describe how fast an answer was and what ended it, in one line."""
+    prefill, decode = result.prefill_tokens_per_s, result.decode_tokens_per_s
+    parts = [f"prompt {result.prompt_tokens} tokens"]
+    if prefill is not None:
+        parts[0] += f" in {result.prefill_s:.2f} s ({prefill:.1f} tokens/s)"
+    parts.append(f"answer {len(result.tokens)} tokens")
+    if decode is not None:
+        parts[1] += f" in {result.decode_s:.2f} s ({decode:.1f} tokens/s)"
+    parts.append(_ENDINGS[result.reason])
+    return ", ".join(parts)
+
+
+_ENDINGS = {
+    "stop": "ended by a stop token",
+    "length": "ended by --max-new-tokens",
+    "context": "ended by the end of the context; build with a larger --context for more",
+    "interrupted": "interrupted",
+}

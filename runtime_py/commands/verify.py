@@ -1,0 +1,94 @@
+"""pocketlm verify: is each artifact what was built?"""
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime_py.commands.flags import bundle_argument, json_option, threads_option
+
+if TYPE_CHECKING:
+    from runtime_py.verification import Verdict
+
+# More differences than this say nothing new at a terminal; --json has all.
+_MOST_SHOWN = 20
+
+
+@click.command()
+@bundle_argument
+@click.option(
+    "--backend", "backends", multiple=True, metavar="NAME", help="Repeat for several. Default: all."
+)
+@threads_option
+@json_option
+def verify(folder: str, backends: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+    """Replay BUNDLE's golden answers on its artifacts; exit code 1 if any differs.
+
+    \b
+    pocketlm verify pico
+    pocketlm verify pico --backend onnx --json
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from runtime_py import verification
+    from runtime_py.bundle import open_bundle
+
+    verdicts = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("sha256", total=None)
+
+        def hashed(done: int, total: int, path: str) -> None:
+            progress.update(task, completed=done, total=total, description=f"sha256 {path}")
+
+        bundle = open_bundle(folder, advance=hashed)
+        for name in backends or sorted(bundle.manifest.backends):
+
+            def replayed(done: int, total: int, what: str, name: str = name) -> None:
+                progress.update(task, completed=done, total=total, description=f"{name} {what}")
+
+            verdicts.append(verification.verify(bundle, name, threads, replayed))
+    passed = all(verdict.passed for verdict in verdicts)
+    if as_json:
+        document = {
+            "bundle": str(bundle.folder),
+            "passed": passed,
+            "backends": {verdict.backend: verdict.to_document() for verdict in verdicts},
+        }
+        click.echo(json.dumps(document, indent=1))
+    else:
+        for verdict in verdicts:
+            _print(verdict)
+    if not passed:
+        sys.exit(1)
+
+
+def _print(verdict: "Verdict") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("case", "replayed", "steps", "near ties", "largest error / std", "")
+    for case in verdict.cases:
+        error = f"{case.max_logit_error_std:.2g}"
+        mark = "ok" if case.passed else "DIFFERS"
+        table.add_row(case.name, case.replay, str(case.steps), str(case.near_ties), error, mark)
+    console.print(table)
+    for mismatch in verdict.mismatches[:_MOST_SHOWN]:
+        step = "" if mismatch.step is None else f", step {mismatch.step}"
+        place = "" if mismatch.position is None else f", position {mismatch.position}"
+        console.print(
+            f"{mismatch.check}: {mismatch.case}{step}{place}: expected {mismatch.expected}, "
+            f"found {mismatch.found}",
+            markup=False,
+        )
+    hidden = len(verdict.mismatches) - _MOST_SHOWN
+    if hidden > 0:
+        console.print(f"and {hidden} more; --json has all")
+    state = "verified" if verdict.passed else "DIFFERS from its golden answers"
+    console.print(
+        f"{verdict.bundle} on {verdict.backend}: {state}; {verdict.tokenizer_cases} texts, "
+        f"{verdict.chat_cases} chats, largest logit error {verdict.max_logit_error_std:.2g} of "
+        f"{verdict.tolerance_std:.2g} std allowed, {verdict.near_ties} near ties"
+    )

@@ -1,0 +1,24 @@
+"""The engines: one file each, found by file name, imported only when asked for."""
+
+import difflib
+from importlib import import_module
+from pathlib import Path
+
+from runtime_py.engine import Engine
+from runtime_py.errors import RunError
+
+NAMES = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__"))
+
+
+def load(name: str) -> Engine:
+    """Return the engine of a file.
+
+    Raises:
+        RunError: there is no such file.
+    """
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, 1)
+        hint = f"; did you mean {near[0]}?" if near else ";"
+        raise RunError(f"--backend {name}: unknown{hint} known: {', '.join(NAMES)}")
+    engine: Engine = import_module(f"{__name__}.{name}").ENGINE
+    return engine

@@ -1,0 +1,118 @@
+"""What a bundle consists of, added up from its manifest. Opens no artifact."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from runtime_py.manifest import BackendEntry, CacheKind, Manifest, TensorEntry
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """Files that belong together: a backend's, the golden answers, or the text files."""
+
+    part: str
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class WeightPart:
+    """Tensors of one role that are stored alike; 32 bits means not quantized."""
+
+    part: str
+    bits: int
+    group_size: int | None
+    tensors: int
+    size_bytes: int
+    lowest_sqnr_db: float | None
+
+
+@dataclass(frozen=True)
+class UnquantizedPart:
+    """Tensors of one role that stayed in full precision for one reason."""
+
+    part: str
+    reason: str
+    tensors: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class CachePart:
+    """Layers whose caches are alike."""
+
+    backend: str
+    kind: CacheKind
+    window: int | None
+    capacity: int
+    dtype: str
+    layers: int
+    size_bytes: int
+
+
+def file_parts(manifest: Manifest) -> tuple[FilePart, ...]:
+    """Add up file sizes by top folder."""
+    parts: dict[str, FilePart] = {}
+    for entry in manifest.files:
+        top, separator, _ = entry.path.partition("/")
+        name = top if separator else "text files"
+        part = parts.get(name, FilePart(name, 0, 0))
+        parts[name] = FilePart(name, part.files + 1, part.size_bytes + entry.size_bytes)
+    return tuple(parts.values())
+
+
+def weight_parts(manifest: Manifest) -> tuple[WeightPart, ...]:
+    """Add up weights by role and scheme."""
+    parts: dict[tuple[str, int, int | None], WeightPart] = {}
+    for entry in manifest.tensors:
+        role = _role(entry.name)
+        key = role, entry.bits, entry.group_size
+        part = parts.get(key, WeightPart(*key, 0, 0, None))
+        parts[key] = replace(
+            part,
+            tensors=part.tensors + 1,
+            size_bytes=part.size_bytes + entry.size_bytes,
+            lowest_sqnr_db=_lowest((part.lowest_sqnr_db, entry.sqnr_db)),
+        )
+    return tuple(parts.values())
+
+
+def cache_parts(backend: str, entry: BackendEntry) -> tuple[CachePart, ...]:
+    """Add up caches by kind."""
+    parts: dict[tuple[CacheKind, int | None, int, str], CachePart] = {}
+    for cache in entry.caches:
+        key = cache.kind, cache.window, cache.capacity, cache.dtype
+        part = parts.get(key, CachePart(backend, *key, 0, 0))
+        parts[key] = replace(
+            part, layers=part.layers + 1, size_bytes=part.size_bytes + cache.size_bytes
+        )
+    return tuple(parts.values())
+
+
+def unquantized(manifest: Manifest) -> tuple[TensorEntry, ...]:
+    """Return the tensors that are stored in full precision."""
+    return tuple(entry for entry in manifest.tensors if entry.bits == 32)
+
+
+def unquantized_parts(manifest: Manifest) -> tuple[UnquantizedPart, ...]:
+    """Add up what is stored in full precision, by role and reason."""
+    parts: dict[tuple[str, str], UnquantizedPart] = {}
+    for entry in unquantized(manifest):
+        key = _role(entry.name), entry.reason
+        part = parts.get(key, UnquantizedPart(*key, 0, 0))
+        parts[key] = replace(
+            part, tensors=part.tensors + 1, size_bytes=part.size_bytes + entry.size_bytes
+        )
+    return tuple(parts.values())
+
+
+def _role(name: str) -> str:
+    # layers.7.attention.q_proj is attention; layers.7.attention_norm and norm are norms.
+    parts = name.split(".")
+    if "norm" in parts[-1]:
+        return "norms"
+    return parts[2] if parts[0] == "layers" and len(parts) > 2 else parts[0]
+
+
+def _lowest(values: Iterable[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)

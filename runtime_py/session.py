@@ -1,0 +1,209 @@
+"""Session: where a model stands in its context; prefill, decode, rewind, reset. Knows no text."""
+
+from collections.abc import Iterator, Sequence
+from operator import index
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime_py import engines
+from runtime_py.bundle import Bundle, read_bundle
+from runtime_py.engine import LoadedModel
+from runtime_py.errors import RunError
+from runtime_py.manifest import Manifest
+from runtime_py.runtime_versions import check_versions, is_installed
+
+# Asked in this order when the user names no backend; any other comes after these.
+PREFERRED_BACKENDS = ("onnx", "executorch")
+
+Logits = NDArray[np.float32]
+
+
+class Session:
+    """One sequence of tokens in a loaded model. Every mistake is found before a cache changes."""
+
+    def __init__(self, model: LoadedModel, manifest: Manifest, backend: str) -> None:
+        self.backend = backend
+        self.context_length = manifest.context_length
+        self.prefill_chunk = manifest.prefill_chunk
+        self.vocab_size = manifest.vocab_size
+        self._model = model
+        self._position = 0
+        # The most tokens since the last reset: what they overwrote stays lost after a rewind.
+        self._longest = 0
+        self._interrupted = False
+
+    @property
+    def position(self) -> int:
+        """Tokens in the caches."""
+        return self._position
+
+    @property
+    def needs_reset(self) -> bool:
+        """Whether a call was broken off inside the model, which leaves the caches in doubt."""
+        return self._interrupted
+
+    def prefill(self, tokens: Sequence[int]) -> Logits:
+        """Process tokens in chunks of `prefill_chunk`.
+
+        Returns:
+            Logits after the last token, float32 [V].
+
+        Raises:
+            RunError: there are none, one is outside the vocabulary, or they do not fit.
+        """
+        logits = None
+        for chunk in self.chunks(tokens):
+            logits = self._run(chunk)
+        assert logits is not None, "chunks() refuses an empty prompt"
+        return logits
+
+    def decode(self, token: int) -> Logits:
+        """Process one token; the same as a prefill of it."""
+        return self.prefill([token])
+
+    def chunks(self, tokens: Sequence[int]) -> Iterator[list[int]]:
+        """Check tokens as a whole, then cut them; for callers that prefill chunk by chunk.
+
+        Raises:
+            RunError: as `prefill`; nothing has been processed then.
+        """
+        checked = self._checked(tokens)
+        starts = range(0, len(checked), self.prefill_chunk)
+        return iter([checked[start : start + self.prefill_chunk] for start in starts])
+
+    def rewind(self, position: int) -> None:
+        """Go back to an earlier position, so that other tokens can follow; 0 is a reset.
+
+        Raises:
+            RunError: the position is ahead, or a ring cache has overwritten what it needs.
+        """
+        error = self.rewind_error(position)
+        if error is not None:
+            raise RunError(error)
+        if position == 0:
+            self.reset()
+        self._position = index(position)
+
+    def rewind_error(self, position: int) -> str | None:
+        """Say why `rewind` would refuse; None if it would not."""
+        position = index(position)
+        if position == 0:
+            return None
+        if self._interrupted:
+            return "rewind: the last call was interrupted while it wrote the caches; reset first"
+        if not 0 <= position <= self._position:
+            return (
+                f"rewind to {position}: the session stands at {self._position}; give a position "
+                "from 0 to that"
+            )
+        return self._model.rewind_error(self._longest, position)
+
+    def reset(self) -> None:
+        """Forget every token."""
+        self._model.reset()
+        self._position, self._longest, self._interrupted = 0, 0, False
+
+    def close(self) -> None:
+        """Release the model's memory; the session cannot be used after that."""
+        self._model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, tokens: Sequence[int]) -> Logits:
+        if self._interrupted:
+            raise RunError(
+                "the last call was interrupted while it wrote the caches; reset the session and "
+                "prefill again"
+            )
+        # A cache that evicts cannot take tokens twice, so an unfinished call is remembered.
+        self._interrupted = True
+        logits = self._model.run(tokens, self._position)
+        self._position += len(tokens)
+        self._longest = max(self._longest, self._position)
+        self._interrupted = False
+        return logits
+
+    def _checked(self, tokens: Sequence[int]) -> list[int]:
+        if len(tokens) == 0:
+            raise RunError("prefill of no tokens: nothing to predict from; give at least 1")
+        ids = [_as_id(token) for token in tokens]
+        for place, token in enumerate(ids):
+            if not 0 <= token < self.vocab_size:
+                raise RunError(
+                    f"token id {token} at place {place}: the model has ids 0 to "
+                    f"{self.vocab_size - 1}; use the bundle's own tokenizer"
+                )
+        if self._position + len(ids) > self.context_length:
+            raise RunError(
+                f"context full: {len(ids)} tokens asked for at position {self._position} of "
+                f"{self.context_length}; reset, rewind or shorten the prompt, or build with a "
+                "larger --context"
+            )
+        return ids
+
+
+def open_session(
+    bundle: Bundle | Path | str, backend: str | None = None, threads: int | None = None
+) -> Session:
+    """Load one artifact of a bundle.
+
+    Args:
+        bundle: a folder is opened and its files' hashes are checked first.
+        backend: None takes the first whose runtime is installed.
+        threads: None is the physical cores.
+
+    Raises:
+        RunError: no such bundle, file, backend or runtime.
+    """
+    if threads is not None and threads < 1:
+        raise RunError(f"threads={threads}: give at least 1, or leave it out for all cores")
+    opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    name = choose_backend(opened) if backend is None else backend
+    entry = opened.backend(name)
+    engine = engines.load(name)
+    check_versions(engine, entry.runtime_floor)
+    if opened is not bundle:
+        opened.check(backend=name)
+    model = engine.load(opened.folder, opened.manifest, entry, threads)
+    return Session(model, opened.manifest, name)
+
+
+def choose_backend(bundle: Bundle) -> str:
+    """Return the first backend of a bundle whose runtime is installed.
+
+    Raises:
+        RunError: there is none; says what to install.
+    """
+    present = sorted(bundle.manifest.backends)
+    ordered = [name for name in PREFERRED_BACKENDS if name in present]
+    ordered += [name for name in present if name not in ordered]
+    known = [engines.load(name) for name in ordered if name in engines.NAMES]
+    for engine in known:
+        if is_installed(engine):
+            return engine.name
+    wanted = " or ".join(" ".join(engine.distributions) for engine in known)
+    raise RunError(
+        f"{bundle.folder}: the bundle has artifacts for {', '.join(present) or 'no backend'}, and "
+        f"none of their runtimes is installed; "
+        + (f"pip install {wanted}" if wanted else "update pocketlm")
+    )
+
+
+def _as_id(token: object) -> int:
+    try:
+        return index(token)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise RunError(f"{token!r} is not a token id; give integers") from error

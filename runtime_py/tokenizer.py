@@ -1,0 +1,115 @@
+"""The bundle's tokenizer: text → ids, and ids → text as they arrive. Knows no model."""
+
+from collections.abc import Callable, Sequence
+
+import tokenizers
+
+from runtime_py.bundle import Bundle
+from runtime_py.errors import RunError
+from runtime_py.utf8 import check_utf8
+
+TOKENIZER_FILE = "tokenizer.json"
+
+# What a decoder prints for bytes that are no character, or not yet one.
+_REPLACEMENT = "\ufffd"
+# Any plain letter; see TextStream.
+_ANCHOR_TEXT = "a"
+
+
+class TextStream:
+    """Text of tokens as they arrive: never half a character, and nothing taken back.
+
+    Tokens wait while their text ends in a replacement character, because the bytes that complete
+    it may follow. They are decoded behind an anchor token, so that a decoder that strips the first
+    space of a text does not strip every piece's.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], anchor: Sequence[int] = ()) -> None:
+        self._decode = decode
+        self._anchor = tuple(anchor)
+        self._anchor_text = decode(self._anchor)
+        self._waiting: list[int] = []
+
+    def push(self, token: int) -> str:
+        """Take one token; return the text that is now sure, often empty."""
+        self._waiting.append(token)
+        text = self._text()
+        if text.endswith(_REPLACEMENT):
+            return ""
+        self._waiting.clear()
+        return text
+
+    def flush(self) -> str:
+        """Return what still waits; bytes that never became a character are replaced."""
+        text = self._text()
+        self._waiting.clear()
+        return text
+
+    def _text(self) -> str:
+        text = self._decode((*self._anchor, *self._waiting))
+        if not text.startswith(self._anchor_text):
+            return self._decode(self._waiting)
+        return text[len(self._anchor_text) :]
+
+
+class Tokenizer:
+    """Text ↔ ids.
+
+    Attributes:
+        size: highest id it can give, plus one.
+        bos_id: what raw prompts begin with; None if nothing.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, bos_id: int | None) -> None:
+        # Files saved in training can carry limits that would cut or pad prompts.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self.bos_id = bos_id
+        self.size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+        anchor = self.encode(_ANCHOR_TEXT)
+        self._anchor = anchor if self.decode(anchor) == _ANCHOR_TEXT else []
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, nothing added; special tokens' texts become their ids.
+
+        Raises:
+            RunError: the text holds bytes that were not UTF-8.
+        """
+        check_utf8(text, "the text")
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Return the ids of a raw prompt: begins with `bos_id` exactly once, if there is one."""
+        ids = self.encode(text)
+        if self.bos_id is None or ids[:1] == [self.bos_id]:
+            return ids
+        return [self.bos_id, *ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, special tokens left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def token(self, token_id: int) -> str:
+        """Return how the vocabulary writes one id, for messages."""
+        return self._tokenizer.id_to_token(token_id) or f"no token {token_id}"
+
+    def stream(self) -> TextStream:
+        """Return a stream for one answer."""
+        return TextStream(self.decode, self._anchor)
+
+
+def read_tokenizer(bundle: Bundle) -> Tokenizer:
+    """Read the tokenizer of a bundle.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    path = bundle.path(TOKENIZER_FILE)
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise RunError(
+            f"{path} cannot be read as a tokenizer ({error}); copy the bundle again"
+        ) from error
+    return Tokenizer(tokenizer, bundle.manifest.bos_id)

@@ -1,0 +1,238 @@
+"""verify(): hold an artifact against its golden answers and name every difference.
+
+Knows nothing of how the answers were made.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime_py.bundle import Bundle
+from runtime_py.chat_template import ChatTemplate, read_chat_template
+from runtime_py.errors import RunError
+from runtime_py.golden import Golden, GoldenCase
+from runtime_py.session import Session, open_session
+from runtime_py.tokenizer import Tokenizer, read_tokenizer
+
+Replay = Literal["in chunks", "token by token", "after reset"]
+# (steps done, steps in all, what)
+Advance = Callable[[int, int, str], None]
+
+# A prompt longer than this is fed token by token only if no other case is shorter.
+_LONGEST_BY_TOKEN = 512
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One difference.
+
+    Attributes:
+        check: "tokenizer", "chat", "stop ids", "activations", "greedy id" or "logits".
+        case, step, position: where; None where that has no meaning.
+    """
+
+    check: str
+    case: str
+    step: int | None
+    position: int | None
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True)
+class CaseVerdict:
+    """One case, replayed in one way."""
+
+    name: str
+    replay: Replay
+    steps: int
+    near_ties: int
+    max_logit_error_std: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verify found.
+
+    Attributes:
+        tolerance_std: largest error that a logit may have, in units of its row's std.
+        near_ties: steps where another id won whose logit the tolerance cannot tell apart.
+    """
+
+    bundle: str
+    backend: str
+    tolerance_std: float
+    tokenizer_cases: int
+    chat_cases: int
+    cases: tuple[CaseVerdict, ...]
+    mismatches: tuple[Mismatch, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.mismatches
+
+    @property
+    def near_ties(self) -> int:
+        return sum(case.near_ties for case in self.cases)
+
+    @property
+    def max_logit_error_std(self) -> float:
+        return max((case.max_logit_error_std for case in self.cases), default=0.0)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return plain JSON values; an infinite error becomes None."""
+        document = asdict(self)
+        document["passed"] = self.passed
+        document["near_ties"] = self.near_ties
+        document["max_logit_error_std"] = _finite(self.max_logit_error_std)
+        for case in document["cases"]:
+            case["max_logit_error_std"] = _finite(case["max_logit_error_std"])
+        return document
+
+
+def verify(
+    bundle: Bundle, backend: str, threads: int | None = None, advance: Advance = silent
+) -> Verdict:
+    """Replay a backend's golden answers on its artifact.
+
+    Raises:
+        RunError: the answers cannot be read, or the artifact cannot be loaded.
+    """
+    entry = bundle.backend(backend)
+    golden = Golden.from_json(bundle.read_text(entry.golden))
+    tokenizer, template = read_tokenizer(bundle), read_chat_template(bundle)
+    mismatches = [*_check_text(golden, tokenizer, template, bundle.manifest.stop_ids)]
+    if golden.activation_quantization != entry.activation_quantization:
+        expected, found = golden.activation_quantization, entry.activation_quantization
+        mismatches.append(Mismatch("activations", backend, None, None, expected, found))
+    cases = []
+    replays = list(_replays(golden))
+    total = sum(len(case.continuation_ids) for case, _ in replays)
+    with open_session(bundle, backend, threads) as session:
+        replayer = _Replayer(session, tokenizer, golden.tolerance)
+        done = 0
+        for case, replay in replays:
+            verdict, differences = replayer.replay(case, replay)
+            cases.append(verdict)
+            mismatches += differences
+            done += len(case.continuation_ids)
+            advance(done, total, f"{case.name} {replay}")
+    return Verdict(
+        bundle=bundle.manifest.name,
+        backend=backend,
+        tolerance_std=golden.tolerance,
+        tokenizer_cases=len(golden.tokenizer_cases),
+        chat_cases=len(golden.chat_cases),
+        cases=tuple(cases),
+        mismatches=tuple(mismatches),
+    )
+
+
+def _replays(golden: Golden) -> Iterator[tuple[GoldenCase, Replay]]:
+    for case in golden.cases:
+        yield case, "in chunks"
+    shortest = min((len(case.prompt_ids) for case in golden.cases), default=0)
+    for case in golden.cases:
+        if len(case.prompt_ids) <= max(shortest, _LONGEST_BY_TOKEN):
+            yield case, "token by token"
+    # Whatever the other cases left in the caches must not show.
+    for case in golden.cases[:1]:
+        yield case, "after reset"
+
+
+def _check_text(
+    golden: Golden,
+    tokenizer: Tokenizer,
+    template: ChatTemplate | None,
+    stop_ids: Sequence[int],
+) -> Iterator[Mismatch]:
+    for case in golden.tokenizer_cases:
+        found = tuple(tokenizer.encode(case.text))
+        if found != case.ids:
+            yield Mismatch("tokenizer", repr(case.text), None, None, str(case.ids), str(found))
+    if tuple(stop_ids) != golden.stop_ids:
+        yield Mismatch("stop ids", "", None, None, str(golden.stop_ids), str(tuple(stop_ids)))
+    yield from _check_chats(golden, tokenizer, template)
+
+
+def _check_chats(
+    golden: Golden, tokenizer: Tokenizer, template: ChatTemplate | None
+) -> Iterator[Mismatch]:
+    chats = golden.chat_cases
+    names = [f"chat {i + 1}" for i in range(len(chats))]
+    if not chats:
+        return
+    if template is None:
+        yield Mismatch("chat", names[0], None, None, "a chat template", "none in the bundle")
+        return
+    try:
+        rendered = template.render_all([(chat.messages, chat.variables) for chat in chats])
+    except RunError as error:
+        yield Mismatch("chat", "all chats", None, None, "rendered text", str(error))
+        return
+    for name, chat, text in zip(names, chats, rendered, strict=True):
+        if text != chat.rendered:
+            yield Mismatch("chat", name, None, None, repr(chat.rendered), repr(text))
+        ids = tuple(tokenizer.encode(text))
+        if ids != chat.ids:
+            yield Mismatch("chat", name, None, None, str(chat.ids), str(ids))
+
+
+class _Replayer:
+    """Feeds recorded tokens to one session and compares what comes out."""
+
+    def __init__(self, session: Session, tokenizer: Tokenizer, tolerance: float) -> None:
+        self.session = session
+        self.tokenizer = tokenizer
+        self.tolerance = tolerance
+        self.limit = min(tokenizer.size, session.vocab_size)
+
+    def replay(self, case: GoldenCase, replay: Replay) -> tuple[CaseVerdict, list[Mismatch]]:
+        """Feed the prompt and the recorded continuation, whatever the artifact itself prefers."""
+        name = f"{case.name} ({replay})"
+        mismatches: list[Mismatch] = []
+        near_ties, worst = 0, 0.0
+        for step, logits in enumerate(self._rows(case, by_token=replay == "token by token")):
+            position = len(case.prompt_ids) - 1 + step
+            expected, found = case.continuation_ids[step], int(np.argmax(logits[: self.limit]))
+            if found != expected and case.margins[step] < 2 * self.tolerance:
+                near_ties += 1
+            elif found != expected:
+                texts = self._margin(expected, case.margins[step]), self._token(found)
+                mismatches.append(Mismatch("greedy id", name, step, position, *texts))
+            digest = case.digest(step)
+            error = digest.error(logits) if digest is not None else 0.0
+            worst = max(worst, error)
+            if error > self.tolerance:
+                texts = f"error up to {self.tolerance:.3g} std", f"{error:.3g} std"
+                mismatches.append(Mismatch("logits", name, step, position, *texts))
+        steps = len(case.continuation_ids)
+        passed = not mismatches
+        return CaseVerdict(case.name, replay, steps, near_ties, worst, passed), mismatches
+
+    def _rows(self, case: GoldenCase, by_token: bool) -> Iterator[NDArray[np.float32]]:
+        self.session.reset()
+        pieces = [[token] for token in case.prompt_ids] if by_token else [list(case.prompt_ids)]
+        for piece in pieces:
+            logits = self.session.prefill(piece)
+        yield logits
+        for token in case.continuation_ids[:-1]:
+            yield self.session.decode(token)
+
+    def _token(self, token: int) -> str:
+        return f"{token} {self.tokenizer.token(token)!r}"
+
+    def _margin(self, token: int, margin: float) -> str:
+        return f"{self._token(token)}, {margin:.3g} std ahead"
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,104 @@
+"""The folders' import rule, read from the syntax tree: lazy and type-only imports count."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("models", "edge_build", "runtime_py", "device_tests")
+
+# The contract between building and running: what is on disk, and how text becomes tokens.
+CONTRACT_MODULES = {
+    "runtime_py.manifest",
+    "runtime_py.golden",
+    "runtime_py.tokenizer",
+    "runtime_py.chat_template",
+    "runtime_py.errors",
+}
+ALLOWED = {
+    "models": {"models"},
+    "runtime_py": {"runtime_py"},
+    "edge_build": {"edge_build", "models"},
+    "device_tests": {"device_tests", "runtime_py"},
+}
+HEAVY = {"torch", "executorch", "torchao", "onnx", "onnxruntime", "onnxscript", "transformers"}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted(
+        path for path in (ROOT / package).rglob("*.py") if "training" not in path.parts
+    )
+
+
+def imported_modules(tree: ast.AST) -> list[str]:
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not used"
+            module = node.module or ""
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return names
+
+
+def breaches(package: str, modules: list[str]) -> list[str]:
+    """Return the imports of ours that the rule forbids."""
+    found = []
+    for module in modules:
+        top = module.partition(".")[0]
+        if top not in (*PACKAGES, "pocketlm") or top in ALLOWED[package]:
+            continue
+        contract = any(f"{module}.".startswith(f"{name}.") for name in CONTRACT_MODULES)
+        if package != "edge_build" or not contract:
+            found.append(module)
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_along_the_rule(package: str) -> None:
+    for path in sources(package):
+        forbidden = breaches(package, imported_modules(ast.parse(path.read_text())))
+        assert not forbidden, f"{path.relative_to(ROOT)} imports {forbidden}"
+
+
+def test_the_rule_itself_finds_a_breach() -> None:
+    assert breaches("models", ["torch", "models.config", "edge_build.spec"]) == ["edge_build.spec"]
+    assert breaches("edge_build", ["runtime_py.session", "runtime_py.golden.Golden"]) == [
+        "runtime_py.session"
+    ]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_command_lines_import_heavy_libraries_only_inside_commands(package: str) -> None:
+    path = ROOT / package / "cli.py"
+    if not path.exists():
+        pytest.skip(f"{package} has no command line yet")
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for module in imported_modules(node):
+                assert module.partition(".")[0] not in HEAVY, f"{path.name} imports {module}"
+
+
+def test_runtime_never_imports_a_runtime_library_at_module_level() -> None:
+    for path in sources("runtime_py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                for module in imported_modules(node):
+                    assert module.partition(".")[0] not in HEAVY, f"{path} imports {module}"
+
+
+def test_nothing_imports_the_command_line() -> None:
+    for package in PACKAGES:
+        for path in sources(package):
+            assert "pocketlm" not in imported_modules(ast.parse(path.read_text())), path
+
+
+def test_no_module_has_the_name_of_a_standard_library_module() -> None:
+    taken = set(sys.stdlib_module_names)
+    for package in PACKAGES:
+        for path in sources(package):
+            if path.stem != "__init__":
+                assert path.stem not in taken, f"{path.relative_to(ROOT)} shadows a module"

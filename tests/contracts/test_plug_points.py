@@ -1,0 +1,89 @@
+"""Every family, backend, engine, method and recipe meets its protocol, found by name."""
+
+import subprocess
+import sys
+
+import pytest
+
+from edge_build import backends
+from edge_build.backend import Backend
+from edge_build.errors import BuildError
+from edge_build.quantization import methods, recipes
+from models import families, shapes
+from models.errors import ModelError
+from models.family import Family
+from runtime_py import engines
+from runtime_py.engine import Engine
+from runtime_py.errors import RunError
+
+
+@pytest.mark.parametrize("name", families.NAMES)
+def test_family_offers_its_constant_under_its_file_name(name: str) -> None:
+    family = families.load(name)
+    assert isinstance(family, Family)
+    assert family.model_type == name
+
+
+@pytest.mark.parametrize("name", backends.NAMES)
+def test_backend_offers_its_constant_under_its_folder_name(name: str) -> None:
+    backend = backends.load(name)
+    assert isinstance(backend, Backend)
+    assert backend.name == name
+    assert callable(backend.lower)
+
+
+@pytest.mark.parametrize("name", engines.NAMES)
+def test_engine_offers_its_constant_under_its_file_name(name: str) -> None:
+    engine = engines.load(name)
+    assert isinstance(engine, Engine)
+    assert engine.name == name
+    assert engine.distributions
+
+
+def test_every_backend_has_an_engine_and_every_engine_a_backend() -> None:
+    assert set(backends.NAMES) == set(engines.NAMES) == {"executorch", "onnx"}
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+def test_quantization_method_offers_quantize(name: str) -> None:
+    assert callable(methods.load(name))
+
+
+def test_all_published_recipes_exist() -> None:
+    assert recipes.NAMES == (
+        "none",
+        "int8-channel",
+        "int4-channel",
+        "int4-g32",
+        "int4-g64",
+        "int4-g128",
+    )
+
+
+@pytest.mark.parametrize("name", shapes.NAMES)
+def test_shape_loads(name: str) -> None:
+    assert shapes.load(name).config.num_layers > 0
+
+
+def test_unknown_names_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(ModelError, match="gemma3_text"):
+        families.load("gemma3_txt")
+    with pytest.raises(BuildError, match="did you mean onnx"):
+        backends.load("onx")
+    with pytest.raises(RunError, match="executorch"):
+        engines.load("exetorch")
+    with pytest.raises(BuildError, match="did you mean int4-g32"):
+        recipes.load("int4-g23")
+
+
+def test_help_loads_no_heavy_library() -> None:
+    # The 0.3 s of `pocketlm --help` is a benchmark's to time; what costs time is checked here.
+    code = (
+        "import sys, pocketlm; "
+        "heavy = {'torch', 'numpy', 'rich', 'tokenizers', 'onnxruntime', 'executorch', 'jinja2'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "[]"

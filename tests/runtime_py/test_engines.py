@@ -1,0 +1,31 @@
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from runtime_py import engines
+from runtime_py.engine import Engine
+from runtime_py.errors import RunError
+
+
+def test_engines_are_the_files_of_their_folder() -> None:
+    folder = Path(engines.__file__).parent
+    found = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert set(engines.NAMES) == found
+
+
+def test_an_unknown_engine_lists_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "NAMES", ("executorch", "onnx"))
+    with pytest.raises(RunError) as caught:
+        engines.load("onx")
+    assert "--backend onx: unknown; did you mean onnx?" in str(caught.value)
+    assert "known: executorch, onnx" in str(caught.value)
+
+
+def test_an_engine_is_loaded_by_its_file_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("runtime_py.engines.fake")
+    module.ENGINE = Engine("fake", (), lambda *_: None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "runtime_py.engines.fake", module)
+    monkeypatch.setattr(engines, "NAMES", ("fake",))
+    assert engines.load("fake").name == "fake"

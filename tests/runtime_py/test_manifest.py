@@ -1,0 +1,222 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime_py.errors import RunError
+from runtime_py.manifest import (
+    FORMAT_VERSION,
+    BackendEntry,
+    CacheEntry,
+    FileEntry,
+    Manifest,
+    MemoryLine,
+    TensorEntry,
+)
+
+SIZES = st.integers(0, 2**53)
+TEXTS = st.text(max_size=8)
+PARTS = st.text("abcxyz019._-", min_size=1, max_size=6).filter(lambda p: p not in (".", ".."))
+PATHS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
+CACHES = st.builds(
+    CacheEntry,
+    kind=st.sampled_from(["ring", "windowed", "linear"]),
+    capacity=SIZES,
+    window=st.none() | SIZES,
+    num_key_value_heads=SIZES,
+    head_dim=SIZES,
+    dtype=st.sampled_from(["float32", "int8"]),
+)
+TENSORS = st.builds(
+    TensorEntry,
+    name=TEXTS,
+    shape=st.lists(SIZES, max_size=3).map(tuple),
+    bits=SIZES,
+    group_size=st.none() | SIZES,
+    size_bytes=SIZES,
+    sqnr_db=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    reason=TEXTS,
+)
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    files = draw(
+        st.lists(
+            st.builds(FileEntry, path=PATHS, sha256=TEXTS, size_bytes=SIZES),
+            min_size=1,
+            max_size=4,
+            unique_by=lambda entry: entry.path,
+        )
+    )
+    listed = st.sampled_from([entry.path for entry in files])
+    backends = st.builds(
+        BackendEntry,
+        model=listed,
+        activation_quantization=st.sampled_from(["none", "per_token_asymmetric"]),
+        runtime_floor=st.dictionaries(TEXTS, TEXTS, max_size=2),
+        caches=st.lists(CACHES, max_size=3).map(tuple),
+        rewind_tokens=st.none() | SIZES,
+        logits_size=SIZES,
+        golden=listed,
+        memory_plan=st.lists(
+            st.builds(
+                MemoryLine,
+                part=TEXTS,
+                kind=st.sampled_from(["mapped", "anonymous"]),
+                size_bytes=SIZES,
+            ),
+            max_size=2,
+        ).map(tuple),
+        options=st.dictionaries(TEXTS, TEXTS, max_size=2),
+    )
+    chunk = draw(st.integers(1, 100))
+    return Manifest(
+        name=draw(TEXTS),
+        model={"vocab_size": draw(st.integers(1, 10**6)), "rms_norm_eps": 1e-6, "layers": [{}]},
+        context_length=draw(st.integers(chunk, 10**6)),
+        prefill_chunk=chunk,
+        recipe=draw(TEXTS),
+        bos_id=draw(st.none() | SIZES),
+        stop_ids=tuple(draw(st.lists(SIZES, max_size=3))),
+        tensors=tuple(draw(st.lists(TENSORS, max_size=3))),
+        backends=draw(st.dictionaries(TEXTS, backends, max_size=2)),
+        files=tuple(files),
+        notes=tuple(draw(st.lists(TEXTS, max_size=2))),
+        build=draw(st.dictionaries(TEXTS, TEXTS, max_size=2)),
+    )
+
+
+@settings(max_examples=40)
+@given(manifests())
+def test_reading_what_was_written_gives_the_same_manifest(manifest: Manifest) -> None:
+    text = manifest.to_json()
+    assert Manifest.from_json(text) == manifest
+    assert Manifest.from_json(text).to_json() == text
+
+
+@pytest.fixture
+def document(fake_bundle: Any) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(fake_bundle.manifest().to_json())
+    return result
+
+
+def error_of(document: dict[str, Any]) -> str:
+    with pytest.raises(RunError) as caught:
+        Manifest.from_json(json.dumps(document))
+    return str(caught.value)
+
+
+def test_kv_cache_bytes_are_written_beside_the_caches(document: dict[str, Any]) -> None:
+    # 2 (keys and values) x 4 bytes x 4 values x (11 + 11 + 64) slots
+    assert document["backends"]["onnx"]["kv_cache_bytes"] == 2 * 4 * 4 * (11 + 11 + 64)
+
+
+def test_a_newer_format_says_what_to_update(document: dict[str, Any]) -> None:
+    document["format_version"] = FORMAT_VERSION + 1
+    # Even where nothing else is as this version expects it.
+    del document["stop_ids"]
+    message = error_of(document)
+    assert f"format version {FORMAT_VERSION + 1}" in message
+    assert f"reads up to {FORMAT_VERSION}" in message
+    assert "update pocketlm" in message
+
+
+@pytest.mark.parametrize("version", [0, "1", None, True])
+def test_a_format_version_that_never_was_is_refused(
+    document: dict[str, Any], version: object
+) -> None:
+    document["format_version"] = version
+    assert f"format_version: expected an integer above zero, found {version!r}" in error_of(
+        document
+    )
+
+
+CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda d: d.pop("format_version"), "format_version is missing"),
+    (lambda d: d.pop("stop_ids"), "stop_ids is missing"),
+    (lambda d: d["backends"]["onnx"].pop("caches"), "backends.onnx.caches is missing"),
+    (lambda d: d.update(context_length="64"), "context_length: expected an integer, found '64'"),
+    (lambda d: d["model"].pop("vocab_size"), "model.vocab_size: expected an integer above zero"),
+    (lambda d: d["model"].update(vocab_size="9"), "model.vocab_size: expected an integer"),
+    (lambda d: d.update(prefill_chunk=65), "prefill_chunk: 65 is not between 1 and"),
+    (lambda d: d.update(prefill_chunk=0), "prefill_chunk: 0 is not between 1 and"),
+    (lambda d: d["files"].append(d["files"][0]), "is listed twice"),
+    (
+        lambda d: d["backends"]["onnx"].update(model="onnx/other"),
+        "backends.onnx.model: 'onnx/other' is not among the files",
+    ),
+    (
+        lambda d: d["backends"]["onnx"]["caches"][2].update(dtype="float64"),
+        "backends.onnx.caches[2].dtype: 'float64' is unknown; known: float32, int8",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES)
+def test_a_wrong_field_is_named_with_what_to_do(
+    document: dict[str, Any], change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    change(document)
+    found = error_of(document)
+    assert message in found
+    assert found.startswith("manifest.json: ")
+    assert "build the bundle again" in found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../outside",
+        "onnx/../../outside",
+        "/etc/passwd",
+        "C:/windows",
+        "c:model",
+        "onnx\\model",
+        "onnx//model",
+        "./model",
+        "onnx/.",
+        "onnx/",
+        "",
+        "a\0b",
+    ],
+)
+@pytest.mark.parametrize("role", ["files", "model", "golden"])
+def test_a_path_that_leaves_the_bundle_is_refused(
+    document: dict[str, Any], path: str, role: str
+) -> None:
+    if role == "files":
+        document["files"][0]["path"] = path
+    else:
+        document["backends"]["onnx"][role] = path
+    message = error_of(document)
+    assert f"{path!r} leaves the bundle" in message
+    assert "files[0].path" in message if role == "files" else f"onnx.{role}" in message
+
+
+def test_a_change_after_the_build_is_noticed(document: dict[str, Any]) -> None:
+    document["stop_ids"] = []
+    message = error_of(document)
+    assert "manifest.json was changed after the build" in message
+    assert document["manifest_sha256"] in message
+
+
+def test_a_manifest_without_its_own_digest_is_refused(document: dict[str, Any]) -> None:
+    del document["manifest_sha256"]
+    assert "manifest_sha256 is None" in error_of(document)
+
+
+def test_keys_of_a_later_writer_are_tolerated(fake_bundle: Any) -> None:
+    manifest = fake_bundle.manifest()
+    document = json.loads(manifest.to_json())
+    document["files"][0]["mirror"] = "somewhere"
+    document["backends"]["onnx"]["flavour"] = 3
+    # The later writer signs what it wrote.
+    del document["manifest_sha256"]
+    from runtime_py.manifest import _digest
+
+    document["manifest_sha256"] = _digest(document)
+    assert Manifest.from_json(json.dumps(document)) == manifest
