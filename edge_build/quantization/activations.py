@@ -35,7 +35,7 @@ def quantize_per_block_symmetric(x: Tensor, block: int) -> Tensor:
     """
     columns = x.shape[-1]
     padding = -columns % block
-    blocks = torch.nn.functional.pad(x, (0, padding)).unflatten(-1, (-1, block))
+    blocks = torch.nn.functional.pad(x, (0, padding)).reshape(*x.shape[:-1], -1, block)
     scales = blocks.abs().amax(-1, keepdim=True) / 127
     reciprocals = torch.where(scales > 0, 1 / scales, torch.zeros_like(scales))
     rounded: Tensor = torch.round(blocks * reciprocals) * scales
@@ -58,11 +58,12 @@ def quantize_per_token_asymmetric(x: Tensor) -> Tensor:
     low = x.amin(-1, keepdim=True).clamp(max=0.0)
     high = x.amax(-1, keepdim=True).clamp(min=0.0)
     span = high - low
-    multiplier = torch.where(span > 0, 255.0 / span, torch.ones_like(span))
+    # A true division: a number over a tensor would be 255 times a rounded reciprocal.
+    multiplier = torch.where(span > 0, span.new_tensor(255.0) / span, torch.ones_like(span))
     scaled_low, scaled_high = low * multiplier, high * multiplier
     from_low = (-128 + scaled_low) + (127 + scaled_high) > 0
     zero_point = torch.where(from_low, -128 - scaled_low, 127 - scaled_high)
     zero_point = torch.round(zero_point.clamp(-128, 127))
     codes = (torch.round(x * multiplier) + zero_point).clamp(-128, 127)
-    restored: Tensor = (codes - zero_point) * (1.0 / multiplier)
+    restored: Tensor = (codes - zero_point) * multiplier.reciprocal()
     return restored

@@ -20,13 +20,13 @@ def blocked(bits: int, group_size: int | None, columns: int) -> BlockedWeight:
 
 
 def restored(weight: BlockedWeight) -> np.ndarray:
-    stored = np.concatenate(list(weight.code_pieces())).astype(np.int32)
+    codes = np.concatenate(list(weight.code_pieces()))
     if weight.bits == 4:
-        stored = np.stack((stored & 15, stored >> 4), axis=-1).reshape(len(stored), -1)
-    values = (stored - (1 << (weight.bits - 1))).reshape(len(stored), weight.blocks, -1)
+        codes = np.stack((codes & 15, codes >> 4), axis=-1).reshape(len(codes), -1)
+    values = codes.astype(np.float32) - (1 << (weight.bits - 1))
     scales = np.concatenate(list(weight.scale_pieces()))
-    flat: np.ndarray = (values * scales[:, :, None]).reshape(len(stored), -1)
-    return flat
+    grouped: np.ndarray = values.reshape(len(codes), weight.blocks, -1) * scales[:, :, None]
+    return grouped.reshape(len(codes), -1)
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -1,0 +1,167 @@
+"""Attention of one step over caches that are mutable buffers, in ExecuTorch's LLM operators.
+
+Rotation, masks and slots are computed from `input_pos` once per step and shared by all layers of a
+kind: no position is stored anywhere, so a cache needs no clearing.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_build.kv_cache import CachePlan
+from models.config import LayerConfig, ModelConfig
+from models.layers import inverse_frequencies, visible
+from runtime_py.manifest import CacheEntry
+
+Rotation = tuple[Tensor, Tensor]
+
+
+class LayerCache(nn.Module):
+    """Keys and values of one layer, [1, S, K, D], or [K, S, 1, D] where heads are a batch."""
+
+    def __init__(self, entry: CacheEntry, heads_are_batch: bool) -> None:
+        super().__init__()
+        heads, size = entry.num_key_value_heads, entry.head_dim
+        batch, inner = (heads, 1) if heads_are_batch else (1, heads)
+        for name in ("key", "value"):
+            self.register_buffer(name, torch.zeros(batch, entry.capacity, inner, size))
+
+
+class CachedAttention(nn.Module):
+    """The caches of every layer, and the arithmetic that is the same for all steps."""
+
+    def __init__(self, config: ModelConfig, plan: CachePlan) -> None:
+        super().__init__()
+        self.config = config
+        self.plan = plan
+        # The stock attention operator has no soft cap.
+        self.plain = config.attention_softcap is not None
+        self.layers = nn.ModuleList(LayerCache(entry, self.plain) for entry in plan.layers)
+        self.register_buffer("swap", torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        self.rotation_kinds = tuple(dict.fromkeys(map(_rotation_kind, config.layers)))
+        for index, (theta, factor) in enumerate(self.rotation_kinds):
+            layer = LayerConfig(None, theta, factor)
+            pairs = inverse_frequencies(layer, config.head_dim).double().repeat_interleave(2)
+            self.register_buffer(f"frequencies_{index}", pairs)
+        signs = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(config.head_dim // 2)
+        self.register_buffer("signs", signs)
+
+    def step(self, tokens: int, input_pos: Tensor) -> "CachedStep":
+        """Return the attention of `tokens` new tokens from position `input_pos` [1] int64."""
+        return CachedStep(self, tokens, input_pos)
+
+
+class CachedStep:
+    """One step's AttentionStep: writes the new keys and values, then attends."""
+
+    def __init__(self, attention: CachedAttention, tokens: int, input_pos: Tensor) -> None:
+        self.attention = attention
+        self.config = attention.config
+        self.plan = attention.plan
+        self.positions = input_pos + torch.arange(tokens)  # [T]
+        self.newest = input_pos + (tokens - 1)  # [1]
+        self.start = _start(input_pos, tokens, self.plan)
+        self.rotations = {
+            kind: rotation(
+                self.positions, attention.get_buffer(f"frequencies_{index}"), attention.signs
+            )
+            for index, kind in enumerate(attention.rotation_kinds)
+        }
+        self.masks = {
+            kind: self._mask(*kind)
+            for kind in dict.fromkeys(
+                _mask_kind(entry) for entry in self.plan.layers if self._needs_mask(entry)
+            )
+        }
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        entry = self.plan.layers[layer]
+        turn = self.rotations[_rotation_kind(self.config.layers[layer])]
+        query, key = self._rotate(query, turn), self._rotate(key, turn)
+        cache = self.attention.layers[layer]
+        assert isinstance(cache, LayerCache)
+        self._write(entry, cache, key, value)
+        mask = self.masks.get(_mask_kind(entry))
+        if self.attention.plain:
+            assert mask is not None, "plain attention always has a mask"
+            return self._plain_attention(query, cache, mask)
+        attended: Tensor = torch.ops.llama.custom_sdpa(
+            query, cache.key, cache.value,
+            0 if mask is not None else self.start,
+            mask, 0.0, mask is None, self.config.attention_scale,
+        )  # fmt: skip
+        return attended
+
+    def _needs_mask(self, entry: CacheEntry) -> bool:
+        windowed = entry.window is not None and entry.window < self.plan.context_length
+        return windowed or entry.kind == "ring" or self.attention.plain
+
+    def _mask(self, window: int | None, capacity: int) -> Tensor:
+        """Return [T, S] float32: 0 where a query may look, -inf elsewhere."""
+        slots = torch.arange(capacity)
+        held = self.newest - torch.remainder(self.newest - slots, capacity)  # [S]
+        hidden = ~visible(self.positions, held, window)
+        return torch.zeros(hidden.shape).masked_fill(hidden, float("-inf"))
+
+    def _rotate(self, x: Tensor, turn: Rotation) -> Tensor:
+        """Rotate neighbouring channels of x [1, T, heads, D] (parts.pair_order)."""
+        cosines, sines = turn
+        heads, size = x.shape[2], x.shape[3]
+        swapped = functional.linear(x.reshape(-1, 2), self.attention.swap)
+        return x * cosines + swapped.reshape(1, -1, heads, size) * sines
+
+    def _write(self, entry: CacheEntry, cache: LayerCache, key: Tensor, value: Tensor) -> None:
+        slots = torch.remainder(self.positions, entry.capacity).unsqueeze(0)  # [1, T]
+        if self.attention.plain:
+            key, value = key.permute(2, 1, 0, 3), value.permute(2, 1, 0, 3)  # [K, T, 1, D]
+            slots = slots.expand(key.shape[0], -1)
+        for new, buffer in ((key, cache.key), (value, cache.value)):
+            if entry.kind == "ring":
+                torch.ops.llama.update_cache_with_indices(new, buffer, 0, slots)
+            else:
+                # Unlike the ring's operator this one checks its bounds without aborting.
+                torch.ops.llama.update_cache(new, buffer, self.start)
+
+    def _plain_attention(self, query: Tensor, cache: LayerCache, mask: Tensor) -> Tensor:
+        """Attention with a soft cap. The caches, [K, S, 1, D], are used without a copy."""
+        heads, size = query.shape[2], query.shape[3]
+        shared = self.config.num_key_value_heads
+        cap = self.config.attention_softcap
+        assert cap is not None
+        # [1, T, H, D] → [K, D, T * H / K]
+        columns = query.reshape(-1, shared, heads // shared, size).permute(1, 3, 0, 2)
+        columns = columns.reshape(shared, size, -1) * (self.config.attention_scale / cap)
+        scores = torch.bmm(cache.key.squeeze(2), columns).permute(0, 2, 1)  # [K, T * H / K, S]
+        scores = cap * torch.tanh(scores)
+        by_token = scores.reshape(shared, -1, heads // shared, scores.shape[-1])
+        weights = torch.softmax(by_token + mask.unsqueeze(1), dim=-1)
+        mixed = torch.bmm(weights.reshape(shared, -1, scores.shape[-1]), cache.value.squeeze(2))
+        grouped = mixed.reshape(shared, -1, heads // shared, size).permute(1, 0, 2, 3)
+        return grouped.reshape(1, -1, heads, size)
+
+
+def rotation(positions: Tensor, frequencies: Tensor, signs: Tensor) -> Rotation:
+    """Return cosines and signed sines, [1, T, 1, D] float32, for channels in pair order.
+
+    Float64 keeps them with the portable kernels: XNNPACK takes float32 cos and sin, with
+    polynomials of its own. The angle itself is rounded to float32, as the Decoder's is.
+    """
+    angles = positions.double().reshape(1, -1, 1, 1) * frequencies
+    angles = angles.float().double()
+    return angles.cos().float(), (angles.sin() * signs).float()
+
+
+def _rotation_kind(layer: LayerConfig) -> tuple[float, float]:
+    return layer.rope_theta, layer.rope_factor
+
+
+def _mask_kind(entry: CacheEntry) -> tuple[int | None, int]:
+    return entry.window, entry.capacity
+
+
+def _start(input_pos: Tensor, tokens: int, plan: CachePlan) -> int:
+    """Return the position as a number, with the range that export must know."""
+    start: int = input_pos[0].item()  # type: ignore[assignment]
+    torch._check(start >= 0)
+    torch._check(start + tokens <= plan.context_length)
+    return start

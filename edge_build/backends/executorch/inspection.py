@@ -1,0 +1,144 @@
+"""Reads a .pte without running it: operators, delegates, arenas, caches. Knows no build.
+
+Weights stay in the file: only the program and the delegates' graphs are parsed.
+"""
+
+import json
+import mmap
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+CACHE_PREFIX = "caches.layers."
+
+# XNNPACK's datatype of a weight → what this project calls it.
+WEIGHT_KINDS: Mapping[str, str] = {
+    "xnn_datatype_fp32": "float32",
+    "xnn_datatype_qcint8": "int8 per channel",
+    "xnn_datatype_qcint4": "int4 per channel",
+    "xnn_datatype_qbint4": "int4 in groups",
+}
+
+
+@dataclass(frozen=True)
+class DelegateGraph:
+    """One XNNPACK delegate.
+
+    Attributes:
+        nodes: XNNPACK's node types, counted.
+        linears: kind of weight and [out, in] of each fully connected node, counted.
+    """
+
+    nodes: Counter[str]
+    linears: Counter[tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class ProgramReport:
+    """What one method of a .pte consists of.
+
+    Attributes:
+        operators: names of what runs outside delegates, "llama::custom_sdpa.out".
+        caches: bytes of each mutable buffer, by its full name.
+        arena_bytes: planned memory: caches, activations, inputs and outputs.
+        delegate_data_bytes: weights that delegates read, and repack when they load.
+        file_bytes: the whole file.
+    """
+
+    operators: frozenset[str]
+    delegates: tuple[DelegateGraph, ...]
+    caches: Mapping[str, int]
+    arena_bytes: int
+    delegate_data_bytes: int
+    file_bytes: int
+
+    @property
+    def linears(self) -> Counter[tuple[str, tuple[int, ...]]]:
+        """Kind and shape of every fully connected node in a delegate, counted."""
+        return sum((d.linears for d in self.delegates), Counter())
+
+
+def kv_cache_bytes(pte: Path) -> int:
+    """Return the bytes of all keys and values, from the buffers that the file declares."""
+    return sum(inspect_program(pte).caches.values())
+
+
+def inspect_program(pte: Path, method: str = "forward") -> ProgramReport:
+    """Parse one method of a .pte."""
+    with pte.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        program, segments_start = _read_program(data)
+        plan = next(p for p in program.execution_plan if p.name == method)
+        segments = program.segments
+        delegates = []
+        for delegate in plan.delegates:
+            segment = segments[delegate.processed.index]
+            start = segments_start + segment.offset
+            delegates.append(_read_delegate(data[start : start + segment.size]))
+        operators = (f"{op.name}.{op.overload}".rstrip(".") for op in plan.operators)
+        return ProgramReport(
+            operators=frozenset(operators),
+            delegates=tuple(delegates),
+            caches=dict(_caches(plan.values)),
+            arena_bytes=sum(plan.non_const_buffer_sizes),
+            delegate_data_bytes=sum(
+                segments[index].size for index in {d.segment_index for d in program.named_data}
+            ),
+            file_bytes=len(data),
+        )
+
+
+def _read_program(data: mmap.mmap) -> tuple[Any, int]:
+    from executorch.exir._serialize._program import _flatbuffer_to_program, _get_extended_header
+
+    header = _get_extended_header(data[:64])
+    assert header is not None, "a program written with segments has an extended header"
+    return _flatbuffer_to_program(data[: header.program_size]), header.segment_base_offset
+
+
+def _caches(values: list[Any]) -> Iterator[tuple[str, int]]:
+    item_bytes = {"FLOAT": 4, "CHAR": 1}
+    for value in values:
+        info = getattr(value.val, "extra_tensor_info", None)
+        name = info.fully_qualified_name if info is not None else None
+        if name and name.startswith(CACHE_PREFIX):
+            size = item_bytes[value.val.scalar_type.name]
+            for length in value.val.sizes:
+                size *= length
+            yield name, size
+
+
+def _read_delegate(blob: bytes) -> DelegateGraph:
+    from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader
+
+    header = XNNHeader.from_bytes(blob[: XNNHeader.EXPECTED_LENGTH])
+    start = header.flatbuffer_offset
+    graph = _flatbuffer_to_json(blob[start : start + header.flatbuffer_size])
+    kinds, shapes = {}, {}
+    for entry in graph["xvalues"]:
+        value = entry["xvalue_union"]
+        tensor = value.get("tensor_value", value)
+        kinds[tensor["id_out"]] = WEIGHT_KINDS.get(tensor["datatype"], tensor["datatype"])
+        shapes[tensor["id_out"]] = tuple(tensor["dims"])
+    linears = Counter(
+        (kinds[node["xnode_union"]["filter_id"]], shapes[node["xnode_union"]["filter_id"]])
+        for node in graph["xnodes"]
+        if node["xnode_union_type"] == "XNNFullyConnected"
+    )
+    return DelegateGraph(Counter(n["xnode_union_type"] for n in graph["xnodes"]), linears)
+
+
+def _flatbuffer_to_json(flatbuffer: bytes) -> dict[str, Any]:
+    from executorch.backends.xnnpack import serialization
+    from executorch.exir._serialize._flatbuffer import _flatc_decompile
+
+    with tempfile.TemporaryDirectory() as folder:
+        schema, binary = Path(folder) / "schema.fbs", Path(folder) / "graph.bin"
+        schema.write_bytes(files(serialization).joinpath("schema.fbs").read_bytes())
+        binary.write_bytes(flatbuffer)
+        _flatc_decompile(folder, str(schema), str(binary))
+        parsed: dict[str, Any] = json.loads((Path(folder) / "graph.json").read_bytes())
+        return parsed

@@ -1,0 +1,189 @@
+"""LoweringInput → executorch/model.pte, checked: what was meant to be quantized is."""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from edge_build.backend import Artifact, LoweringInput
+from edge_build.backends.executorch.inspection import ProgramReport, inspect_program
+from edge_build.backends.executorch.metadata import constant_methods
+from edge_build.backends.executorch.program import infer_view_sizes, logits_size, trace
+from edge_build.errors import BuildError
+from edge_build.quantization.recipe import QuantScheme
+from models.decoder import Decoder
+from runtime_py.manifest import ActivationQuantization, MemoryLine
+
+FILE = "executorch/model.pte"
+# Least version on which every operator of these programs was seen to run.
+RUNTIME_FLOOR = {"executorch": "1.5.0"}
+
+# Outside a delegate each of these would mean that a matrix product fell back to slow kernels.
+_FALLEN_BACK = ("linear", "addmm", "::mm", "bmm", "dequantize", "choose_qparams")
+_STEPS = 5
+
+
+def lower(source: LoweringInput, bundle: Path) -> Artifact:
+    """Write `executorch/model.pte` below the bundle.
+
+    Raises:
+        BuildError: executorch is missing, or the lowered program is not what the recipe asked for.
+    """
+    path = bundle / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with quiet_executorch():
+        _write(source, path)
+        source.advance(4, _STEPS, "checking the file")
+        report = inspect_program(path)
+    check_program(source, report)
+    source.advance(_STEPS, _STEPS, "done")
+    return Artifact(
+        model=FILE,
+        files=(FILE,),
+        activation_quantization=_activation_quantization(source),
+        runtime_floor=RUNTIME_FLOOR,
+        caches=source.caches.layers,
+        rewind_tokens=source.caches.rewind_tokens,
+        logits_size=logits_size(source),
+        memory_plan=memory_plan(report),
+        options={"delegate": "xnnpack"},
+    )
+
+
+def _write(source: LoweringInput, path: Path) -> None:
+    from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+    from executorch.exir.passes import MemoryPlanningPass
+
+    source.advance(0, _STEPS, "tracing")
+    traced: ExportedProgram = trace(source)
+    source.advance(1, _STEPS, "lowering to XNNPACK")
+    edge = to_edge_transform_and_lower(
+        traced,
+        transform_passes=[infer_view_sizes],
+        partitioner=[_partitioner()],
+        constant_methods=constant_methods(source),
+    )
+    del traced
+    source.advance(2, _STEPS, "planning memory")
+    settings = ExecutorchBackendConfig(
+        # Runners pass their own token buffers.
+        memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
+        emit_mutable_buffer_names=True,
+    )
+    program = edge.to_executorch(settings)
+    source.advance(3, _STEPS, "writing the file")
+    with path.open("wb") as file:
+        program.write_to_file(file)
+
+
+def _partitioner() -> Any:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.backends.xnnpack.xnnpack_preprocess import XnnpackBackend
+    from executorch.exir.backend.compile_spec_schema import CompileSpec
+    from executorch.exir.backend.partitioner import DelegationSpec
+
+    partitioner = XnnpackPartitioner()
+    # This key leaves out the delegate's passes for convolutions and pooling. Each of them traces
+    # the graph of each delegate anew, which took two fifths of the lowering.
+    specs = [CompileSpec("dqlinear_partitioner", b"")]
+    partitioner.delegation_spec = DelegationSpec(XnnpackBackend.__name__, specs)
+    return partitioner
+
+
+def check_program(source: LoweringInput, report: ProgramReport) -> None:
+    """Hold a lowered program against what was asked for.
+
+    Raises:
+        BuildError: a weight, operator or cache is not as planned.
+    """
+    outside = sorted(o for o in report.operators if any(part in o for part in _FALLEN_BACK))
+    if outside:
+        raise BuildError(
+            f"executorch: {', '.join(outside)} stayed outside XNNPACK, which would run it slowly "
+            "and unquantized; this executorch version lowers differently, use the pinned one"
+        )
+    missing = wanted_linears(source) - report.linears
+    if missing:
+        found = ", ".join(f"{n} × {kind} {shape}" for (kind, shape), n in missing.items())
+        raise BuildError(
+            f"executorch: the recipe's linear layers are not all in XNNPACK delegates, missing: "
+            f"{found}; use the pinned executorch version"
+        )
+    planned = sum(cache.size_bytes for cache in source.caches.layers)
+    found_bytes = sum(report.caches.values())
+    if planned != found_bytes:
+        raise BuildError(
+            f"executorch: the file plans {found_bytes} bytes of key/value caches, the cache plan "
+            f"says {planned}; use the pinned executorch version"
+        )
+
+
+def wanted_linears(source: LoweringInput) -> Counter[tuple[str, tuple[int, ...]]]:
+    """Return kind and [out, in] of every linear layer that the weights ask for, counted."""
+    with torch.device("meta"):
+        decoder = Decoder(source.config)
+    wanted: Counter[tuple[str, tuple[int, ...]]] = Counter()
+    for name, module in decoder.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            stored = source.weights.head_name() if name == "lm_head" else name
+            kind = _weight_kind(source.weights.schemes[stored])
+            wanted[kind, (module.out_features, module.in_features)] += 1
+    return wanted
+
+
+def memory_plan(report: ProgramReport) -> tuple[MemoryLine, ...]:
+    """Return where a runtime's memory goes once the file is loaded."""
+    caches = sum(report.caches.values())
+    constants = report.file_bytes - report.delegate_data_bytes
+    return (
+        MemoryLine("embedding, norms and program", "mapped", constants),
+        # XNNPACK reorders weights when it loads; the file's own pages can then be dropped.
+        MemoryLine("linear weights, repacked", "anonymous", report.delegate_data_bytes),
+        MemoryLine("key/value caches", "anonymous", caches),
+        MemoryLine("activations between delegates", "anonymous", report.arena_bytes - caches),
+    )
+
+
+def _weight_kind(scheme: QuantScheme | None) -> str:
+    if scheme is None:
+        return "float32"
+    return f"int{scheme.bits} in groups" if scheme.group_size else f"int{scheme.bits} per channel"
+
+
+def _activation_quantization(source: LoweringInput) -> ActivationQuantization:
+    names = set(source.weights.names()) - {"embed_tokens"} | {source.weights.head_name()}
+    quantized = any(source.weights.schemes[name] is not None for name in names)
+    return "per_token_asymmetric" if quantized else "none"
+
+
+@contextmanager
+def quiet_executorch() -> Iterator[None]:
+    """Import executorch's operators; keep its and torch's warnings and notices to itself."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _import_operators()
+            yield
+    finally:
+        logging.disable(previous)
+
+
+def _import_operators() -> Any:
+    try:
+        import executorch.exir.passes._quant_patterns_and_replacements  # noqa: F401
+        import executorch.kernels.quantized  # noqa: F401
+        from executorch.extension.llm.custom_ops import custom_ops
+    except ImportError as error:
+        raise BuildError(
+            f"backend executorch: cannot import its build tools ({error}); "
+            "pip install 'executorch==1.5.1' with the torch that it names"
+        ) from error
+    return custom_ops

@@ -1,0 +1,215 @@
+"""Replacements for the Decoder's modules, in the operator patterns that XNNPACK's partitioner takes.
+
+A quantized Linear is written as quantize → dequantize → linear: the partitioner folds that pattern
+into one kernel that quantizes activations per token and multiplies integers
+(qd8 × qc8w, qc4w or qb4w). Knows nothing of caches or of the .pte file.
+"""
+
+import math
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_build.errors import BuildError
+from edge_build.quantization.weight import QuantizedWeight, WeightStore
+from models.decoder import Decoder
+from models.layers import MLP, RMSNorm
+
+Rows = NDArray[np.int64]
+Number = TypeVar("Number", bound=np.generic)
+
+
+class FloatLinear(nn.Module):
+    """x · weightᵀ in float32."""
+
+    def __init__(self, weight: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.from_numpy(weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight)
+
+
+class QuantizedLinear(nn.Module):
+    """x · weightᵀ with int8 activations, per token, and int4 or int8 weights.
+
+    XNNPACK tells the layouts apart by this pattern alone: the code range says 4 or 8 bits, the
+    operator says whether channels or groups share a scale.
+    """
+
+    def __init__(self, weight: QuantizedWeight, rows: Rows | None) -> None:
+        super().__init__()
+        bits, self.group_size = weight.scheme.bits, weight.scheme.group_size
+        if self.group_size is not None and bits != 4:
+            raise BuildError(
+                f"{bits}-bit weights with group_size={self.group_size}: XNNPACK has groups for "
+                "4 bits only; use a scheme with one scale per channel"
+            )
+        self.code_range = (-8, 7) if bits == 4 else (-127, 127)
+        scales = _select(weight.scales, rows)
+        scales = scales if self.group_size else scales.reshape(-1)
+        self.register_buffer("codes", torch.from_numpy(_select(weight.codes(), rows)))
+        self.register_buffer("scales", torch.from_numpy(scales))
+        self.register_buffer("zero_points", torch.zeros(scales.shape, dtype=torch.int8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(quantized_per_token(x), self.weight())
+
+    def weight(self) -> Tensor:
+        """Return the dequantized weight, [out, in] float32."""
+        low, high = self.code_range
+        if self.group_size:
+            grouped: Tensor = torch.ops.quantized_decomposed.dequantize_per_channel_group(
+                self.codes, self.scales, self.zero_points,
+                low, high, torch.int8, self.group_size, torch.float32,
+            )  # fmt: skip
+            return grouped
+        per_channel: Tensor = torch.ops.quantized_decomposed.dequantize_per_channel(
+            self.codes, self.scales, self.zero_points, 0, low, high, torch.int8
+        )
+        return per_channel
+
+
+def quantized_per_token(x: Tensor) -> Tensor:
+    """Return x after asymmetric int8 quantization of each row, as XNNPACK does inside qd8."""
+    ops = torch.ops.quantized_decomposed
+    scales, zero_points = ops.choose_qparams_per_token_asymmetric(x, torch.int8)
+    codes = ops.quantize_per_token(x, scales, zero_points, -128, 127, torch.int8)
+    restored: Tensor = ops.dequantize_per_token(
+        codes, scales, zero_points, -128, 127, torch.int8, torch.float32
+    )
+    return restored
+
+
+class FloatEmbedding(nn.Module):
+    """Rows of a float32 table."""
+
+    def __init__(self, weight: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.from_numpy(weight))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return functional.embedding(tokens, self.weight)
+
+
+class QuantizedEmbedding(nn.Module):
+    """Rows of an int4 or int8 table, dequantized as they are gathered."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__()
+        self.bits = weight.scheme.bits
+        packed = np.asarray(weight.packed)
+        if self.bits == 4:
+            # The gather operator wants even columns in the high four bits, the store has them low.
+            packed = (packed >> np.uint8(4)) | (packed << np.uint8(4))
+        self.register_buffer("codes", torch.from_numpy(np.array(packed)))
+        self.register_buffer("scales", _smallest_exact(np.array(weight.scales)))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        ops = torch.ops.quantized_decomposed
+        if self.bits == 4:
+            rows: Tensor = ops.embedding_4bit.dtype(
+                self.codes, self.scales, None, -8, 7, tokens, dtype=torch.float32
+            )
+            return rows
+        rows = ops.embedding_byte.dtype(
+            self.codes, self.scales, None, -127, 127, tokens, dtype=torch.float32
+        )
+        return rows
+
+
+class MeanNorm(nn.Module):
+    """RMSNorm whose mean is a float32 Linear(size, 1).
+
+    XNNPACK has no mean over one trailing dimension; written as `mean`, each norm would cut the
+    layer into several delegates.
+    """
+
+    def __init__(self, weight: NDArray[np.float32], eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.from_numpy(weight))
+        self.register_buffer("averaging", torch.full((1, weight.size), 1.0 / weight.size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean_square = functional.linear(x * x, self.averaging)
+        return x * torch.rsqrt(mean_square + self.eps) * self.weight
+
+
+class TanhGeluMLP(nn.Module):
+    """The gated MLP with gelu_tanh(x) written as x · σ(2 · sqrt(2 / π) · (x + 0.044715 · x³)).
+
+    The delegate has one gelu, the erf kind, and takes both: it would be wrong by up to 5e-4.
+    """
+
+    def __init__(self, mlp: MLP) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.gate_proj(x)
+        twice = 2 * math.sqrt(2 / math.pi)
+        steepness = gate * (gate * gate * (twice * 0.044715) + twice)
+        activated: Tensor = self.down_proj(gate * torch.sigmoid(steepness) * self.up_proj(x))
+        return activated
+
+
+def pair_order(head_dim: int, heads: int) -> Rows:
+    """Return the rows that put channel i and i + D / 2 of every head next to each other.
+
+    Rotation then works on neighbours, which XNNPACK can do, and scores do not change: queries and
+    keys are reordered alike.
+    """
+    one_head = np.arange(head_dim).reshape(2, head_dim // 2).T.reshape(-1)
+    starts = np.arange(heads)[:, None] * head_dim
+    return np.asarray((starts + one_head).reshape(-1), dtype=np.int64)
+
+
+def replace_parts(decoder: Decoder, weights: WeightStore) -> None:
+    """Give a Decoder this backend's modules, holding the store's weights. Changes `decoder`."""
+    config = decoder.config
+    for name, module in list(decoder.named_modules()):
+        if isinstance(module, nn.Embedding):
+            decoder.set_submodule(name, _embedding(weights, name))
+        elif isinstance(module, nn.Linear):
+            kind = name.rpartition(".")[2]
+            heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+            rows = pair_order(config.head_dim, heads[kind]) if kind in heads else None
+            stored = weights.head_name() if name == "lm_head" else name
+            decoder.set_submodule(name, _linear(weights, stored, rows))
+        elif isinstance(module, RMSNorm):
+            per_head = name.endswith(("q_norm", "k_norm"))
+            rows = pair_order(config.head_dim, 1) if per_head else None
+            weight = _select(weights.floating(name), rows)
+            decoder.set_submodule(name, MeanNorm(weight, module.eps))
+    for name, module in list(decoder.named_modules()):
+        if isinstance(module, MLP) and module.activation == "gelu_tanh":
+            decoder.set_submodule(name, TanhGeluMLP(module))
+
+
+def _linear(weights: WeightStore, name: str, rows: Rows | None) -> nn.Module:
+    if weights.schemes[name] is None:
+        return FloatLinear(_select(weights.floating(name), rows))
+    return QuantizedLinear(weights.quantized(name), rows)
+
+
+def _embedding(weights: WeightStore, name: str) -> nn.Module:
+    if weights.schemes[name] is None:
+        return FloatEmbedding(_select(weights.floating(name), None))
+    return QuantizedEmbedding(weights.quantized(name))
+
+
+def _select(array: NDArray[Number], rows: Rows | None) -> NDArray[Number]:
+    """Return a writable copy of the rows; all of them for None."""
+    return np.array(array) if rows is None else array[rows]
+
+
+def _smallest_exact(scales: NDArray[np.float32]) -> Tensor:
+    """Return scales in float16 where that loses nothing, [rows, groups]."""
+    exact = torch.from_numpy(scales)
+    half = exact.half()
+    return half if torch.equal(half.float(), exact) else exact

@@ -1,0 +1,20 @@
+"""ONNX Runtime: one graph of its fused operators and one file of weights.
+
+The option `local-cache` chooses how layers with a window keep keys and values: "windowed" evicts
+inside GroupQueryAttention and runs in the stock onnxruntime-genai; "ring" is a true ring.
+"""
+
+from pathlib import Path
+
+from edge_build.backend import Artifact, Backend, LoweringInput
+
+
+def lower(source: LoweringInput, bundle: Path) -> Artifact:
+    """Write the artifact below `bundle / "onnx"`, and genai_config.json beside the tokenizer."""
+    # torch and onnx load only when something is built.
+    from edge_build.backends.onnx.lowering import lower_model
+
+    return lower_model(source, bundle)
+
+
+BACKEND = Backend("onnx", lower, {"local-cache": ("windowed", "ring")})

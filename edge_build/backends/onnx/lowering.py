@@ -1,0 +1,103 @@
+"""One build for ONNX Runtime: trace, simplify, attach weights, describe."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir
+
+from edge_build.backend import Artifact, LoweringInput
+from edge_build.backends.onnx.external_data import attach_weights
+from edge_build.backends.onnx.genai_config import GENAI_CONFIG_NAME, genai_config, runs_in_genai
+from edge_build.backends.onnx.memory_plan import memory_plan
+from edge_build.backends.onnx.metadata import free_axis
+from edge_build.backends.onnx.simplify import PREFIX, simplify
+from edge_build.backends.onnx.tracing import trace
+from edge_build.kv_cache import CachePlan
+from runtime_py.manifest import ActivationQuantization, CacheEntry
+
+MODEL = "onnx/model.onnx"
+LOCAL_CACHE = "local-cache"
+
+# Every runtime of the floors below reads it; they stop at 11 to 13.
+_IR_VERSION = 10
+# No large constant may be folded at load: it would be a heap copy of weights that are mapped.
+_SESSION_OPTIONS = {"optimization.constant_folding_max_output_size_in_bytes": "1048576"}
+# The first release whose CPU kernels do what the graph asks, by what asks it.
+_FLOOR = "1.23"  # RMSNormalization-23; windows that count the query's own token
+_WINDOWED_FLOOR = "1.29"  # GroupQueryAttention with sliding_window_cache
+_RING_FLOOR = "1.25"  # TensorScatter-24
+
+
+def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
+    """Write model.onnx, model.onnx.data and, where it applies, genai_config.json."""
+    local_cache = source.options.get(LOCAL_CACHE, "windowed")
+    model_file, data_file = bundle / MODEL, bundle / f"{MODEL}.data"
+    model_file.parent.mkdir(parents=True, exist_ok=True)
+    source.advance(0, 3, "tracing")
+    caches = _caches(source, local_cache)
+    plan = replace(source.caches, layers=caches)
+    traced = trace(source.config, source.weights, plan)
+    simplify(traced.model)
+    source.advance(1, 3, "writing weights")
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in traced.tensors.items()}
+    attach_weights(traced.model, tensors, data_file)
+    source.advance(2, 3, "writing the graph")
+    _describe(traced.model, source.config.model_type, plan)
+    onnx_ir.save(traced.model, model_file)
+    files = [MODEL, f"{MODEL}.data"]
+    if runs_in_genai(plan):
+        text = genai_config(replace(source, caches=plan), MODEL, _SESSION_OPTIONS)
+        (bundle / GENAI_CONFIG_NAME).write_text(text, encoding="utf-8")
+        files.append(GENAI_CONFIG_NAME)
+    source.advance(3, 3, "done")
+    return Artifact(
+        model=MODEL,
+        files=tuple(files),
+        activation_quantization=_activation_quantization(source),
+        runtime_floor={"onnxruntime": _floor(caches)},
+        caches=caches,
+        rewind_tokens=_rewind_tokens(caches, source.caches.chunk),
+        logits_size=source.config.vocab_size,
+        memory_plan=memory_plan(source, data_file.stat().st_size),
+        options={LOCAL_CACHE: local_cache, **_SESSION_OPTIONS},
+    )
+
+
+def _describe(model: onnx_ir.Model, name: str, plan: CachePlan) -> None:
+    model.ir_version = _IR_VERSION
+    model.producer_name, model.producer_version = "pocketlm", None
+    model.graph.name = name
+    model.metadata_props["prefill_chunk"] = str(plan.chunk)
+    for cache in plan.layers:
+        axis = free_axis(cache)
+        if axis is not None:
+            model.metadata_props[axis] = str(cache.capacity)
+
+
+def _caches(source: LoweringInput, local_cache: str) -> tuple[CacheEntry, ...]:
+    if local_cache == "ring":
+        return source.caches.layers
+    return tuple(
+        replace(cache, kind="windowed") if cache.kind == "ring" else cache
+        for cache in source.caches.layers
+    )
+
+
+def _floor(caches: tuple[CacheEntry, ...]) -> str:
+    kinds = {cache.kind for cache in caches}
+    if "windowed" in kinds:
+        return _WINDOWED_FLOOR
+    return _RING_FLOOR if "ring" in kinds else _FLOOR
+
+
+def _rewind_tokens(caches: tuple[CacheEntry, ...], chunk: int) -> int | None:
+    """How far back is possible at any length; a windowed cache that just evicted has no slack."""
+    kinds = {cache.kind for cache in caches}
+    if "windowed" in kinds:
+        return 0
+    return chunk if "ring" in kinds else None
+
+
+def _activation_quantization(source: LoweringInput) -> ActivationQuantization:
+    quantized = any(scheme is not None for scheme in source.weights.schemes.values())
+    return "per_block_symmetric" if quantized else "none"

@@ -1,0 +1,163 @@
+"""The modules that stand in for a Decoder's own while it is traced: one ONNX operator each.
+
+They hold no weights, only what the store's will look like; `StoredTensor`s say where bytes are.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_build.backends.onnx import stored
+from edge_build.backends.onnx.blocks import BlockedWeight
+from edge_build.backends.onnx.stored import StoredTensor
+from edge_build.quantization.weight import WeightStore
+from models.decoder import Decoder
+from models.layers import RMSNorm
+
+# Int8 products of activations quantized in the weight's blocks: level 4 of MatMulNBits.
+INT8_ACTIVATIONS = 4
+
+
+class Part(nn.Module):
+    """One operator with its initializers."""
+
+    def __init__(self, tensors: Mapping[str, StoredTensor]) -> None:
+        super().__init__()
+        self.tensors = dict(tensors)
+        for name, tensor in tensors.items():
+            dtype = getattr(torch, tensor.dtype.name)
+            self.register_buffer(name, torch.empty(tensor.shape, dtype=dtype))
+
+    def operator(
+        self,
+        operator: str,
+        inputs: Sequence[Tensor | None],
+        attributes: dict[str, Any],
+        shape: Sequence[int | torch.SymInt],
+    ) -> Tensor:
+        """Return the float32 result of one ONNX operator."""
+        result: Tensor = torch.onnx.ops.symbolic(
+            operator, inputs, attributes, dtype=torch.float32, shape=shape, version=_since(operator)
+        )
+        return result
+
+
+class QuantizedLinear(Part):
+    """x @ weight.T by MatMulNBits, activations rounded to int8 in the weight's blocks."""
+
+    codes: Tensor
+    scales: Tensor
+    zero_points: Tensor
+
+    def __init__(self, weights: WeightStore, name: str) -> None:
+        blocked = BlockedWeight(weights.quantized(name))
+        rows, columns = blocked.weight.shape
+        packed = (rows, blocked.blocks, blocked.row_bytes // blocked.blocks)
+        super().__init__(
+            {
+                "codes": stored.codes(weights, name, packed),
+                "scales": stored.scales(weights, name),
+                # Constant, but written: without them Arm picks kernels that quantize whole rows
+                # of activations, and its results leave x86's by several percent.
+                "zero_points": stored.zero_points(blocked),
+            }
+        )
+        self.rows = rows
+        self.attributes = {
+            "K": columns,
+            "N": rows,
+            "bits": blocked.bits,
+            "block_size": blocked.block,
+            "accuracy_level": INT8_ACTIVATIONS,
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs = (x, self.codes, self.scales, self.zero_points)
+        shape = (*x.shape[:-1], self.rows)
+        return self.operator("com.microsoft::MatMulNBits", inputs, self.attributes, shape)
+
+
+class FloatLinear(Part):
+    """x @ weight.T in float32, the weight as it is stored: a tied table serves both ends."""
+
+    weight: Tensor
+
+    def __init__(self, weights: WeightStore, name: str) -> None:
+        super().__init__({"weight": stored.floating(weights, name)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:-1], self.weight.shape[0])
+        return self.operator("com.microsoft::FusedMatMul", (x, self.weight), {"transB": 1}, shape)
+
+
+class QuantizedEmbedding(Part):
+    """Rows of a quantized table by GatherBlockQuantized; its zero points are the default ones."""
+
+    codes: Tensor
+    scales: Tensor
+
+    def __init__(self, weights: WeightStore, name: str) -> None:
+        blocked = BlockedWeight(weights.quantized(name))
+        table = (blocked.weight.out_features, blocked.row_bytes)
+        super().__init__(
+            {"codes": stored.codes(weights, name, table), "scales": stored.scales(weights, name)}
+        )
+        self.columns, self.padded = blocked.weight.in_features, blocked.padded_columns
+        self.attributes = {
+            "bits": blocked.bits,
+            "block_size": blocked.block,
+            "gather_axis": 0,
+            "quantize_axis": 1,
+        }
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        inputs = (self.codes, tokens, self.scales)
+        shape = (*tokens.shape, self.padded)
+        operator = "com.microsoft::GatherBlockQuantized"
+        rows = self.operator(operator, inputs, self.attributes, shape)
+        return rows if self.padded == self.columns else rows[..., : self.columns]
+
+
+class FloatEmbedding(Part):
+    """Rows of a float32 table."""
+
+    weight: Tensor
+
+    def __init__(self, weights: WeightStore, name: str) -> None:
+        super().__init__({"weight": stored.floating(weights, name)})
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return nn.functional.embedding(tokens, self.weight)
+
+
+class Norm(Part):
+    """RMSNorm as one operator, in float32."""
+
+    weight: Tensor
+
+    def __init__(self, weights: WeightStore, name: str, eps: float) -> None:
+        super().__init__({"weight": stored.floating(weights, name)})
+        self.attributes = {"axis": -1, "epsilon": eps, "stash_type": 1}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.operator("RMSNormalization", (x, self.weight), self.attributes, x.shape)
+
+
+def replace_parts(decoder: Decoder, weights: WeightStore) -> None:
+    """Swap every module that has a weight for the part that reads it from the store."""
+    for name, module in list(decoder.named_modules()):
+        if isinstance(module, RMSNorm):
+            decoder.set_submodule(name, Norm(weights, name, module.eps))
+        elif isinstance(module, nn.Embedding):
+            embedding = FloatEmbedding if weights.schemes[name] is None else QuantizedEmbedding
+            decoder.set_submodule(name, embedding(weights, name))
+        elif isinstance(module, nn.Linear):
+            source = weights.head_name() if name == "lm_head" else name
+            linear = FloatLinear if weights.schemes[source] is None else QuantizedLinear
+            decoder.set_submodule(name, linear(weights, source))
+
+
+def _since(operator: str) -> int:
+    return 1 if "::" in operator else 23

@@ -1,0 +1,83 @@
+"""StoredTensor: the bytes behind one initializer, read when they are written. Knows no graph."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_build.backends.onnx.blocks import PIECE_BYTES, BlockedWeight
+from edge_build.quantization.weight import WeightStore
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One initializer's bytes.
+
+    Attributes:
+        region: tensors of one region start at the same byte of the data file, so a table with
+            two readers, and every tensor of equal zero points, is stored once.
+        pieces: yields the bytes in order, as arrays.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    region: str
+    pieces: Callable[[], Iterable[NDArray[Any]]]
+
+    @property
+    def size_bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+def floating(weights: WeightStore, name: str) -> StoredTensor:
+    """Return a float32 weight of the store."""
+    shape = weights.floating(name).shape
+
+    def pieces() -> Iterator[NDArray[Any]]:
+        weight = weights.floating(name)
+        rows = max(1, PIECE_BYTES // max(1, weight[:1].nbytes))
+        for start in range(0, weight.shape[0], rows):
+            yield np.asarray(weight[start : start + rows])
+
+    return StoredTensor(shape, np.dtype(np.float32), f"{name}.weight", pieces)
+
+
+def constant(name: str, values: NDArray[Any]) -> StoredTensor:
+    """Return a tensor that is computed at build time."""
+    return StoredTensor(values.shape, values.dtype, name, lambda: (values,))
+
+
+def codes(weights: WeightStore, name: str, shape: tuple[int, ...]) -> StoredTensor:
+    """Return a weight's unsigned codes in the shape that an operator wants."""
+
+    # Mapped anew when it is written: pages of a tensor that is done are given back.
+    def pieces() -> Iterator[NDArray[Any]]:
+        return BlockedWeight(weights.quantized(name)).code_pieces()
+
+    return StoredTensor(shape, np.dtype(np.uint8), f"{name}.codes", pieces)
+
+
+def scales(weights: WeightStore, name: str) -> StoredTensor:
+    """Return a weight's scales, one a block."""
+    blocked = BlockedWeight(weights.quantized(name))
+    shape = (blocked.weight.out_features, blocked.blocks)
+
+    def pieces() -> Iterator[NDArray[Any]]:
+        return BlockedWeight(weights.quantized(name)).scale_pieces()
+
+    return StoredTensor(shape, np.dtype(np.float32), f"{name}.scales", pieces)
+
+
+def zero_points(blocked: BlockedWeight) -> StoredTensor:
+    """Return packed zero points: one byte value throughout, so all weights share a region."""
+    byte = blocked.zero_point_byte
+    shape = (blocked.weight.out_features, blocked.zero_point_row_bytes)
+    size = shape[0] * shape[1]
+
+    def pieces() -> Iterator[NDArray[Any]]:
+        for start in range(0, size, PIECE_BYTES):
+            yield np.full(min(PIECE_BYTES, size - start), byte, dtype=np.uint8)
+
+    return StoredTensor(shape, np.dtype(np.uint8), f"zero_points.{byte:#x}", pieces)

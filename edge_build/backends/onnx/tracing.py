@@ -1,0 +1,162 @@
+"""Decoder → ONNX graph without weights: one torch.export of fake tensors. Writes nothing."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx_ir
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+
+from edge_build.backends.onnx import stored
+from edge_build.backends.onnx.attention import CachedAttention, StepInputs
+from edge_build.backends.onnx.metadata import free_axis
+from edge_build.backends.onnx.parts import Part, replace_parts
+from edge_build.backends.onnx.stored import StoredTensor
+from edge_build.kv_cache import CachePlan
+from edge_build.quantization.weight import WeightStore
+from models.config import LayerConfig, ModelConfig
+from models.decoder import Decoder
+from models.layers import inverse_frequencies, rotary_tables
+from runtime_py.manifest import CacheEntry
+
+OPSET = 23
+RING_OPSET = 24  # TensorScatter
+
+
+@dataclass(frozen=True)
+class TracedGraph:
+    """A graph whose initializers have shapes but no bytes yet, and where those are."""
+
+    model: onnx_ir.Model
+    tensors: dict[str, StoredTensor]
+
+
+def cache_names(layer: int) -> tuple[str, str]:
+    """Return the graph inputs of one layer's keys and values, as stock runners name them."""
+    return f"past_key_values.{layer}.key", f"past_key_values.{layer}.value"
+
+
+class _Graph(nn.Module):
+    """Tokens, mask and caches → logits and caches. Only the mask's length is used."""
+
+    def __init__(self, config: ModelConfig, weights: WeightStore, plan: CachePlan) -> None:
+        super().__init__()
+        self.decoder = Decoder(config)
+        self.caches = plan.layers
+        replace_parts(self.decoder, weights)
+        self.rotations = dict.fromkeys(config.layers)
+        tables = _rotary_tensors(config, tuple(self.rotations), plan.context_length)
+        self.rotary = Part(tables)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, past: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, ...]:
+        new, total = _length(input_ids), _length(attention_mask)
+        positions = total - new + torch.arange(input_ids.shape[1])
+        inputs = StepInputs(positions, total, past, self._tables())
+        step = CachedAttention(self.decoder.config, self.caches, inputs)
+        logits = self.decoder.forward_last(input_ids, step)
+        return (logits, *(tensor for pair in step.present for tensor in pair))
+
+    def _tables(self) -> dict[LayerConfig, tuple[Tensor, Tensor]]:
+        # Layers that rotate alike share a table whatever their window.
+        named = dict(self.rotary.named_buffers())
+        return {
+            layer: (named[f"cosines_{_rotation(layer)}"], named[f"sines_{_rotation(layer)}"])
+            for layer in self.rotations
+        }
+
+
+def trace(config: ModelConfig, weights: WeightStore, plan: CachePlan) -> TracedGraph:
+    """Trace the Decoder with the runtime's operators in place of its parts.
+
+    Args:
+        plan: local layers are "windowed" or "ring", as this build keeps them.
+    """
+    has_rings = any(cache.kind == "ring" for cache in plan.layers)
+    # Rotary tables hold real numbers; everything made inside the mode is a shape.
+    with FakeTensorMode(), _quiet():
+        graph = _Graph(config, weights, plan).eval()
+        past = [tuple(_empty_cache(cache) for _ in range(2)) for cache in plan.layers]
+        tokens, mask = (torch.zeros(1, length, dtype=torch.int64) for length in (2, 3))
+        names = [name for layer in range(config.num_layers) for name in cache_names(layer)]
+        program = torch.onnx.export(
+            graph,
+            (tokens, mask, past),
+            dynamo=True,
+            optimize=False,
+            verify=False,
+            verbose=False,
+            opset_version=RING_OPSET if has_rings else OPSET,
+            dynamic_shapes=({1: "new"}, {1: "total"}, [_axes(cache) for cache in plan.layers]),
+            input_names=["input_ids", "attention_mask", *names],
+            output_names=["logits", *(n.replace("past_key_values", "present") for n in names)],
+        )
+    assert program is not None
+    return TracedGraph(program.model, _tensors_by_initializer(graph))
+
+
+def _length(x: Tensor) -> Tensor:
+    """Return the length of [1, length] as a [1] int64 tensor of the graph."""
+    length: Tensor = torch.onnx.ops.symbolic(
+        "Shape", (x,), {"start": 1, "end": 2}, dtype=torch.int64, shape=(1,), version=23
+    )
+    return length
+
+
+def _empty_cache(cache: CacheEntry) -> Tensor:
+    # A free axis must not have an example of 0 or 1: the exporter would fix it there.
+    slots = cache.capacity if free_axis(cache) is None else max(2, cache.capacity)
+    return torch.empty(1, cache.num_key_value_heads, slots, cache.head_dim)
+
+
+def _axes(cache: CacheEntry) -> tuple[dict[int, str], dict[int, str]]:
+    name = free_axis(cache)
+    axes = {} if name is None else {2: name}
+    return axes, axes
+
+
+def _rotation(layer: LayerConfig) -> str:
+    return f"{layer.rope_theta:g}_{layer.rope_factor:g}".replace(".", "p").replace("+", "")
+
+
+def _rotary_tensors(
+    config: ModelConfig, layers: Sequence[LayerConfig], context_length: int
+) -> dict[str, StoredTensor]:
+    tensors = {}
+    with torch._subclasses.fake_tensor.unset_fake_temporarily():
+        for layer in layers:
+            frequencies = inverse_frequencies(layer, config.head_dim)
+            pair = rotary_tables(torch.arange(context_length), frequencies)
+            for kind, table in zip(("cosines", "sines"), pair, strict=True):
+                name = f"{kind}_{_rotation(layer)}"
+                tensors[name] = stored.constant(f"rotary.{name}", table.numpy())
+    return tensors
+
+
+def _tensors_by_initializer(graph: nn.Module) -> dict[str, StoredTensor]:
+    return {
+        f"{path}.{name}": tensor
+        for path, module in graph.named_modules()
+        if isinstance(module, Part)
+        for name, tensor in module.tensors.items()
+    }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and notices off the user's terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,142 @@
+"""The ExecuTorch engine: runs executorch/model.pte with the operators of stock LLM runners."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from runtime_py.engine import Engine
+from runtime_py.errors import RunError
+from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
+
+METHOD = "forward"
+
+
+class LoadedProgram:
+    """One loaded .pte; its caches are buffers inside the program."""
+
+    def __init__(self, program: Any, manifest: Manifest, entry: BackendEntry) -> None:
+        import torch
+
+        self._torch = torch
+        self._program = program
+        self._vocab_size = manifest.vocab_size
+        self._entry = entry
+
+    def run(self, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
+        assert self._program is not None, "the model was closed"
+        new_tokens = self._torch.tensor([list(tokens)], dtype=self._torch.int64)
+        input_pos = self._torch.tensor([position], dtype=self._torch.int64)
+        try:
+            (logits,) = self._program.run_method(METHOD, (new_tokens, input_pos), False)
+        except RuntimeError as error:
+            raise RunError(
+                f"executorch: {len(tokens)} tokens at position {position} failed: {error}; "
+                "reset the session, or build the bundle again"
+            ) from error
+        row: NDArray[np.float32] = logits.numpy().reshape(-1)[: self._vocab_size].copy()
+        return row
+
+    def reset(self) -> None:
+        """Nothing to clear: masks follow from the position, so old slots are never looked at."""
+
+    def rewind_error(self, length: int, target: int) -> str | None:
+        lost = [cache for cache in self._entry.caches if not _still_holds(cache, length, target)]
+        if not lost:
+            return None
+        slack = lost[0].capacity
+        return (
+            f"rewind from {length} to {target}: a ring cache of {slack} slots has overwritten what "
+            f"position {target} has to see; go back at most {self._entry.rewind_tokens} tokens, or "
+            "to 0"
+        )
+
+    def close(self) -> None:
+        self._program = None
+
+
+def _still_holds(cache: CacheEntry, length: int, target: int) -> bool:
+    """Say whether everything that the token at `target` has to see is in the cache."""
+    if target == 0 or cache.kind == "linear":
+        return True
+    assert cache.window is not None, "a ring has a window"
+    oldest_seen = max(0, target - cache.window + 1)
+    return oldest_seen >= length - cache.capacity
+
+
+def load(
+    folder: Path, manifest: Manifest, entry: BackendEntry, threads: int | None
+) -> LoadedProgram:
+    """Load a bundle's .pte.
+
+    Args:
+        threads: of the whole process, because ExecuTorch has one thread pool; None is the physical
+            cores.
+
+    Raises:
+        RunError: executorch is missing, or the file is not a program that it can run.
+    """
+    path = folder / entry.model
+    with _quiet() as notices:
+        runtime = _import_runtime()
+        runtime._unsafe_reset_threadpool(threads or psutil.cpu_count(logical=False) or 1)
+        try:
+            program = runtime._load_for_executorch(str(path))
+            meta = program.method_meta(METHOD)
+        except (RuntimeError, ValueError) as error:
+            raise RunError(
+                f"{path}: executorch cannot load it ({error}; {notices()}); "
+                "build the bundle again or copy it again"
+            ) from error
+    sizes = tuple(meta.output_tensor_meta(0).sizes())
+    if meta.num_inputs() != 2 or sizes != (1, 1, entry.logits_size):
+        raise RunError(
+            f"{path}: expected tokens and a position in and [1, 1, {entry.logits_size}] logits "
+            f"out, found {meta.num_inputs()} inputs and {list(sizes)}; build the bundle again"
+        )
+    return LoadedProgram(program, manifest, entry)
+
+
+def _import_runtime() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # These register the operators that the program names; loading it fails without them.
+            import executorch.kernels.quantized  # noqa: F401
+            from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401
+            from executorch.extension.pybindings import portable_lib
+    except ImportError as error:
+        raise RunError(
+            f"backend executorch: cannot import its runtime ({error}); "
+            "pip install 'pocketlm[executorch]'"
+        ) from error
+    return portable_lib
+
+
+@contextmanager
+def _quiet() -> Iterator[Any]:
+    """Catch what the C++ side writes to stderr; yield a function that returns its last line."""
+    with tempfile.TemporaryFile() as caught:
+
+        def last_line() -> str:
+            caught.seek(0)
+            lines = caught.read().decode(errors="replace").split("\n")
+            return next((line for line in reversed(lines) if line), "no further notice")
+
+        kept = os.dup(2)
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield last_line
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+ENGINE = Engine(name="executorch", distributions=("executorch", "torch"), load=load)

@@ -1,0 +1,166 @@
+"""Runs bundles in ONNX Runtime on the CPU. Knows nothing of how they were built.
+
+Caches are ours: each is one buffer that the graph reads and writes in place. What a cache holds
+follows from the position alone, so going back needs no copying, only the check that the rows are
+still there.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime_py.engine import Engine, LoadedModel
+from runtime_py.errors import RunError
+from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
+
+# Manifest options with these prefixes are session configuration entries.
+_SESSION_PREFIXES = ("session.", "optimization.", "mlas.")
+_ERRORS_ONLY = 3
+
+
+class OnnxModel:
+    """One session with its caches, bound once."""
+
+    def __init__(self, session: Any, manifest: Manifest, entry: BackendEntry) -> None:
+        self.entry = entry
+        self.vocab_size = int(manifest.model["vocab_size"])
+        self.chunk = manifest.prefill_chunk
+        self._session = session
+        self._binding = session.io_binding()
+        # Only the length of the mask is read.
+        self._mask = np.ones((1, manifest.context_length), dtype=np.int64)
+        self._logits = np.zeros((1, 1, entry.logits_size), dtype=np.float32)
+        # Zeros are pages that become resident when they are written.
+        self._caches = [_allocate(cache) for cache in entry.caches for _ in range(2)]
+        self._bind_buffers()
+
+    def run(self, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
+        """Process tokens at `position`; see LoadedModel."""
+        assert 1 <= len(tokens) <= self.chunk, f"{len(tokens)} tokens; a chunk has {self.chunk}"
+        total = position + len(tokens)
+        assert total <= self._mask.shape[1], f"{total} positions; there are {self._mask.shape[1]}"
+        self._binding.bind_cpu_input("input_ids", np.array([tokens], dtype=np.int64))
+        self._binding.bind_cpu_input("attention_mask", self._mask[:, :total])
+        self._session.run_with_iobinding(self._binding)
+        return self._logits[0, 0, : self.vocab_size].copy()
+
+    def reset(self) -> None:
+        """Forget every position: the next run at position 0 sees no older row."""
+
+    def rewind_error(self, length: int, target: int) -> str | None:
+        """Say why the caches cannot go from `length` tokens back to `target`; None if they can."""
+        for cache in dict.fromkeys(self.entry.caches):
+            error = _rewind_error(cache, length, target)
+            if error is not None:
+                return error
+        return None
+
+    def close(self) -> None:
+        """Release the runtime's memory."""
+        self._binding = self._session = None
+        self._caches = []
+
+    def _bind_buffers(self) -> None:
+        for index, buffer in enumerate(self._caches):
+            layer, kind = index // 2, ("key", "value")[index % 2]
+            # Bound to the same memory on both sides: the graph updates caches in place.
+            place = ("cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+            self._binding.bind_input(f"past_key_values.{layer}.{kind}", *place)
+            self._binding.bind_output(f"present.{layer}.{kind}", *place)
+        logits = self._logits
+        self._binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+
+
+def resident_rows(length: int, capacity: int, window: int) -> int:
+    """Return the newest positions that a windowed cache holds after `length` tokens.
+
+    ONNX Runtime evicts capacity - window + 1 rows at once; which rows are left depends on the
+    length alone (GroupQueryAttention, "Windowed KV Cache").
+    """
+    if length <= capacity:
+        return length
+    evicted = capacity - window + 1
+    return length - evicted * -(-(length - capacity) // evicted)
+
+
+def _rewind_error(cache: CacheEntry, length: int, target: int) -> str | None:
+    if cache.kind == "linear" or cache.window is None:
+        return None
+    if cache.kind == "windowed":
+        held, wanted = (resident_rows(n, cache.capacity, cache.window) for n in (length, target))
+        possible = wanted == held - (length - target)
+    else:
+        # The ring holds the newest `capacity` positions; the next token must find its window.
+        possible = max(0, target - cache.window + 1) >= length - cache.capacity
+    if possible:
+        return None
+    return (
+        f"cannot go back from {length} tokens to {target}: layers with a window of "
+        f"{cache.window} keep {cache.capacity} positions ({cache.kind}), and some that position "
+        f"{target} needs are gone; start again from an empty session"
+    )
+
+
+def _allocate(cache: CacheEntry) -> NDArray[np.float32]:
+    shape = (1, cache.num_key_value_heads, cache.capacity, cache.head_dim)
+    return np.zeros(shape, dtype=np.float32)
+
+
+def _load(
+    folder: Path, manifest: Manifest, entry: BackendEntry, threads: int | None
+) -> LoadedModel:
+    import onnxruntime
+
+    path = folder / entry.model
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    # 0 is the runtime's own choice: one thread a physical core.
+    options.intra_op_num_threads = threads or 0
+    for name, value in entry.options.items():
+        if name.startswith(_SESSION_PREFIXES):
+            options.add_session_config_entry(name, value)
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except _runtime_errors() as error:
+        raise RunError(
+            f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}; "
+            "build the bundle again or check it with `pocketlm verify`"
+        ) from error
+    _check_inputs(path, session, entry)
+    return OnnxModel(session, manifest, entry)
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = (value for value in vars(state).values() if isinstance(value, type))
+    return tuple(value for value in found if issubclass(value, Exception))
+
+
+def _check_inputs(path: Path, session: Any, entry: BackendEntry) -> None:
+    """Hold the graph's cache inputs against the manifest's."""
+    shapes = {value.name: value.shape for value in session.get_inputs()}
+    for layer, cache in enumerate(entry.caches):
+        expected = [1, cache.num_key_value_heads, cache.capacity, cache.head_dim]
+        for kind in ("key", "value"):
+            name = f"past_key_values.{layer}.{kind}"
+            found = shapes.get(name)
+            if found is None or not _fits(found, expected):
+                raise RunError(
+                    f"{path}: input {name} should have shape {expected} by the manifest, but is "
+                    f"{found or 'missing'}; the model and the manifest are of different builds"
+                )
+
+
+def _fits(found: Sequence[int | str], expected: Sequence[int]) -> bool:
+    # Text is a free axis.
+    return len(found) == len(expected) and all(
+        isinstance(size, str) or size == wanted
+        for size, wanted in zip(found, expected, strict=True)
+    )
+
+
+ENGINE = Engine("onnx", ("onnxruntime",), _load)

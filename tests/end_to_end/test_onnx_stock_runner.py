@@ -1,0 +1,111 @@
+"""The stock onnxruntime-genai runs our files unchanged and picks the ids that our session picks.
+
+It runs in a process of its own: it brings its own logging and reports leaks at exit.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime_py import open_bundle, open_session
+from runtime_py.tokenizer import read_tokenizer
+from tests.onnx_artifacts import CHUNK, CONTEXT, Build, lowered
+
+_SCRIPT = """
+import json, sys
+import onnxruntime_genai as genai
+model = genai.Model(sys.argv[1])
+params = genai.GeneratorParams(model)
+params.set_search_options(max_length=int(sys.argv[2]))
+generator = genai.Generator(model, params)
+ids = []
+for turn in json.loads(sys.argv[3]):
+    generator.append_tokens(turn)
+while not generator.is_done():
+    generator.generate_next_token()
+    ids.append(int(generator.get_next_tokens()[0]))
+print(json.dumps(ids))
+"""
+
+_TOKENIZE = """
+import json, sys
+import onnxruntime_genai as genai
+tokenizer = genai.Tokenizer(genai.Model(sys.argv[1]))
+print(json.dumps([int(token) for token in tokenizer.encode(sys.argv[2])]))
+"""
+
+
+def stock_ids(folder: Path, turns: list[list[int]], max_length: int) -> list[int]:
+    """Return what the stock runner generates, greedily as the config says."""
+    run = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, str(folder), str(max_length), json.dumps(turns)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    ids: list[int] = json.loads(run.stdout.splitlines()[-1])
+    return ids
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "gemma2", "qwen3"])
+def test_tiny_artifact_gives_our_ids_past_three_wraps(family: str) -> None:
+    built = lowered(Build(family))
+    prompt = [2, *range(300, 300 + 2 * CHUNK + 1)]
+    found = stock_ids(built.folder, [prompt], CONTEXT)
+    model = built.load()
+    for start in range(0, len(prompt), CHUNK):
+        logits = model.run(prompt[start : start + CHUNK], start)
+    expected = []
+    for position in range(len(prompt), CONTEXT + 1):
+        expected.append(int(logits.argmax()))
+        if expected[-1] in built.source.stop_ids or position == CONTEXT:
+            break
+        logits = model.run(expected[-1:], position)
+    # The runner stops at max_length, one id before a session does.
+    assert len(found) >= CONTEXT - len(prompt) or found[-1] in built.source.stop_ids
+    assert found == expected[: len(found)]
+
+
+def test_shorter_caches_than_the_build_allows_give_the_same_ids() -> None:
+    # The runner allocates max_length slots for layers that keep everything.
+    folder, prompt = lowered(Build("gemma3_text")).folder, [2, 300, 301]
+    full = stock_ids(folder, [prompt], CONTEXT)
+    assert stock_ids(folder, [prompt], CONTEXT // 2) == full[: CONTEXT // 2 - len(prompt)]
+
+
+def test_a_second_turn_longer_than_the_chunk_is_taken_whole() -> None:
+    folder, tokens = lowered(Build("gemma3_text")).folder, [2, *range(300, 320)]
+    whole = stock_ids(folder, [tokens], CONTEXT)
+    assert stock_ids(folder, [tokens[:4], tokens[4:]], CONTEXT) == whole
+
+
+def test_pico_gives_our_ids_past_a_ring_wrap(pico_bundle: Path) -> None:
+    manifest = open_bundle(pico_bundle).manifest
+    slots = min(cache.capacity for cache in manifest.backends["onnx"].caches)
+    prompt = [2, *range(300, 300 + slots)]
+    expected = []
+    with open_session(pico_bundle, backend="onnx") as session:
+        logits = session.prefill(prompt)
+        for _ in range(64):
+            expected.append(int(logits.argmax()))
+            logits = session.decode(expected[-1])
+    found = stock_ids(pico_bundle, [prompt], len(prompt) + 64)
+    assert found == expected[: len(found)]
+    assert len(found) == 64 or found[-1] in manifest.stop_ids
+
+
+def test_stock_tokenizer_reads_the_bundle(pico_bundle: Path) -> None:
+    text = "def parse(line):\n    return line.split()"
+    run = subprocess.run(
+        [sys.executable, "-c", _TOKENIZE, str(pico_bundle), text],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    ids = json.loads(run.stdout.splitlines()[-1])
+    assert ids == read_tokenizer(open_bundle(pico_bundle)).encode(text)

@@ -1,0 +1,168 @@
+"""The ONNX Runtime engine: in-place caches, going back, and artifacts that cannot be loaded."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime_py import engines
+from runtime_py.engines.onnx import OnnxModel, resident_rows
+from runtime_py.errors import RunError
+from runtime_py.manifest import CacheEntry
+from tests.conftest import WINDOW
+from tests.executorch_artifacts import logits_after, random_tokens
+from tests.onnx_artifacts import CHUNK, CONTEXT, Build, Lowered, lowered
+
+SLOTS = WINDOW + CHUNK - 1
+LOCAL = ("windowed", "ring")
+
+
+def continued(built: Lowered, tokens: list[int], target: int) -> np.ndarray:
+    """Return the logits of other tokens after the first `target`, from a fresh model."""
+    return logits_after(built.load(), [*tokens[:target], 9, 8, 7], [1] * (target + 3))[target:]
+
+
+def test_caches_are_written_in_place() -> None:
+    model = lowered(Build("gemma3_text")).load()
+    assert isinstance(model, OnnxModel)
+    before = [buffer.ctypes.data for buffer in model._caches]
+    assert not any(buffer.any() for buffer in model._caches)
+    model.run([5, 6, 7], 0)
+    assert all(buffer[:, :, :3].all() for buffer in model._caches)
+    assert [buffer.ctypes.data for buffer in model._caches] == before
+
+
+def test_logits_belong_to_the_caller() -> None:
+    model = lowered(Build("gemma3_text")).load()
+    first = model.run([5], 0)
+    kept = first.copy()
+    model.run([6], 1)
+    assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("local_cache", LOCAL)
+def test_after_reset_nothing_of_before_is_seen(local_cache: str) -> None:
+    model = lowered(Build("gemma3_text", local_cache=local_cache)).load()
+    tokens = random_tokens(30)
+    fresh = logits_after(model, tokens[:4], [4])
+    logits_after(model, tokens, [5] * 6)
+    model.reset()
+    assert np.array_equal(logits_after(model, tokens[:4], [4]), fresh)
+
+
+@pytest.mark.parametrize("local_cache", LOCAL)
+def test_every_rewind_that_is_allowed_is_right(local_cache: str) -> None:
+    built = lowered(Build("gemma3_text", local_cache=local_cache))
+    tokens = random_tokens(CONTEXT)
+    allowed = 0
+    model = built.load()
+    for length in range(SLOTS - 1, 3 * SLOTS):
+        for target in range(max(0, length - SLOTS), length):
+            if model.rewind_error(length, target) is not None:
+                continue
+            allowed += 1
+            if length % 3:  # enough of them
+                continue
+            logits_after(model, tokens[:length], [1] * length)
+            again = np.stack([model.run([t], target + i) for i, t in enumerate((9, 8, 7))])
+            expected = continued(built, tokens, target)
+            # The same rows in the same order: only a ring's slots are elsewhere.
+            assert np.abs(again - expected).max() < 1e-5 * expected.std(), (length, target)
+    assert allowed > SLOTS
+
+
+def test_ring_goes_back_by_the_chunk_always_and_no_further_once_it_wrapped() -> None:
+    model = lowered(Build("gemma3_text", local_cache="ring")).load()
+    for length in range(CHUNK, CONTEXT):
+        assert model.rewind_error(length, length - CHUNK) is None
+    assert model.rewind_error(SLOTS, 0) is None
+    message = model.rewind_error(3 * SLOTS, 3 * SLOTS - CHUNK - 1)
+    assert message is not None
+    assert f"window of {WINDOW}" in message and "empty session" in message
+
+
+def test_ring_refuses_even_the_start_once_it_wrapped() -> None:
+    model = lowered(Build("gemma3_text", local_cache="ring")).load()
+    assert model.rewind_error(SLOTS + 1, 0) is not None
+
+
+def test_linear_caches_go_back_any_distance() -> None:
+    model = lowered(Build("qwen3")).load()
+    assert model.rewind_error(CONTEXT, 0) is None
+
+
+def test_windowed_rows_follow_the_runtimes_formula() -> None:
+    # Capacity 12, window 8: rows grow to 12, then five are evicted at once.
+    assert [resident_rows(n, 12, 8) for n in (1, 8, 12, 13, 14, 17, 18)] == [1, 8, 12, 8, 9, 12, 8]
+    for length in range(1, 100):
+        assert min(length, 8) <= resident_rows(length, 12, 8) <= min(length, 12)
+
+
+def test_resident_rows_are_the_newest_positions() -> None:
+    model = lowered(Build("gemma3_text")).load()
+    assert isinstance(model, OnnxModel)
+    seen: list[np.ndarray] = []
+    for position, token in enumerate(random_tokens(3 * SLOTS)):
+        model.run([token], position)
+        rows = resident_rows(position + 1, SLOTS, WINDOW)
+        values = model._caches[1][0, 0]
+        seen.append(values[rows - 1].copy())
+        assert np.array_equal(values[:rows], np.stack(seen[position + 1 - rows :]))
+
+
+def test_manifest_options_reach_the_session() -> None:
+    built = lowered(Build("gemma3_text"))
+    model = built.load()
+    assert isinstance(model, OnnxModel)
+    name = "optimization.constant_folding_max_output_size_in_bytes"
+    assert model._session.get_session_options().get_session_config_entry(name) == "1048576"
+
+
+def copied(built: Lowered, folder: Path) -> Path:
+    return Path(shutil.copytree(built.folder, folder / "bundle"))
+
+
+def load(built: Lowered, folder: Path) -> None:
+    engines.load("onnx").load(folder, built.manifest, built.entry, 1)
+
+
+def test_corrupt_model_is_a_clear_error(tmp_path: Path) -> None:
+    built = lowered(Build("gemma3_text"))
+    folder = copied(built, tmp_path)
+    (folder / built.artifact.model).write_bytes(b"not a model")
+    with pytest.raises(RunError, match=r"model\.onnx: ONNX Runtime .* cannot load it"):
+        load(built, folder)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_damaged_weights_are_a_clear_error(tmp_path: Path, damage: str) -> None:
+    built = lowered(Build("gemma3_text"))
+    folder = copied(built, tmp_path)
+    data = folder / f"{built.artifact.model}.data"
+    if damage == "missing":
+        data.unlink()
+    else:
+        data.write_bytes(data.read_bytes()[:5000])
+    with pytest.raises(RunError, match="cannot load it"):
+        load(built, folder)
+
+
+def test_caches_that_differ_from_the_manifest_are_a_clear_error() -> None:
+    built = lowered(Build("gemma3_text", local_cache="ring"))
+    wrong = tuple(
+        replace(cache, capacity=cache.capacity + 1) if cache.kind == "ring" else cache
+        for cache in built.artifact.caches
+    )
+    entry = replace(built.entry, caches=wrong)
+    with pytest.raises(RunError, match=r"past_key_values\.0\.key should have shape"):
+        engines.load("onnx").load(built.folder, built.manifest, entry, 1)
+
+
+def test_missing_layers_are_a_clear_error() -> None:
+    built = lowered(Build("qwen3"))
+    extra = CacheEntry("linear", CONTEXT, None, 2, 32)
+    entry = replace(built.entry, caches=(*built.entry.caches, extra))
+    with pytest.raises(RunError, match="missing"):
+        engines.load("onnx").load(built.folder, built.manifest, entry, 1)
