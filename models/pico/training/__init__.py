@@ -1,0 +1,1 @@
+"""Trains the pico checkpoint; nothing imports this at run time."""
