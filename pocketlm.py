@@ -34,7 +34,9 @@ class PocketlmGroup(click.Group):
         sys.exit(2)
 
 
-@click.group("pocketlm", cls=PocketlmGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "pocketlm", cls=PocketlmGroup, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="pocketlm")
 def main() -> None:
     """Build, run and verify language models for phones.

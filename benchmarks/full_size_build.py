@@ -104,10 +104,8 @@ def bench(arguments: argparse.Namespace) -> dict[str, object]:
         bundle = work / f"{arguments.shape}-{backend}"
         shutil.rmtree(bundle, ignore_errors=True)
         build = [*pocketlm, "build", str(checkpoint), "--out", str(bundle), "--backend", backend]
-        built = run(
-            [*build, "--recipe", arguments.recipe, "--context", str(arguments.context)]
-            + ["--golden-tokens", str(arguments.golden_tokens)]
-        )
+        build += ["--recipe", arguments.recipe, "--context", str(arguments.context)]
+        built = run([*build, "--golden-tokens", str(arguments.golden_tokens)])
         measured = subprocess.run(
             [sys.executable, __file__, "--measure", str(bundle), backend],
             check=True,

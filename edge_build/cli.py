@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -99,15 +100,13 @@ def list_command(what: str, as_json: bool) -> None:
     pocketlm list recipes
     pocketlm list shapes --json
     """
-    names: tuple[str, ...]
-    if what == "recipes":
-        from edge_build.quantization.recipes import NAMES as names
-    elif what == "backends":
-        from edge_build.backends import NAMES as names
-    elif what == "families":
-        from models.families import NAMES as names
-    else:
-        from models.shapes import NAMES as names
+    homes = {
+        "backends": "edge_build.backends",
+        "families": "models.families",
+        "recipes": "edge_build.quantization.recipes",
+        "shapes": "models.shapes",
+    }
+    names: tuple[str, ...] = import_module(homes[what]).NAMES
     click.echo(json.dumps({what: list(names)}) if as_json else "\n".join(names))
 
 

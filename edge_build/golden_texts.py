@@ -11,8 +11,8 @@ TOKENIZER_TEXTS = (
 )
 
 SHORT_PROMPTS = (
-    ("short", "Return a list of"),
-    ("code", "def read_lines(path):\n    "),
+    ("short", "Return True if the"),
+    ("code", "def __init__(self, "),
 )
 
 CHATS: tuple[tuple[tuple[str, str], ...], ...] = (

@@ -63,10 +63,6 @@ def plan_caches(config: ModelConfig, context_length: int, chunk: int) -> CachePl
             # A ring that holds the whole context never wraps.
             kind = "ring" if capacity < context_length else "linear"
         typed: CacheKind = "ring" if kind == "ring" else "linear"
-        return CacheEntry(
-            typed, capacity, window, config.num_key_value_heads, config.head_dim
-        )
+        return CacheEntry(typed, capacity, window, config.num_key_value_heads, config.head_dim)
 
-    return CachePlan(
-        tuple(entry(layer.window) for layer in config.layers), context_length, chunk
-    )
+    return CachePlan(tuple(entry(layer.window) for layer in config.layers), context_length, chunk)

@@ -139,9 +139,7 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """
     first, second = x.chunk(2, dim=-1)
     cosines, sines = cosines.unsqueeze(-2), sines.unsqueeze(-2)  # [T, 1, D / 2]
-    return torch.cat(
-        (first * cosines - second * sines, second * cosines + first * sines), dim=-1
-    )
+    return torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1)
 
 
 def visible(query_positions: Tensor, key_positions: Tensor, window: int | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Tiny .pte files for several test modules: each is lowered once a process, because that is slow."""
+"""Tiny .pte files for several test modules; each is lowered once a process: it is slow."""
 
 import tempfile
 from dataclasses import asdict, dataclass
@@ -81,8 +81,10 @@ class Lowered:
 
 
 @cache
-def lowered(family: str, recipe: str, context: int = CONTEXT, chunk: int = CHUNK) -> Lowered:
-    """Lower a tiny random checkpoint of a family."""
+def lowered(
+    family: str, recipe: str, context: int = CONTEXT, tokenizer_size: int = TOKENIZER_SIZE
+) -> Lowered:
+    """Lower a tiny random checkpoint of a family, in chunks of CHUNK."""
     folder = Path(tempfile.mkdtemp(prefix="pocketlm-test-"))
     shape = shape_of("tiny", TINY_PUBLISHED[family])
     write_random_checkpoint(shape, folder / "checkpoint", seed=7)
@@ -93,11 +95,11 @@ def lowered(family: str, recipe: str, context: int = CONTEXT, chunk: int = CHUNK
     source = LoweringInput(
         config=checkpoint.config,
         weights=quantize_weights(checkpoint, rules, store, silent).weights,
-        caches=plan_caches(checkpoint.config, context, chunk),
+        caches=plan_caches(checkpoint.config, context, CHUNK),
         stop_ids=(1, 106),
         bos_id=2,
         pad_id=0,
-        tokenizer_size=TOKENIZER_SIZE,
+        tokenizer_size=tokenizer_size,
     )
     bundle = folder / "bundle"
     bundle.mkdir()

@@ -124,7 +124,9 @@ def _store_quantized(
             codes, scales = quantize(weight, scheme)
             restored = codes.float().reshape(*scales.shape, -1) * scales.unsqueeze(-1)
             signal += float(weight.square().sum(dtype=torch.float64))
-            noise += float((restored.reshape(weight.shape) - weight).square().sum(dtype=torch.float64))
+            noise += float(
+                (restored.reshape(weight.shape) - weight).square().sum(dtype=torch.float64)
+            )
             codes_file.append(pack_int4(codes.numpy()) if scheme.bits == 4 else codes.numpy())
             scales_f.append(scales.numpy())
     size_bytes = math.prod(packed_shape) * code_dtype.itemsize + 2 * rows * groups
@@ -132,7 +134,7 @@ def _store_quantized(
 
 
 def _decibels(signal: float, noise: float) -> float:
-    """Return 10 log10(signal / noise), at most 200: a tensor the grid holds exactly has no noise."""
+    """Return 10 log10(signal / noise); 200 for a tensor that the grid holds exactly."""
     if noise <= signal * 1e-20:
         return 200.0
     return round(10 * math.log10(signal / noise), 2)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-
 # For each byte its two codes as float32, seen as one 8-byte number: one look-up unpacks a pair.
 _FLOAT_PAIRS = (
     np.stack((np.arange(256) & 15, np.arange(256) >> 4), axis=1).astype(np.float32) - np.float32(8)

@@ -27,9 +27,7 @@ HEAVY = {"torch", "executorch", "torchao", "onnx", "onnxruntime", "onnxscript", 
 
 
 def sources(package: str) -> list[Path]:
-    return sorted(
-        path for path in (ROOT / package).rglob("*.py") if "training" not in path.parts
-    )
+    return sorted(path for path in (ROOT / package).rglob("*.py") if "training" not in path.parts)
 
 
 def imported_modules(tree: ast.AST) -> list[str]:

@@ -83,7 +83,5 @@ def test_help_loads_no_heavy_library() -> None:
         "heavy = {'torch', 'numpy', 'rich', 'tokenizers', 'onnxruntime', 'executorch', 'jinja2'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
-    shown = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -84,7 +84,7 @@ def only_pickle(checkpoint: Path) -> None:
 
 def lose_a_shard(checkpoint: Path) -> None:
     tensors = load_file(checkpoint / "model.safetensors")
-    index = {"weight_map": {name: "model-00001-of-00002.safetensors" for name in tensors}}
+    index = {"weight_map": dict.fromkeys(tensors, "model-00001-of-00002.safetensors")}
     (checkpoint / "model.safetensors").unlink()
     (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
 

@@ -91,7 +91,11 @@ def test_plan_gives_rings_to_local_layers_and_the_context_to_global_ones() -> No
 
 def test_a_ring_that_would_hold_the_whole_context_is_linear_with_a_window() -> None:
     plan = plan_caches(config_with((8, None)), context_length=10, chunk=5)
-    assert (plan.layers[0].kind, plan.layers[0].capacity, plan.layers[0].window) == ("linear", 10, 8)
+    assert (plan.layers[0].kind, plan.layers[0].capacity, plan.layers[0].window) == (
+        "linear",
+        10,
+        8,
+    )
     assert plan.rewind_tokens is None
 
 

@@ -23,6 +23,17 @@ def test_artifact_answers_as_the_eager_model_for_64_tokens(pico_bundle: Path, ba
 
 
 @pytest.mark.parametrize("backend", backends.NAMES)
+def test_free_running_greedy_ids_equal_the_eager_model(pico_bundle: Path, backend: str) -> None:
+    golden = Golden.from_json((pico_bundle / f"golden/{backend}.json").read_text())
+    case = golden.cases[0]
+    with open_session(pico_bundle, backend=backend) as session:
+        found = [int(session.prefill(case.prompt_ids).argmax())]
+        while len(found) < 64:
+            found.append(int(session.decode(found[-1]).argmax()))
+    assert tuple(found) == case.continuation_ids
+
+
+@pytest.mark.parametrize("backend", backends.NAMES)
 def test_golden_answers_reach_past_a_ring_wrap(pico_bundle: Path, backend: str) -> None:
     manifest = open_bundle(pico_bundle).manifest
     capacity = max(c.capacity for c in manifest.backends[backend].caches if c.window is not None)

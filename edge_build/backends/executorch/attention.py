@@ -19,6 +19,9 @@ Rotation = tuple[Tensor, Tensor]
 class LayerCache(nn.Module):
     """Keys and values of one layer, [1, S, K, D], or [K, S, 1, D] where heads are a batch."""
 
+    key: Tensor
+    value: Tensor
+
     def __init__(self, entry: CacheEntry, heads_are_batch: bool) -> None:
         super().__init__()
         heads, size = entry.num_key_value_heads, entry.head_dim
@@ -29,6 +32,9 @@ class LayerCache(nn.Module):
 
 class CachedAttention(nn.Module):
     """The caches of every layer, and the arithmetic that is the same for all steps."""
+
+    swap: Tensor
+    signs: Tensor
 
     def __init__(self, config: ModelConfig, plan: CachePlan) -> None:
         super().__init__()
@@ -73,6 +79,12 @@ class CachedStep:
                 _mask_kind(entry) for entry in self.plan.layers if self._needs_mask(entry)
             )
         }
+        self.slots = {
+            capacity: self._slots(capacity)
+            for capacity in dict.fromkeys(
+                entry.capacity for entry in self.plan.layers if entry.kind == "ring"
+            )
+        }
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         entry = self.plan.layers[layer]
@@ -103,6 +115,12 @@ class CachedStep:
         hidden = ~visible(self.positions, held, window)
         return torch.zeros(hidden.shape).masked_fill(hidden, float("-inf"))
 
+    def _slots(self, capacity: int) -> Tensor:
+        """Return the ring's slots of the new tokens, [1, T], or [K, T] where heads are a batch."""
+        slots = torch.remainder(self.positions, capacity).unsqueeze(0)
+        batch = self.config.num_key_value_heads if self.attention.plain else 1
+        return slots.expand(batch, -1)
+
     def _rotate(self, x: Tensor, turn: Rotation) -> Tensor:
         """Rotate neighbouring channels of x [1, T, heads, D] (parts.pair_order)."""
         cosines, sines = turn
@@ -111,19 +129,18 @@ class CachedStep:
         return x * cosines + swapped.reshape(1, -1, heads, size) * sines
 
     def _write(self, entry: CacheEntry, cache: LayerCache, key: Tensor, value: Tensor) -> None:
-        slots = torch.remainder(self.positions, entry.capacity).unsqueeze(0)  # [1, T]
         if self.attention.plain:
             key, value = key.permute(2, 1, 0, 3), value.permute(2, 1, 0, 3)  # [K, T, 1, D]
-            slots = slots.expand(key.shape[0], -1)
         for new, buffer in ((key, cache.key), (value, cache.value)):
             if entry.kind == "ring":
+                slots = self.slots[entry.capacity]
                 torch.ops.llama.update_cache_with_indices(new, buffer, 0, slots)
             else:
                 # Unlike the ring's operator this one checks its bounds without aborting.
                 torch.ops.llama.update_cache(new, buffer, self.start)
 
     def _plain_attention(self, query: Tensor, cache: LayerCache, mask: Tensor) -> Tensor:
-        """Attention with a soft cap. The caches, [K, S, 1, D], are used without a copy."""
+        """Attention with a soft cap. The caches are [K, S, 1, D]."""
         heads, size = query.shape[2], query.shape[3]
         shared = self.config.num_key_value_heads
         cap = self.config.attention_softcap
@@ -131,11 +148,12 @@ class CachedStep:
         # [1, T, H, D] → [K, D, T * H / K]
         columns = query.reshape(-1, shared, heads // shared, size).permute(1, 3, 0, 2)
         columns = columns.reshape(shared, size, -1) * (self.config.attention_scale / cap)
-        scores = torch.bmm(cache.key.squeeze(2), columns).permute(0, 2, 1)  # [K, T * H / K, S]
-        scores = cap * torch.tanh(scores)
+        scores = torch.bmm(cache.key.view(shared, -1, size), columns)
+        scores = cap * torch.tanh(scores.permute(0, 2, 1))  # [K, T * H / K, S]
         by_token = scores.reshape(shared, -1, heads // shared, scores.shape[-1])
         weights = torch.softmax(by_token + mask.unsqueeze(1), dim=-1)
-        mixed = torch.bmm(weights.reshape(shared, -1, scores.shape[-1]), cache.value.squeeze(2))
+        weights = weights.reshape(shared, -1, scores.shape[-1])
+        mixed = torch.bmm(weights, cache.value.view(shared, -1, size))
         grouped = mixed.reshape(shared, -1, heads // shared, size).permute(1, 0, 2, 3)
         return grouped.reshape(1, -1, heads, size)
 

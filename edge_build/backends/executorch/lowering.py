@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from edge_build.backend import Artifact, LoweringInput
 from edge_build.backends.executorch.inspection import ProgramReport, inspect_program
 from edge_build.backends.executorch.metadata import constant_methods
-from edge_build.backends.executorch.program import infer_view_sizes, logits_size, trace
+from edge_build.backends.executorch.program import logits_size, simplify_views, trace
 from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantScheme
 from models.decoder import Decoder
@@ -65,7 +65,7 @@ def _write(source: LoweringInput, path: Path) -> None:
     source.advance(1, _STEPS, "lowering to XNNPACK")
     edge = to_edge_transform_and_lower(
         traced,
-        transform_passes=[infer_view_sizes],
+        transform_passes=[simplify_views],
         partitioner=[_partitioner()],
         constant_methods=constant_methods(source),
     )
@@ -178,7 +178,7 @@ def quiet_executorch() -> Iterator[None]:
 
 def _import_operators() -> Any:
     try:
-        import executorch.exir.passes._quant_patterns_and_replacements  # noqa: F401
+        import executorch.exir.passes._quant_patterns_and_replacements
         import executorch.kernels.quantized  # noqa: F401
         from executorch.extension.llm.custom_ops import custom_ops
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Replacements for the Decoder's modules, in the operator patterns that XNNPACK's partitioner takes.
+"""Replacements for the Decoder's modules, in the operator patterns that XNNPACK takes.
 
 A quantized Linear is written as quantize → dequantize → linear: the partitioner folds that pattern
 into one kernel that quantizes activations per token and multiplies integers
@@ -26,6 +26,8 @@ Number = TypeVar("Number", bound=np.generic)
 class FloatLinear(nn.Module):
     """x · weightᵀ in float32."""
 
+    weight: Tensor
+
     def __init__(self, weight: NDArray[np.float32]) -> None:
         super().__init__()
         self.register_buffer("weight", torch.from_numpy(weight))
@@ -40,6 +42,10 @@ class QuantizedLinear(nn.Module):
     XNNPACK tells the layouts apart by this pattern alone: the code range says 4 or 8 bits, the
     operator says whether channels or groups share a scale.
     """
+
+    codes: Tensor
+    scales: Tensor
+    zero_points: Tensor
 
     def __init__(self, weight: QuantizedWeight, rows: Rows | None) -> None:
         super().__init__()
@@ -88,6 +94,8 @@ def quantized_per_token(x: Tensor) -> Tensor:
 class FloatEmbedding(nn.Module):
     """Rows of a float32 table."""
 
+    weight: Tensor
+
     def __init__(self, weight: NDArray[np.float32]) -> None:
         super().__init__()
         self.register_buffer("weight", torch.from_numpy(weight))
@@ -98,6 +106,9 @@ class FloatEmbedding(nn.Module):
 
 class QuantizedEmbedding(nn.Module):
     """Rows of an int4 or int8 table, dequantized as they are gathered."""
+
+    codes: Tensor
+    scales: Tensor
 
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__()
@@ -111,14 +122,12 @@ class QuantizedEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         ops = torch.ops.quantized_decomposed
-        if self.bits == 4:
-            rows: Tensor = ops.embedding_4bit.dtype(
-                self.codes, self.scales, None, -8, 7, tokens, dtype=torch.float32
-            )
-            return rows
-        rows = ops.embedding_byte.dtype(
-            self.codes, self.scales, None, -127, 127, tokens, dtype=torch.float32
+        gather, low, high = (
+            (ops.embedding_4bit.dtype, -8, 7)
+            if self.bits == 4
+            else (ops.embedding_byte.dtype, -127, 127)
         )
+        rows: Tensor = gather(self.codes, self.scales, None, low, high, tokens, dtype=torch.float32)
         return rows
 
 
@@ -128,6 +137,9 @@ class MeanNorm(nn.Module):
     XNNPACK has no mean over one trailing dimension; written as `mean`, each norm would cut the
     layer into several delegates.
     """
+
+    weight: Tensor
+    averaging: Tensor
 
     def __init__(self, weight: NDArray[np.float32], eps: float) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassResult
 
 from edge_build.backend import LoweringInput
@@ -57,15 +57,28 @@ def trace(source: LoweringInput) -> ExportedProgram:
         )
 
 
-def infer_view_sizes(graph_module: GraphModule) -> PassResult:
-    """Write the one symbolic size of each view as -1; XNNPACK takes no other dynamic view."""
-    for node in graph_module.graph.nodes:
-        if node.op == "call_function" and "view_copy" in str(node.target):
+def simplify_views(graph_module: GraphModule) -> PassResult:
+    """Make views such that XNNPACK takes them.
+
+    The one symbolic size of a view is written as -1, the only dynamic size that it knows. Copies
+    between a permutation and a view go: both already make contiguous tensors.
+    """
+    for node in list(graph_module.graph.nodes):
+        if node.op != "call_function":
+            continue
+        if "view_copy" in str(node.target):
             sizes = list(node.args[1])
             symbolic = [i for i, size in enumerate(sizes) if not isinstance(size, int)]
             if len(symbolic) == 1 and -1 not in sizes:
                 sizes[symbolic[0]] = -1
                 node.update_arg(1, sizes)
+        elif "_clone_dim_order" in str(node.target) and _is_contiguous(node.args[0]):
+            node.replace_all_uses_with(node.args[0])
     graph_module.graph.eliminate_dead_code()
     graph_module.recompile()
     return PassResult(graph_module, True)
+
+
+def _is_contiguous(node: Node) -> bool:
+    value = node.meta["val"]
+    return list(value.dim_order()) == list(range(value.dim()))

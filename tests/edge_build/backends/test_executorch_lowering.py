@@ -1,5 +1,6 @@
 """Lowered programs: what is in the file is what the recipe and the cache plan asked for."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -101,17 +102,16 @@ def test_same_input_gives_the_same_bytes_in_another_process() -> None:
         "import hashlib; from tests.executorch_artifacts import lowered; "
         "print(hashlib.sha256(lowered('gemma3_text', 'int4-g32').pte.read_bytes()).hexdigest())"
     )
-    runs = [
-        subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    ]
-    assert runs[0] == runs[1]
+    other = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        # Sets of strings would come out in another order.
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here = hashlib.sha256(lowered("gemma3_text", "int4-g32").pte.read_bytes()).hexdigest()
+    assert other.stdout.strip() == here
 
 
 def test_a_missing_linear_layer_is_an_error() -> None:
@@ -127,7 +127,7 @@ def test_a_matrix_product_outside_the_delegates_is_an_error() -> None:
     built = lowered("gemma3_text", "int4-g32")
     report = inspect_program(built.pte)
     fallen = replace(report, operators=report.operators | {"aten::linear.out"})
-    with pytest.raises(BuildError, match="aten::linear.out stayed outside XNNPACK"):
+    with pytest.raises(BuildError, match=r"aten::linear\.out stayed outside XNNPACK"):
         check_program(built.source, fallen)
 
 

@@ -92,7 +92,7 @@ def test_a_recipe_file_decides_per_weight(checkpoint: Checkpoint, tmp_path: Path
     ("text", "message"),
     [
         ("rules = 3", "needs at least one"),
-        ('[[rules]]\nbits = 4', "must have a pattern"),
+        ("[[rules]]\nbits = 4", "must have a pattern"),
         ('[[rules]]\npattern = "*"\nbit = 4', "must have a pattern"),
         ('[[rules]]\npattern = "*"\nbits = 5', "only 4 and 8"),
         ('[[rules]]\npattern = "*"\nbits = 4\ngroup_size = 20', "multiple of 32"),
@@ -110,5 +110,5 @@ def test_a_bad_recipe_file_is_explained(
 
 
 def test_a_missing_recipe_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="gone.toml: no such file"):
+    with pytest.raises(BuildError, match=r"gone\.toml: no such file"):
         recipes.load(str(tmp_path / "gone.toml"))

@@ -37,7 +37,7 @@ def test_even_columns_go_to_the_low_half() -> None:
 
 
 def test_codes_out_of_range_are_refused() -> None:
-    with pytest.raises(AssertionError, match="outside -8..7"):
+    with pytest.raises(AssertionError, match=r"outside -8\.\.7"):
         pack_int4(np.array([[8, 0]], dtype=np.int8))
 
 

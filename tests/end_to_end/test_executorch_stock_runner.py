@@ -1,0 +1,120 @@
+"""ExecuTorch's own TextLLMRunner runs our files unchanged and picks the ids that our engine picks.
+
+It runs in a process of its own: it is slow to import and writes to stdout from C++. It hands out
+text only, piece by piece, so ids are compared as the tokenizer's pieces.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sentencepiece
+
+pytest.importorskip("executorch")
+
+from runtime_py import open_bundle, open_session
+from runtime_py.sampling import greedy_id
+from tests.conftest import PICO
+from tests.executorch_artifacts import CHUNK, CONTEXT, lowered
+
+_MARK = "pieces: "
+_SCRIPT = f"""
+import json, sys
+import executorch.kernels.quantized
+from executorch.extension.llm.custom_ops import custom_ops
+from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
+model, tokenizer, prompt, new_tokens = sys.argv[1:]
+runner = TextLLMRunner(model, tokenizer)
+options = GenerationConfig(
+    echo=False, temperature=0.0, max_new_tokens=int(new_tokens), num_bos=1
+)
+pieces, stats = [], []
+runner.generate(prompt, options, pieces.append, stats.append)
+print()
+print("{_MARK}" + json.dumps([stats[0].num_prompt_tokens, pieces]))
+"""
+
+
+def stock_pieces(pte: Path, prompt: str, new_tokens: int) -> tuple[int, list[str]]:
+    """Return the stock runner's count of prompt tokens, and the pieces that it generates."""
+    tokenizer = PICO / "tokenizer.model"
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _SCRIPT, pte, tokenizer, prompt, str(new_tokens)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    line = next(line for line in run.stdout.splitlines() if line.startswith(_MARK))
+    count, pieces = json.loads(line.removeprefix(_MARK))
+    return count, pieces
+
+
+def greedy(
+    run: Callable[[list[int]], int], prompt: list[int], new_tokens: int, stop_ids: tuple[int, ...]
+) -> list[int]:
+    """Return what greedy choice gives; like the stock runner it does not stop at the first id."""
+    ids = [run(prompt)]
+    while len(ids) < new_tokens and (len(ids) == 1 or ids[-1] not in stop_ids):
+        ids.append(run([ids[-1]]))
+    return ids
+
+
+def pieces_of(processor: sentencepiece.SentencePieceProcessor, ids: list[int]) -> list[str]:
+    """Return each id as the runner's tokenizer spells it; bytes keep their "<0x7E>"."""
+    return [processor.id_to_piece(token).replace("▁", " ") for token in ids]
+
+
+@pytest.fixture(scope="module")
+def processor() -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(str(PICO / "tokenizer.model"))
+
+
+@pytest.mark.parametrize("prompt", ["The function returns a list of", "def write(self, name):"])
+def test_pico_gives_our_ids_past_a_ring_wrap(
+    pico_bundle: Path, processor: sentencepiece.SentencePieceProcessor, prompt: str
+) -> None:
+    new_tokens = 250
+    bundle = open_bundle(pico_bundle)
+    entry = bundle.manifest.backends["executorch"]
+    ids = [2, *processor.encode(prompt)]
+    with open_session(bundle, backend="executorch") as session:
+        expected = greedy(
+            lambda tokens: greedy_id(session.prefill(tokens), session.vocab_size),
+            ids,
+            new_tokens,
+            bundle.manifest.stop_ids,
+        )
+    ring = max(cache.capacity for cache in entry.caches if cache.kind == "ring")
+    assert len(ids) + len(expected) > 2 * ring, "the text ended before the ring wrapped"
+    count, pieces = stock_pieces(pico_bundle / entry.model, prompt, new_tokens)
+    assert count == len(ids)
+    assert pieces == pieces_of(processor, expected)
+
+
+def test_tokenizer_larger_than_the_model_is_never_chosen_beyond_it(
+    processor: sentencepiece.SentencePieceProcessor,
+) -> None:
+    # The stock sampler reads a logit for each of the tokenizer's 4096 ids; the model has 512.
+    built = lowered("gemma2", "int4-channel", tokenizer_size=processor.vocab_size())
+    prompt = " of" * (2 * CHUNK)
+    ids = [2, *processor.encode(prompt)]
+    assert max(ids) < built.source.config.vocab_size
+    assert len(ids) > 2 * CHUNK
+    new_tokens = CONTEXT - len(ids)
+    model, position = built.load(), 0
+
+    def run(tokens: list[int]) -> int:
+        nonlocal position
+        for start in range(0, len(tokens), CHUNK):
+            logits = model.run(tokens[start : start + CHUNK], position)
+            position += len(tokens[start : start + CHUNK])
+        return greedy_id(logits, 512)
+
+    expected = greedy(run, ids, new_tokens, built.source.stop_ids)
+    count, pieces = stock_pieces(built.pte, prompt, new_tokens)
+    assert count == len(ids)
+    assert pieces == pieces_of(processor, expected)

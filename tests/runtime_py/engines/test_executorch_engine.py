@@ -1,0 +1,127 @@
+"""The ExecuTorch engine on tiny artifacts: reuse, rewind, and files that it must refuse."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("executorch")
+
+from runtime_py import engines
+from runtime_py.engine import LoadedModel
+from runtime_py.engines.executorch import LoadedProgram
+from runtime_py.errors import RunError
+from tests.conftest import WINDOW
+from tests.executorch_artifacts import (
+    CHUNK,
+    CONTEXT,
+    Lowered,
+    logits_after,
+    lowered,
+    random_tokens,
+)
+
+RING = WINDOW + CHUNK - 1
+
+
+@pytest.fixture(scope="module")
+def built() -> Lowered:
+    return lowered("gemma3_text", "int4-g32")
+
+
+@pytest.fixture(scope="module")
+def model(built: Lowered) -> LoadedModel:
+    return built.load()
+
+
+def fresh(model: LoadedModel, tokens: list[int]) -> np.ndarray:
+    """Logits of the last token, in a cache that held something else before."""
+    splits = [CHUNK] * (len(tokens) // CHUNK) + [len(tokens) % CHUNK or 0]
+    return logits_after(model, tokens, [s for s in splits if s])[-1]
+
+
+def test_caches_need_no_clearing(built: Lowered, model: LoadedModel) -> None:
+    tokens = random_tokens(20, seed=1)
+    expected = fresh(built.load(), tokens)
+    fresh(model, random_tokens(CONTEXT, seed=2))
+    model.reset()
+    np.testing.assert_array_equal(fresh(model, tokens), expected)
+
+
+@pytest.mark.parametrize("back", range(CHUNK + 1))
+@pytest.mark.parametrize("length", [WINDOW, RING, RING + 1, 2 * RING + 3, CONTEXT - CHUNK])
+def test_after_an_allowed_rewind_answers_are_those_of_the_other_text(
+    model: LoadedModel, length: int, back: int
+) -> None:
+    first, other = random_tokens(length, seed=3), random_tokens(CHUNK, seed=4)
+    target = length - back
+    expected = fresh(model, first[:target] + other)
+    fresh(model, first)
+    assert model.rewind_error(length, target) is None
+    found = [model.run(other[:2], target), model.run(other[2:], target + 2)][-1]
+    # Other chunk borders change the order of float32 sums, which can move a rounded activation.
+    assert np.abs(found - expected).max() < 5e-2 * expected.std()
+
+
+def test_rewind_is_refused_just_where_a_ring_has_lost_a_key(model: LoadedModel) -> None:
+    for length in range(1, CONTEXT + 1):
+        for target in range(length + 1):
+            # A key is lost once the ring's slots hold newer positions only.
+            lost = target > 0 and max(0, target - WINDOW + 1) < length - RING
+            assert (model.rewind_error(length, target) is not None) == lost
+    message = model.rewind_error(40, 20)
+    assert message is not None
+    assert f"at most {CHUNK} tokens" in message
+
+
+def test_linear_caches_rewind_any_distance() -> None:
+    model = lowered("qwen3", "int8-channel").load()
+    assert all(model.rewind_error(CONTEXT, target) is None for target in range(CONTEXT + 1))
+
+
+def test_logits_belong_to_the_caller_and_have_no_padding(model: LoadedModel) -> None:
+    first = model.run([1, 2], 0)
+    kept = first.copy()
+    model.run([3], 2)
+    np.testing.assert_array_equal(first, kept)
+    assert first.shape == (512,)
+    assert first.dtype == np.float32
+
+
+def test_more_tokens_than_the_chunk_are_an_error(model: LoadedModel) -> None:
+    with pytest.raises(RunError, match=f"{CHUNK + 1} tokens at position 0 failed"):
+        model.run(random_tokens(CHUNK + 1), 0)
+
+
+def test_tokens_beyond_the_context_are_an_error_not_a_crash(model: LoadedModel) -> None:
+    with pytest.raises(RunError, match=f"position {CONTEXT - 1} failed"):
+        model.run([1, 2], CONTEXT - 1)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, 4096, -1], ids=lambda kept: f"{kept} bytes")
+def test_a_truncated_file_is_an_error(built: Lowered, tmp_path: Path, kept: int) -> None:
+    (tmp_path / "executorch").mkdir()
+    (tmp_path / built.artifact.model).write_bytes(built.pte.read_bytes()[:kept])
+    with pytest.raises(RunError, match="executorch cannot load it"):
+        engines.load("executorch").load(tmp_path, built.manifest, built.entry, 1)
+
+
+def test_a_missing_file_is_an_error(built: Lowered, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="executorch cannot load it"):
+        engines.load("executorch").load(tmp_path, built.manifest, built.entry, 1)
+
+
+def test_another_width_of_logits_is_an_error(built: Lowered) -> None:
+    entry = replace(built.entry, logits_size=600)
+    with pytest.raises(RunError, match=r"expected tokens .* \[1, 1, 600\]"):
+        engines.load("executorch").load(built.folder, built.manifest, entry, 1)
+
+
+def test_the_thread_pool_has_the_threads_asked_for(built: Lowered) -> None:
+    from executorch.extension.pybindings import portable_lib
+
+    for threads in (2, 1):
+        loaded = engines.load("executorch").load(built.folder, built.manifest, built.entry, threads)
+        assert isinstance(loaded, LoadedProgram)
+        assert portable_lib._threadpool_get_thread_count() == threads
