@@ -22,8 +22,11 @@ demo: $(INSTALLED)
 	rm -rf $(DEMO)
 	$(BIN)/pocketlm build models/pico --out $(DEMO)/pico
 	$(BIN)/pocketlm verify $(DEMO)/pico
-	$(BIN)/pocketlm run $(DEMO)/pico --backend executorch --raw --prompt 'Return a list of' --max-new-tokens 48 --temperature 0
-	$(BIN)/pocketlm run $(DEMO)/pico --backend onnx --raw --prompt 'Return a list of' --max-new-tokens 48 --temperature 0
+	for backend in executorch onnx; do \
+	  $(BIN)/pocketlm run $(DEMO)/pico --backend $$backend --raw --temperature 0 --max-new-tokens 40 \
+	    --prompt 'The "while" statement is used for repeated execution as long as an' || exit; \
+	done
+	$(BIN)/pocketlm run $(DEMO)/pico --temperature 0 --prompt 'Which module has Counter?'
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q

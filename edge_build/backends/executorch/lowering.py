@@ -22,7 +22,7 @@ from runtime_py.manifest import ActivationQuantization, MemoryLine
 
 FILE = "executorch/model.pte"
 # Least version on which every operator of these programs was seen to run.
-RUNTIME_FLOOR = {"executorch": "1.5.0"}
+RUNTIME_FLOOR = {"executorch": "1.5.1"}
 
 # Outside a delegate each of these would mean that a matrix product fell back to slow kernels.
 _FALLEN_BACK = ("linear", "addmm", "::mm", "bmm", "dequantize", "choose_qparams")
