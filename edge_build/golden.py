@@ -193,7 +193,7 @@ def _rounding_noise(
     """Return the largest change of a logit by rounding activations, in units of its row's std."""
     unrounded.reset()
     tokens = (*prompt, *(token for token, _ in steps[:-1]))
-    exact = unrounded.run(tokens)[len(prompt) - 1 :]
+    exact = unrounded.run(tokens, rows=len(steps))
     rounded = torch.stack([row for _, row in steps])
     return float(((rounded - exact).abs().amax(-1) / exact.std(-1)).max())
 
@@ -203,12 +203,12 @@ def _greedy(
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield each greedy token below `limit`, and the row of logits [V] that it was chosen from."""
     model.reset()
-    row = model.run(prompt)[-1]
+    row = model.run(prompt, rows=1)[0]
     for i in range(tokens):
         token = int(row[:limit].argmax())
         yield token, row
         if i + 1 < tokens:
-            row = model.run([token])[-1]
+            row = model.run([token])[0]
 
 
 def _case(

@@ -98,11 +98,20 @@ class ReferenceModel:
         self.past = []
 
     @torch.no_grad()
-    def run(self, tokens: Sequence[int]) -> Tensor:
-        """Process tokens after those already seen; return the logits of each, [T, V] float32."""
+    def run(self, tokens: Sequence[int], rows: int | None = None) -> Tensor:
+        """Process tokens after those already seen.
+
+        Args:
+            rows: how many of the last tokens' logits are wanted; None is all. A row of a large
+                vocabulary is a megabyte.
+
+        Returns:
+            [rows, V] float32.
+        """
         step = _KeepEverything(self.config, self.past, self.position, len(tokens))
-        logits: Tensor = self.decoder(torch.tensor([list(tokens)]), step)[0]
+        hidden = self.decoder.hidden(torch.tensor([list(tokens)]), step)
         self.past = step.present
+        logits: Tensor = self.decoder.logits(hidden[:, -(rows or len(tokens)) :])[0]
         return logits
 
 

@@ -4,6 +4,7 @@ The artifacts are those of the shape's own heads, head size, windows and context
 not depend on (hidden size, MLP, vocabulary) is small.
 """
 
+import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -76,15 +77,13 @@ def test_onnx_holds_what_the_formula_says(name: str, local_cache: str, tmp_path:
 
 
 @pytest.mark.parametrize("name", shapes.NAMES)
-def test_executorch_holds_what_the_formula_says(
-    name: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_executorch_holds_what_the_formula_says(name: str) -> None:
     published = shapes.load(name).config
     one_of_each = tuple({layer.window: layer for layer in published.layers}.values())
     config = small(replace(published, layers=one_of_each))
     context = min(config.max_position_embeddings, LONGEST_CONTEXT)
     in_plan, in_file = _lowered_to_executorch(
-        config.num_key_value_heads, config.head_dim, one_of_each, context, tmp_path_factory
+        config.num_key_value_heads, config.head_dim, one_of_each, context
     )
     assert in_plan == in_file == formula(config, context)
 
@@ -95,7 +94,6 @@ def _lowered_to_executorch(
     head_dim: int,
     layers: tuple[LayerConfig, ...],
     context: int,
-    folders: pytest.TempPathFactory,
 ) -> tuple[int, int]:
     """Lower once for all shapes with the same caches; return bytes in the plan and in the file."""
     qwen = small(shapes.load("qwen3-0.6b").config)
@@ -107,8 +105,8 @@ def _lowered_to_executorch(
         layers=layers,
         max_position_embeddings=context,
     )
-    folder = folders.mktemp("kv")
-    artifact = backends.load("executorch").lower(source(config, folder, {}), folder / "bundle")
-    return sum(c.size_bytes for c in artifact.caches), pte_cache_bytes(
-        folder / "bundle" / artifact.model
-    )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        artifact = backends.load("executorch").lower(source(config, folder, {}), folder / "bundle")
+        in_file = pte_cache_bytes(folder / "bundle" / artifact.model)
+    return sum(entry.size_bytes for entry in artifact.caches), in_file

@@ -17,8 +17,8 @@ pytest.importorskip("executorch")
 
 from runtime_py import open_bundle, open_session
 from runtime_py.sampling import greedy_id
+from tests.artifacts import CHUNK, CONTEXT, lowered_executorch
 from tests.conftest import PICO
-from tests.executorch_artifacts import CHUNK, CONTEXT, lowered
 
 _MARK = "pieces: "
 _SCRIPT = f"""
@@ -99,7 +99,7 @@ def test_tokenizer_larger_than_the_model_is_never_chosen_beyond_it(
     processor: sentencepiece.SentencePieceProcessor,
 ) -> None:
     # The stock sampler reads a logit for each of the tokenizer's 4096 ids; the model has 512.
-    built = lowered("gemma2", "int4-channel", tokenizer_size=processor.vocab_size())
+    built = lowered_executorch("gemma2", "int4-channel", tokenizer_size=processor.vocab_size())
     prompt = " of" * (2 * CHUNK)
     ids = [2, *processor.encode(prompt)]
     assert max(ids) < built.source.config.vocab_size
@@ -115,6 +115,6 @@ def test_tokenizer_larger_than_the_model_is_never_chosen_beyond_it(
         return greedy_id(logits, 512)
 
     expected = greedy(run, ids, new_tokens, built.source.stop_ids)
-    count, pieces = stock_pieces(built.pte, prompt, new_tokens)
+    count, pieces = stock_pieces(built.model_file, prompt, new_tokens)
     assert count == len(ids)
     assert pieces == pieces_of(processor, expected)

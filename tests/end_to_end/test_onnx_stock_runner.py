@@ -12,7 +12,7 @@ import pytest
 
 from runtime_py import open_bundle, open_session
 from runtime_py.tokenizer import read_tokenizer
-from tests.onnx_artifacts import CHUNK, CONTEXT, Build, lowered
+from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx
 
 _SCRIPT = """
 import json, sys
@@ -53,7 +53,7 @@ def stock_ids(folder: Path, turns: list[list[int]], max_length: int) -> list[int
 
 @pytest.mark.parametrize("family", ["gemma3_text", "gemma2", "qwen3"])
 def test_tiny_artifact_gives_our_ids_past_three_wraps(family: str) -> None:
-    built = lowered(Build(family))
+    built = lowered_onnx(Build(family))
     prompt = [2, *range(300, 300 + 2 * CHUNK + 1)]
     found = stock_ids(built.folder, [prompt], CONTEXT)
     model = built.load()
@@ -72,13 +72,13 @@ def test_tiny_artifact_gives_our_ids_past_three_wraps(family: str) -> None:
 
 def test_shorter_caches_than_the_build_allows_give_the_same_ids() -> None:
     # The runner allocates max_length slots for layers that keep everything.
-    folder, prompt = lowered(Build("gemma3_text")).folder, [2, 300, 301]
+    folder, prompt = lowered_onnx(Build("gemma3_text")).folder, [2, 300, 301]
     full = stock_ids(folder, [prompt], CONTEXT)
     assert stock_ids(folder, [prompt], CONTEXT // 2) == full[: CONTEXT // 2 - len(prompt)]
 
 
 def test_a_second_turn_longer_than_the_chunk_is_taken_whole() -> None:
-    folder, tokens = lowered(Build("gemma3_text")).folder, [2, *range(300, 320)]
+    folder, tokens = lowered_onnx(Build("gemma3_text")).folder, [2, *range(300, 320)]
     whole = stock_ids(folder, [tokens], CONTEXT)
     assert stock_ids(folder, [tokens[:4], tokens[4:]], CONTEXT) == whole
 

@@ -7,15 +7,15 @@ import torch
 
 from edge_build.reference import ReferenceModel
 from models.checkpoint import load_decoder
-from tests.conftest import WINDOW
-from tests.executorch_artifacts import (
+from tests.artifacts import (
     CHUNK,
     CONTEXT,
     ends,
     logits_after,
-    lowered,
+    lowered_executorch,
     random_tokens,
 )
+from tests.conftest import WINDOW
 
 SPLITS = {
     "ones": [1] * CONTEXT,
@@ -30,7 +30,7 @@ assert all(sum(splits) == CONTEXT for splits in SPLITS.values())
 def test_float_artifact_agrees_with_the_decoder_at_every_position(
     family: str, splits: list[int]
 ) -> None:
-    built = lowered(family, "none")
+    built = lowered_executorch(family, "none")
     tokens = random_tokens(CONTEXT)
     with torch.no_grad():
         expected = load_decoder(built.checkpoint)(torch.tensor([tokens]))[0].numpy()
@@ -42,7 +42,7 @@ def test_float_artifact_agrees_with_the_decoder_at_every_position(
 def test_a_window_over_a_cache_that_never_wraps_hides_what_is_too_old() -> None:
     # The ring would hold the whole context, so the plan has linear caches; the window still counts.
     context = WINDOW + CHUNK - 1
-    built = lowered("gemma3_text", "none", context)
+    built = lowered_executorch("gemma3_text", "none", context)
     assert {cache.kind for cache in built.artifact.caches} == {"linear"}
     tokens = random_tokens(context)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_a_window_over_a_cache_that_never_wraps_hides_what_is_too_old() -> None:
 def test_quantized_artifact_agrees_with_the_reference_of_the_same_codes(
     family: str, recipe: str
 ) -> None:
-    built = lowered(family, recipe)
+    built = lowered_executorch(family, recipe)
     assert built.artifact.activation_quantization == "per_token_asymmetric"
     tokens = random_tokens(CONTEXT)
     reference = ReferenceModel(built.source.config, built.source.weights, "per_token_asymmetric")

@@ -8,9 +8,17 @@ from numpy.typing import NDArray
 
 from edge_build.reference import ReferenceModel
 from models.checkpoint import load_decoder
+from tests.artifacts import (
+    CHUNK,
+    CONTEXT,
+    Build,
+    Lowered,
+    ends,
+    logits_after,
+    lowered_onnx,
+    random_tokens,
+)
 from tests.conftest import WINDOW
-from tests.executorch_artifacts import ends, logits_after, random_tokens
-from tests.onnx_artifacts import CHUNK, CONTEXT, Build, Lowered, lowered
 
 # Qwen3 has no local layers: both options give the same file.
 KINDS = [
@@ -46,7 +54,7 @@ def to_the_end(splits: list[int]) -> list[int]:
 def test_float_artifact_agrees_with_the_decoder_at_every_position(
     family: str, local_cache: str, splits: list[int]
 ) -> None:
-    built = lowered(Build(family, "none", local_cache))
+    built = lowered_onnx(Build(family, "none", local_cache))
     tokens, splits = random_tokens(CONTEXT), to_the_end(splits)
     expected = decoder_logits(built, tokens)
     found = logits_after(built.load(), tokens, splits)
@@ -57,7 +65,7 @@ def test_float_artifact_agrees_with_the_decoder_at_every_position(
 @pytest.mark.parametrize("split", [1, 2, WINDOW - 1, WINDOW, WINDOW + 1])
 @pytest.mark.parametrize("local_cache", ["windowed", "ring"])
 def test_any_split_gives_the_same_logits(local_cache: str, split: int) -> None:
-    built = lowered(Build("gemma3_text", "none", local_cache, chunk=LONGEST_CHUNK))
+    built = lowered_onnx(Build("gemma3_text", "none", local_cache, chunk=LONGEST_CHUNK))
     tokens = random_tokens(CONTEXT)
     splits = to_the_end([split] * (CONTEXT // split))
     expected = decoder_logits(built, tokens)
@@ -69,7 +77,7 @@ def test_any_split_gives_the_same_logits(local_cache: str, split: int) -> None:
 # one call may take everything.
 @pytest.mark.parametrize("context", [WINDOW, WINDOW + CHUNK - 1])
 def test_context_near_the_window_keeps_every_position(context: int) -> None:
-    built = lowered(Build("gemma2", "none", context=context, chunk=CHUNK))
+    built = lowered_onnx(Build("gemma2", "none", context=context, chunk=CHUNK))
     assert {cache.kind for cache in built.artifact.caches} == {"linear"}
     tokens = random_tokens(context)
     expected = decoder_logits(built, tokens)
@@ -78,7 +86,7 @@ def test_context_near_the_window_keeps_every_position(context: int) -> None:
 
 
 def test_everything_at_once_gives_the_same_logits() -> None:
-    built = lowered(Build("gemma3_text", "none", chunk=CONTEXT))
+    built = lowered_onnx(Build("gemma3_text", "none", chunk=CONTEXT))
     tokens = random_tokens(CONTEXT)
     expected = decoder_logits(built, tokens)
     found = logits_after(built.load(), tokens, [CONTEXT])
@@ -98,7 +106,7 @@ def test_everything_at_once_gives_the_same_logits() -> None:
 def test_quantized_artifact_agrees_with_the_reference(
     family: str, local_cache: str, recipe: str
 ) -> None:
-    built = lowered(Build(family, recipe, local_cache))
+    built = lowered_onnx(Build(family, recipe, local_cache))
     tokens = random_tokens(CONTEXT)
     artifact = built.artifact
     reference = ReferenceModel(
@@ -116,7 +124,7 @@ def test_quantized_artifact_agrees_with_the_reference(
 
 def test_activation_rounding_is_what_the_runtime_computes() -> None:
     # Without the rounding the same codes are several percent away.
-    built = lowered(Build("gemma3_text", "int4-g32"))
+    built = lowered_onnx(Build("gemma3_text", "int4-g32"))
     tokens = random_tokens(CONTEXT)
     exact = ReferenceModel(built.source.config, built.source.weights, "none").run(tokens).numpy()
     found = logits_after(built.load(), tokens, [1] * CONTEXT)

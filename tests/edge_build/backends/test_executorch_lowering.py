@@ -14,7 +14,7 @@ pytest.importorskip("executorch")
 from edge_build.backends.executorch.inspection import inspect_program, kv_cache_bytes
 from edge_build.backends.executorch.lowering import check_program, wanted_linears
 from edge_build.errors import BuildError
-from tests.executorch_artifacts import CHUNK, CONTEXT, TOKENIZER_SIZE, lowered
+from tests.artifacts import CHUNK, CONTEXT, TOKENIZER_SIZE, lowered_executorch
 
 QUANTIZED = [
     ("gemma3_text", "int4-g32", {"int4 in groups"}),
@@ -27,8 +27,8 @@ QUANTIZED = [
 def test_every_linear_layer_is_in_a_delegate_with_its_bits(
     family: str, recipe: str, kinds: set[str]
 ) -> None:
-    built = lowered(family, recipe)
-    report = inspect_program(built.pte)
+    built = lowered_executorch(family, recipe)
+    report = inspect_program(built.model_file)
     wanted = wanted_linears(built.source)
     assert {kind for kind, _ in wanted} == kinds
     assert sum(wanted.values()) == 7 * built.source.config.num_layers + 1
@@ -41,13 +41,13 @@ def test_every_linear_layer_is_in_a_delegate_with_its_bits(
 
 
 def test_a_layer_costs_one_delegate() -> None:
-    built = lowered("gemma3_text", "int4-g32")
+    built = lowered_executorch("gemma3_text", "int4-g32")
     # One ends at each layer's cache writes; the last layer's rest and the head come after.
-    assert len(inspect_program(built.pte).delegates) == built.source.config.num_layers + 2
+    assert len(inspect_program(built.model_file).delegates) == built.source.config.num_layers + 2
 
 
 def test_stock_operators_stand_where_they_should() -> None:
-    rings = inspect_program(lowered("gemma3_text", "int4-g32").pte).operators
+    rings = inspect_program(lowered_executorch("gemma3_text", "int4-g32").model_file).operators
     assert {
         "llama::update_cache_with_indices.out",
         "llama::update_cache.out",
@@ -55,19 +55,19 @@ def test_stock_operators_stand_where_they_should() -> None:
         "quantized_decomposed::embedding_4bit.dtype_out",
         "aten::cos.out",
     } <= rings
-    capped = inspect_program(lowered("gemma2", "int4-channel").pte).operators
+    capped = inspect_program(lowered_executorch("gemma2", "int4-channel").model_file).operators
     assert "llama::custom_sdpa.out" not in capped
     assert not any("bmm" in name or "softmax" in name or "tanh" in name for name in capped)
-    linear = inspect_program(lowered("qwen3", "int8-channel").pte).operators
+    linear = inspect_program(lowered_executorch("qwen3", "int8-channel").model_file).operators
     assert "llama::update_cache_with_indices.out" not in linear
     assert "quantized_decomposed::embedding_byte.dtype_out" in linear
 
 
 @pytest.mark.parametrize(("family", "recipe"), [case[:2] for case in QUANTIZED])
 def test_cache_buffers_have_the_planned_bytes(family: str, recipe: str) -> None:
-    built = lowered(family, recipe)
+    built = lowered_executorch(family, recipe)
     expected = sum(cache.size_bytes for cache in built.source.caches.layers)
-    assert kv_cache_bytes(built.pte) == expected
+    assert kv_cache_bytes(built.model_file) == expected
     plan = {line.part: line.size_bytes for line in built.artifact.memory_plan}
     assert plan["key/value caches"] == expected
     assert min(plan.values()) > 0
@@ -76,7 +76,7 @@ def test_cache_buffers_have_the_planned_bytes(family: str, recipe: str) -> None:
 def test_stock_runners_find_their_metadata() -> None:
     from executorch.extension.pybindings.portable_lib import _load_for_executorch
 
-    program = _load_for_executorch(str(lowered("gemma3_text", "int4-g32").pte))
+    program = _load_for_executorch(str(lowered_executorch("gemma3_text", "int4-g32").model_file))
     assert program.run_method("get_max_seq_len", ()) == [CHUNK]
     assert program.run_method("get_max_context_len", ()) == [CONTEXT]
     assert program.run_method("get_eos_ids", ()) == [1, 106]
@@ -89,9 +89,9 @@ def test_logits_are_padded_to_the_tokenizer() -> None:
     import torch
     from executorch.extension.pybindings.portable_lib import _load_for_executorch
 
-    built = lowered("gemma3_text", "int4-g32")
+    built = lowered_executorch("gemma3_text", "int4-g32")
     assert built.artifact.logits_size == TOKENIZER_SIZE
-    program = _load_for_executorch(str(built.pte))
+    program = _load_for_executorch(str(built.model_file))
     (logits,) = program.forward((torch.zeros(1, 1, dtype=torch.int64), torch.tensor([0])))
     assert logits.shape == (1, 1, TOKENIZER_SIZE)
     assert logits[0, 0, 512:].max() == -1e9
@@ -99,8 +99,9 @@ def test_logits_are_padded_to_the_tokenizer() -> None:
 
 def test_same_input_gives_the_same_bytes_in_another_process() -> None:
     code = (
-        "import hashlib; from tests.executorch_artifacts import lowered; "
-        "print(hashlib.sha256(lowered('gemma3_text', 'int4-g32').pte.read_bytes()).hexdigest())"
+        "import hashlib; from tests.artifacts import lowered_executorch; "
+        "file = lowered_executorch('gemma3_text', 'int4-g32').model_file; "
+        "print(hashlib.sha256(file.read_bytes()).hexdigest())"
     )
     other = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -110,13 +111,15 @@ def test_same_input_gives_the_same_bytes_in_another_process() -> None:
         text=True,
         check=True,
     )
-    here = hashlib.sha256(lowered("gemma3_text", "int4-g32").pte.read_bytes()).hexdigest()
+    here = hashlib.sha256(
+        lowered_executorch("gemma3_text", "int4-g32").model_file.read_bytes()
+    ).hexdigest()
     assert other.stdout.strip() == here
 
 
 def test_a_missing_linear_layer_is_an_error() -> None:
-    built = lowered("gemma3_text", "int4-g32")
-    report = inspect_program(built.pte)
+    built = lowered_executorch("gemma3_text", "int4-g32")
+    report = inspect_program(built.model_file)
     first = report.delegates[0]
     stripped = replace(report, delegates=(replace(first, linears=Counter()), *report.delegates[1:]))
     with pytest.raises(BuildError, match=r"missing: .* int4 in groups \(128, 64\)"):
@@ -124,15 +127,15 @@ def test_a_missing_linear_layer_is_an_error() -> None:
 
 
 def test_a_matrix_product_outside_the_delegates_is_an_error() -> None:
-    built = lowered("gemma3_text", "int4-g32")
-    report = inspect_program(built.pte)
+    built = lowered_executorch("gemma3_text", "int4-g32")
+    report = inspect_program(built.model_file)
     fallen = replace(report, operators=report.operators | {"aten::linear.out"})
     with pytest.raises(BuildError, match=r"aten::linear\.out stayed outside XNNPACK"):
         check_program(built.source, fallen)
 
 
 def test_a_cache_of_another_size_is_an_error() -> None:
-    built = lowered("gemma3_text", "int4-g32")
-    report = inspect_program(built.pte)
+    built = lowered_executorch("gemma3_text", "int4-g32")
+    report = inspect_program(built.model_file)
     with pytest.raises(BuildError, match="key/value caches"):
         check_program(built.source, replace(report, caches={}))

@@ -1,4 +1,4 @@
-"""What the lowered files hold: the operators meant, weights once, cache bytes to the byte."""
+"""What the lowered_onnx files hold: the operators meant, weights once, cache bytes to the byte."""
 
 import hashlib
 import json
@@ -8,8 +8,8 @@ import onnx_ir
 import pytest
 
 from edge_build.backends.onnx.metadata import kv_cache_bytes
+from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx, write
 from tests.conftest import WINDOW
-from tests.onnx_artifacts import CHUNK, CONTEXT, Build, lowered, write
 
 SLOTS = WINDOW + CHUNK - 1
 LOCAL = ("windowed", "ring")
@@ -30,7 +30,7 @@ def external(graph: onnx_ir.Graph, name: str) -> onnx_ir.ExternalTensor:
 
 
 def test_windowed_layers_are_group_query_attention_with_an_evicting_cache() -> None:
-    attention = nodes(lowered(Build("gemma2")).graph, "GroupQueryAttention")
+    attention = nodes(lowered_onnx(Build("gemma2")).graph, "GroupQueryAttention")
     local, full, _ = (attributes(node) for node in attention)
     assert local["sliding_window_cache"] == 1
     assert local["local_window_size"] == WINDOW
@@ -40,7 +40,7 @@ def test_windowed_layers_are_group_query_attention_with_an_evicting_cache() -> N
 
 
 def test_ring_layers_scatter_in_a_circle_before_they_attend() -> None:
-    graph = lowered(Build("gemma2", local_cache="ring")).graph
+    graph = lowered_onnx(Build("gemma2", local_cache="ring")).graph
     scatters = nodes(graph, "TensorScatter")
     assert len(scatters) == 4
     assert all(attributes(node)["mode"] == "circular" for node in scatters)
@@ -53,7 +53,7 @@ def test_ring_layers_scatter_in_a_circle_before_they_attend() -> None:
 
 
 def test_layers_of_a_kind_share_one_mask() -> None:
-    graph = lowered(Build("gemma3_text", local_cache="ring")).graph
+    graph = lowered_onnx(Build("gemma3_text", local_cache="ring")).graph
     assert len({node.inputs[3] for node in nodes(graph, "Attention")}) == 1
     assert len(nodes(graph, "Where")) == 1
 
@@ -65,7 +65,7 @@ def test_layers_of_a_kind_share_one_mask() -> None:
 def test_every_linear_layer_is_matmulnbits_with_zero_points(
     recipe: str, bits: int, block: int
 ) -> None:
-    graph = lowered(Build("qwen3", recipe)).graph
+    graph = lowered_onnx(Build("qwen3", recipe)).graph
     linear = nodes(graph, "MatMulNBits")
     assert len(linear) == 3 * 7 + 1
     *layers, _head = linear
@@ -82,20 +82,20 @@ def test_every_linear_layer_is_matmulnbits_with_zero_points(
 
 @pytest.mark.parametrize("recipe", ["int4-g32", "int8-channel"])
 def test_a_tied_table_is_stored_once(recipe: str) -> None:
-    graph = lowered(Build("gemma3_text", recipe)).graph
+    graph = lowered_onnx(Build("gemma3_text", recipe)).graph
     table, head = (external(graph, f"{name}.codes") for name in ("embed_tokens", "lm_head"))
     assert table.shape != head.shape
     assert (table.offset, table.length) == (head.offset, head.length)
 
 
 def test_a_tied_float_table_is_stored_once() -> None:
-    graph = lowered(Build("gemma3_text", "none")).graph
+    graph = lowered_onnx(Build("gemma3_text", "none")).graph
     table, head = (external(graph, f"{name}.weight") for name in ("embed_tokens", "lm_head"))
     assert (table.offset, table.length) == (head.offset, head.length)
 
 
 def test_external_tensors_start_on_pages() -> None:
-    graph = lowered(Build("gemma3_text", "int4-g32")).graph
+    graph = lowered_onnx(Build("gemma3_text", "int4-g32")).graph
     tensors = [value.const_value for value in graph.initializers.values()]
     offsets = [t.offset for t in tensors if isinstance(t, onnx_ir.ExternalTensor)]
     assert offsets
@@ -105,28 +105,28 @@ def test_external_tensors_start_on_pages() -> None:
 @pytest.mark.parametrize("local_cache", LOCAL)
 @pytest.mark.parametrize("family", ["gemma3_text", "qwen3"])
 def test_cache_bytes_in_the_file_equal_the_plan(family: str, local_cache: str) -> None:
-    built = lowered(Build(family, local_cache=local_cache))
+    built = lowered_onnx(Build(family, local_cache=local_cache))
     planned = sum(cache.size_bytes for cache in built.source.caches.layers)
     assert kv_cache_bytes(built.model_file) == planned == built.entry.kv_cache_bytes
 
 
 def test_logits_are_of_the_last_token_only() -> None:
-    logits = lowered(Build("gemma3_text")).graph.outputs[0]
+    logits = lowered_onnx(Build("gemma3_text")).graph.outputs[0]
     assert logits.name == "logits"
     assert logits.shape == onnx_ir.Shape([1, 1, 512])
 
 
 @pytest.mark.parametrize("local_cache", LOCAL)
 def test_same_input_gives_same_bytes(local_cache: str, tmp_path: Path) -> None:
-    built = lowered(Build("gemma3_text", "int4-g32", local_cache))
-    _, again = write(built.source, tmp_path / "again")
+    built = lowered_onnx(Build("gemma3_text", "int4-g32", local_cache))
+    _, again = write("onnx", built.source, tmp_path / "again")
     for name in built.artifact.files:
         digests = {hashlib.sha256((f / name).read_bytes()).digest() for f in (built.folder, again)}
         assert len(digests) == 1, name
 
 
 def test_files_name_no_path_of_this_machine() -> None:
-    text = lowered(Build("gemma3_text")).model_file.read_bytes()
+    text = lowered_onnx(Build("gemma3_text")).model_file.read_bytes()
     assert b".py" not in text
     assert str(Path(__file__).parents[3]).encode() not in text
 
@@ -142,7 +142,7 @@ def test_files_name_no_path_of_this_machine() -> None:
 def test_floor_and_rewind_follow_from_the_caches(
     family: str, local_cache: str, floor: str, rewind: int | None, opset: int
 ) -> None:
-    built = lowered(Build(family, local_cache=local_cache))
+    built = lowered_onnx(Build(family, local_cache=local_cache))
     assert built.artifact.runtime_floor == {"onnxruntime": floor}
     assert built.artifact.rewind_tokens == rewind
     model = onnx_ir.load(built.model_file)
@@ -151,7 +151,7 @@ def test_floor_and_rewind_follow_from_the_caches(
 
 
 def test_memory_plan_counts_the_file_and_the_caches() -> None:
-    built = lowered(Build("gemma3_text", "int4-g32"))
+    built = lowered_onnx(Build("gemma3_text", "int4-g32"))
     lines = {line.part: line for line in built.artifact.memory_plan}
     data = built.folder / f"{built.artifact.model}.data"
     assert lines["weights file"].size_bytes == data.stat().st_size
@@ -160,7 +160,7 @@ def test_memory_plan_counts_the_file_and_the_caches() -> None:
 
 
 def test_genai_config_says_window_capacity_and_stop_ids() -> None:
-    built = lowered(Build("gemma3_text"))
+    built = lowered_onnx(Build("gemma3_text"))
     document = json.loads((built.folder / "genai_config.json").read_text())
     decoder = document["model"]["decoder"]
     assert document["model"]["type"] == "gemma3_text"
@@ -175,6 +175,6 @@ def test_genai_config_says_window_capacity_and_stop_ids() -> None:
 
 def test_rings_come_without_a_genai_config() -> None:
     # The stock runner cuts only a first prompt: later ones would overrun the ring unnoticed.
-    built = lowered(Build("gemma3_text", local_cache="ring"))
+    built = lowered_onnx(Build("gemma3_text", local_cache="ring"))
     assert "genai_config.json" not in built.artifact.files
     assert not (built.folder / "genai_config.json").exists()

@@ -12,22 +12,22 @@ from runtime_py import engines
 from runtime_py.engine import LoadedModel
 from runtime_py.engines.executorch import LoadedProgram
 from runtime_py.errors import RunError
-from tests.conftest import WINDOW
-from tests.executorch_artifacts import (
+from tests.artifacts import (
     CHUNK,
     CONTEXT,
     Lowered,
     logits_after,
-    lowered,
+    lowered_executorch,
     random_tokens,
 )
+from tests.conftest import WINDOW
 
 RING = WINDOW + CHUNK - 1
 
 
 @pytest.fixture(scope="module")
 def built() -> Lowered:
-    return lowered("gemma3_text", "int4-g32")
+    return lowered_executorch("gemma3_text", "int4-g32")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_rewind_is_refused_just_where_a_ring_has_lost_a_key(model: LoadedModel) 
 
 
 def test_linear_caches_rewind_any_distance() -> None:
-    model = lowered("qwen3", "int8-channel").load()
+    model = lowered_executorch("qwen3", "int8-channel").load()
     assert all(model.rewind_error(CONTEXT, target) is None for target in range(CONTEXT + 1))
 
 
@@ -102,7 +102,7 @@ def test_tokens_beyond_the_context_are_an_error_not_a_crash(model: LoadedModel) 
 @pytest.mark.parametrize("kept", [0, 7, 100, 4096, -1], ids=lambda kept: f"{kept} bytes")
 def test_a_truncated_file_is_an_error(built: Lowered, tmp_path: Path, kept: int) -> None:
     (tmp_path / "executorch").mkdir()
-    (tmp_path / built.artifact.model).write_bytes(built.pte.read_bytes()[:kept])
+    (tmp_path / built.artifact.model).write_bytes(built.model_file.read_bytes()[:kept])
     with pytest.raises(RunError, match="executorch cannot load it"):
         engines.load("executorch").load(tmp_path, built.manifest, built.entry, 1)
 

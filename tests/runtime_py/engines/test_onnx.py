@@ -11,9 +11,16 @@ from runtime_py import engines
 from runtime_py.engines.onnx import OnnxModel, resident_rows
 from runtime_py.errors import RunError
 from runtime_py.manifest import CacheEntry
+from tests.artifacts import (
+    CHUNK,
+    CONTEXT,
+    Build,
+    Lowered,
+    logits_after,
+    lowered_onnx,
+    random_tokens,
+)
 from tests.conftest import WINDOW
-from tests.executorch_artifacts import logits_after, random_tokens
-from tests.onnx_artifacts import CHUNK, CONTEXT, Build, Lowered, lowered
 
 SLOTS = WINDOW + CHUNK - 1
 LOCAL = ("windowed", "ring")
@@ -25,7 +32,7 @@ def continued(built: Lowered, tokens: list[int], target: int) -> np.ndarray:
 
 
 def test_caches_are_written_in_place() -> None:
-    model = lowered(Build("gemma3_text")).load()
+    model = lowered_onnx(Build("gemma3_text")).load()
     assert isinstance(model, OnnxModel)
     before = [buffer.ctypes.data for buffer in model._caches]
     assert not any(buffer.any() for buffer in model._caches)
@@ -35,7 +42,7 @@ def test_caches_are_written_in_place() -> None:
 
 
 def test_logits_belong_to_the_caller() -> None:
-    model = lowered(Build("gemma3_text")).load()
+    model = lowered_onnx(Build("gemma3_text")).load()
     first = model.run([5], 0)
     kept = first.copy()
     model.run([6], 1)
@@ -44,7 +51,7 @@ def test_logits_belong_to_the_caller() -> None:
 
 @pytest.mark.parametrize("local_cache", LOCAL)
 def test_after_reset_nothing_of_before_is_seen(local_cache: str) -> None:
-    model = lowered(Build("gemma3_text", local_cache=local_cache)).load()
+    model = lowered_onnx(Build("gemma3_text", local_cache=local_cache)).load()
     tokens = random_tokens(30)
     fresh = logits_after(model, tokens[:4], [4])
     logits_after(model, tokens, [5] * 6)
@@ -54,7 +61,7 @@ def test_after_reset_nothing_of_before_is_seen(local_cache: str) -> None:
 
 @pytest.mark.parametrize("local_cache", LOCAL)
 def test_every_rewind_that_is_allowed_is_right(local_cache: str) -> None:
-    built = lowered(Build("gemma3_text", local_cache=local_cache))
+    built = lowered_onnx(Build("gemma3_text", local_cache=local_cache))
     tokens = random_tokens(CONTEXT)
     allowed = 0
     model = built.load()
@@ -74,7 +81,7 @@ def test_every_rewind_that_is_allowed_is_right(local_cache: str) -> None:
 
 
 def test_ring_goes_back_by_the_chunk_always_and_no_further_once_it_wrapped() -> None:
-    model = lowered(Build("gemma3_text", local_cache="ring")).load()
+    model = lowered_onnx(Build("gemma3_text", local_cache="ring")).load()
     for length in range(CHUNK, CONTEXT):
         assert model.rewind_error(length, length - CHUNK) is None
     assert model.rewind_error(SLOTS, 0) is None
@@ -84,12 +91,12 @@ def test_ring_goes_back_by_the_chunk_always_and_no_further_once_it_wrapped() -> 
 
 
 def test_ring_refuses_even_the_start_once_it_wrapped() -> None:
-    model = lowered(Build("gemma3_text", local_cache="ring")).load()
+    model = lowered_onnx(Build("gemma3_text", local_cache="ring")).load()
     assert model.rewind_error(SLOTS + 1, 0) is not None
 
 
 def test_linear_caches_go_back_any_distance() -> None:
-    model = lowered(Build("qwen3")).load()
+    model = lowered_onnx(Build("qwen3")).load()
     assert model.rewind_error(CONTEXT, 0) is None
 
 
@@ -101,7 +108,7 @@ def test_windowed_rows_follow_the_runtimes_formula() -> None:
 
 
 def test_resident_rows_are_the_newest_positions() -> None:
-    model = lowered(Build("gemma3_text")).load()
+    model = lowered_onnx(Build("gemma3_text")).load()
     assert isinstance(model, OnnxModel)
     seen: list[np.ndarray] = []
     for position, token in enumerate(random_tokens(3 * SLOTS)):
@@ -113,7 +120,7 @@ def test_resident_rows_are_the_newest_positions() -> None:
 
 
 def test_manifest_options_reach_the_session() -> None:
-    built = lowered(Build("gemma3_text"))
+    built = lowered_onnx(Build("gemma3_text"))
     model = built.load()
     assert isinstance(model, OnnxModel)
     name = "optimization.constant_folding_max_output_size_in_bytes"
@@ -129,7 +136,7 @@ def load(built: Lowered, folder: Path) -> None:
 
 
 def test_corrupt_model_is_a_clear_error(tmp_path: Path) -> None:
-    built = lowered(Build("gemma3_text"))
+    built = lowered_onnx(Build("gemma3_text"))
     folder = copied(built, tmp_path)
     (folder / built.artifact.model).write_bytes(b"not a model")
     with pytest.raises(RunError, match=r"model\.onnx: ONNX Runtime .* cannot load it"):
@@ -138,7 +145,7 @@ def test_corrupt_model_is_a_clear_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_damaged_weights_are_a_clear_error(tmp_path: Path, damage: str) -> None:
-    built = lowered(Build("gemma3_text"))
+    built = lowered_onnx(Build("gemma3_text"))
     folder = copied(built, tmp_path)
     data = folder / f"{built.artifact.model}.data"
     if damage == "missing":
@@ -150,7 +157,7 @@ def test_damaged_weights_are_a_clear_error(tmp_path: Path, damage: str) -> None:
 
 
 def test_caches_that_differ_from_the_manifest_are_a_clear_error() -> None:
-    built = lowered(Build("gemma3_text", local_cache="ring"))
+    built = lowered_onnx(Build("gemma3_text", local_cache="ring"))
     wrong = tuple(
         replace(cache, capacity=cache.capacity + 1) if cache.kind == "ring" else cache
         for cache in built.artifact.caches
@@ -161,7 +168,7 @@ def test_caches_that_differ_from_the_manifest_are_a_clear_error() -> None:
 
 
 def test_missing_layers_are_a_clear_error() -> None:
-    built = lowered(Build("qwen3"))
+    built = lowered_onnx(Build("qwen3"))
     extra = CacheEntry("linear", CONTEXT, None, 2, 32)
     entry = replace(built.entry, caches=(*built.entry.caches, extra))
     with pytest.raises(RunError, match="missing"):

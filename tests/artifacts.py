@@ -1,11 +1,14 @@
-"""Tiny .pte files for several test modules; each is lowered once a process: it is slow."""
+"""Tiny artifacts for several test modules: each is lowered once a process, because that is slow."""
 
+import atexit
+import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnx_ir
 import torch
 from numpy.typing import NDArray
 
@@ -26,6 +29,7 @@ from tests.conftest import TINY_PUBLISHED, WINDOW
 CHUNK = 5
 # More than three times around the ring of WINDOW + CHUNK - 1 slots.
 CONTEXT = 52
+# More ids than the tiny models' 512 rows.
 TOKENIZER_SIZE = 520
 
 assert CONTEXT > 4 * (WINDOW + CHUNK - 1)
@@ -35,14 +39,19 @@ assert CONTEXT > 4 * (WINDOW + CHUNK - 1)
 class Lowered:
     """One artifact with everything that made it."""
 
+    backend: str
     checkpoint: Checkpoint
     source: LoweringInput
     artifact: Artifact
     folder: Path
 
     @property
-    def pte(self) -> Path:
+    def model_file(self) -> Path:
         return self.folder / self.artifact.model
+
+    @property
+    def graph(self) -> onnx_ir.Graph:
+        return onnx_ir.load(self.model_file).graph
 
     @property
     def entry(self) -> BackendEntry:
@@ -54,7 +63,7 @@ class Lowered:
             caches=artifact.caches,
             rewind_tokens=artifact.rewind_tokens,
             logits_size=artifact.logits_size,
-            golden="golden/executorch.json",
+            golden=f"golden/{self.backend}.json",
             memory_plan=artifact.memory_plan,
             options=artifact.options,
         )
@@ -70,41 +79,78 @@ class Lowered:
             bos_id=self.source.bos_id,
             stop_ids=self.source.stop_ids,
             tensors=(),
-            backends={"executorch": self.entry},
+            backends={self.backend: self.entry},
             files=(),
             notes=(),
             build={},
         )
 
     def load(self) -> LoadedModel:
-        return engines.load("executorch").load(self.folder, self.manifest, self.entry, 1)
+        return engines.load(self.backend).load(self.folder, self.manifest, self.entry, 1)
+
+
+@dataclass(frozen=True)
+class Build:
+    """What one ONNX artifact is made from."""
+
+    family: str
+    recipe: str = "none"
+    local_cache: str = "windowed"
+    context: int = CONTEXT
+    chunk: int = CHUNK
 
 
 @cache
-def lowered(
-    family: str, recipe: str, context: int = CONTEXT, tokenizer_size: int = TOKENIZER_SIZE
+def lowered_onnx(build: Build) -> Lowered:
+    """Lower a tiny random checkpoint of a family to ONNX."""
+    options = {"local-cache": build.local_cache}
+    sizes = (build.context, build.chunk)
+    checkpoint, source, folder = _source(build.family, build.recipe, sizes, options)
+    return Lowered("onnx", checkpoint, source, *write("onnx", source, folder))
+
+
+@cache
+def lowered_executorch(
+    family: str,
+    recipe: str,
+    context: int = CONTEXT,
+    chunk: int = CHUNK,
+    tokenizer_size: int = TOKENIZER_SIZE,
 ) -> Lowered:
-    """Lower a tiny random checkpoint of a family, in chunks of CHUNK."""
+    """Lower a tiny random checkpoint of a family to ExecuTorch."""
+    checkpoint, source, folder = _source(family, recipe, (context, chunk), {})
+    source = replace(source, tokenizer_size=tokenizer_size)
+    return Lowered("executorch", checkpoint, source, *write("executorch", source, folder))
+
+
+def _source(
+    family: str, recipe: str, sizes: tuple[int, int], options: dict[str, str]
+) -> tuple[Checkpoint, LoweringInput, Path]:
+    """Return a checkpoint, what lowering it needs, and a folder for the bundle, not yet made."""
     folder = Path(tempfile.mkdtemp(prefix="pocketlm-test-"))
-    shape = shape_of("tiny", TINY_PUBLISHED[family])
-    write_random_checkpoint(shape, folder / "checkpoint", seed=7)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_random_checkpoint(shape_of("tiny", TINY_PUBLISHED[family]), folder / "checkpoint", 7)
     checkpoint = open_checkpoint(folder / "checkpoint")
-    rules = choose_rules(checkpoint, recipes.load(recipe))
     store = folder / "store"
     store.mkdir()
+    rules = choose_rules(checkpoint, recipes.load(recipe))
     source = LoweringInput(
         config=checkpoint.config,
         weights=quantize_weights(checkpoint, rules, store, silent).weights,
-        caches=plan_caches(checkpoint.config, context, CHUNK),
+        caches=plan_caches(checkpoint.config, *sizes),
         stop_ids=(1, 106),
         bos_id=2,
         pad_id=0,
-        tokenizer_size=tokenizer_size,
+        tokenizer_size=TOKENIZER_SIZE,
+        options=options,
     )
-    bundle = folder / "bundle"
+    return checkpoint, source, folder / "bundle"
+
+
+def write(backend: str, source: LoweringInput, bundle: Path) -> tuple[Artifact, Path]:
+    """Lower into a new folder."""
     bundle.mkdir()
-    artifact = backends.load("executorch").lower(source, bundle)
-    return Lowered(checkpoint, source, artifact, bundle)
+    return backends.load(backend).lower(source, bundle), bundle
 
 
 def random_tokens(count: int, seed: int = 0, vocab_size: int = 512) -> list[int]:
