@@ -18,6 +18,7 @@ from edge_build.kv_cache import plan_caches
 from edge_build.progress import silent
 from edge_build.quantization import recipes
 from edge_build.quantization.apply import choose_rules, quantize_weights
+from edge_build.reference import ReferenceModel
 from models.checkpoint import Checkpoint, open_checkpoint
 from models.random_checkpoint import write_random_checkpoint
 from models.shapes import shape_of
@@ -173,3 +174,16 @@ def logits_after(model: LoadedModel, tokens: list[int], splits: list[int]) -> ND
 def ends(splits: list[int]) -> list[int]:
     """Return the index of the last token of each call."""
     return [int(end) - 1 for end in np.cumsum(splits)]
+
+
+def derived_bound(built: Lowered, tokens: list[int]) -> tuple[NDArray[np.float32], float]:
+    """Return the eager quantized model's logits, and the bound of docs/numerics.md for an artifact.
+
+    The bound is twice the largest change of a logit by rounding activations, in standard
+    deviations of its row.
+    """
+    config, weights = built.source.config, built.source.weights
+    kind = built.artifact.activation_quantization
+    rounded = ReferenceModel(config, weights, kind).run(tokens).numpy()
+    exact = ReferenceModel(config, weights, "none").run(tokens).numpy()
+    return rounded, 2 * float((np.abs(rounded - exact).max(-1) / exact.std(-1)).max())
