@@ -138,7 +138,7 @@ def mean_loss(network: Gemma3ForCausalLM, windows: Tensor) -> float:
 
 
 def write_held_out(held_out: Corpus, path: Path) -> None:
-    """Write the beginning of every held-out document, for `pocketlm eval` and the tests."""
+    """Write the beginning of every held-out document, for the tests and for measuring."""
     parts = [
         text[: text.find("\n", HELD_OUT_CHARACTERS) + 1] or text for text in held_out.documents
     ]
