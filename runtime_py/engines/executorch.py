@@ -114,7 +114,8 @@ def _import_runtime() -> Any:
     The package's own modules for both would import its compiler as well: 140 MB and 3 seconds.
     """
     try:
-        import torch
+        with _one_thread_per_product():
+            import torch
 
         runtime = import_module("executorch.extension.pybindings._C")
         package = Path(str(runtime.__file__)).parents[2]
@@ -126,6 +127,26 @@ def _import_runtime() -> Any:
             "pip install 'pocketlm[build]'"
         ) from error
     return runtime
+
+
+@contextmanager
+def _one_thread_per_product() -> Iterator[None]:
+    """Have the BLAS that torch loads start no threads of its own.
+
+    The attention operator calls it from every thread of ExecuTorch's pool. Teams of more threads
+    below those fought for the cores: a decode step of the 1B shape took 1.4 times as long. Only
+    the environment reaches threads that torch did not start, and it is read once, at the import;
+    a process that imported torch before keeps its setting.
+    """
+    name = "OMP_NUM_THREADS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @contextmanager

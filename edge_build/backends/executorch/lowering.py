@@ -15,6 +15,7 @@ from edge_build.backend import Artifact, LoweringInput
 from edge_build.backends.executorch.inspection import ProgramReport, inspect_program
 from edge_build.backends.executorch.metadata import constant_methods
 from edge_build.backends.executorch.program import logits_size, simplify_views, trace
+from edge_build.backends.executorch.template import make_template
 from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantScheme
 from models.decoder import Decoder
@@ -57,6 +58,23 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
 
 
 def _write(source: LoweringInput, path: Path) -> None:
+    from edge_build.backends.executorch.unrolling import unroll
+
+    template = make_template(source)
+    lowered, named_data = lowered_program(template.source)
+    source.advance(2, _STEPS, "repeating layers")
+    unrolled = unroll(lowered.executorch_program, named_data, template, source)
+    source.advance(3, _STEPS, "writing the file")
+    with path.open("wb") as file:
+        unrolled.write_to_file(file)
+
+
+def lowered_program(source: LoweringInput) -> tuple[Any, Any]:
+    """Trace and lower a model as it is.
+
+    Returns:
+        executorch's program manager, and the named constants of its delegates.
+    """
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
     from executorch.exir.passes import MemoryPlanningPass
 
@@ -70,16 +88,13 @@ def _write(source: LoweringInput, path: Path) -> None:
         constant_methods=constant_methods(source),
     )
     del traced
-    source.advance(2, _STEPS, "planning memory")
     settings = ExecutorchBackendConfig(
         # Runners pass their own token buffers.
         memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
         emit_mutable_buffer_names=True,
     )
-    program = edge.to_executorch(settings)
-    source.advance(3, _STEPS, "writing the file")
-    with path.open("wb") as file:
-        program.write_to_file(file)
+    lowered = edge.to_executorch(settings)
+    return lowered, edge._named_data_store.get_named_data_store_output()
 
 
 def _partitioner() -> Any:

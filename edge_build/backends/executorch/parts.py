@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from edge_build.errors import BuildError
 from edge_build.quantization.weight import QuantizedWeight, WeightStore
+from models.config import ModelConfig
 from models.decoder import Decoder
 from models.layers import MLP, RMSNorm
 
@@ -181,22 +182,29 @@ def pair_order(head_dim: int, heads: int) -> Rows:
     return np.asarray((starts + one_head).reshape(-1), dtype=np.int64)
 
 
+def channel_order(config: ModelConfig, name: str) -> Rows | None:
+    """Return the order of a weight's rows, or of a norm's channels; None is the store's own."""
+    match name.rpartition(".")[2]:
+        case "q_proj":
+            return pair_order(config.head_dim, config.num_attention_heads)
+        case "k_proj":
+            return pair_order(config.head_dim, config.num_key_value_heads)
+        case "q_norm" | "k_norm":
+            return pair_order(config.head_dim, 1)
+    return None
+
+
 def replace_parts(decoder: Decoder, weights: WeightStore) -> None:
     """Give a Decoder this backend's modules, holding the store's weights. Changes `decoder`."""
-    config = decoder.config
     for name, module in list(decoder.named_modules()):
         if isinstance(module, nn.Embedding):
             decoder.set_submodule(name, _embedding(weights, name))
         elif isinstance(module, nn.Linear):
-            kind = name.rpartition(".")[2]
-            heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-            rows = pair_order(config.head_dim, heads[kind]) if kind in heads else None
             stored = weights.head_name() if name == "lm_head" else name
+            rows = channel_order(decoder.config, name)
             decoder.set_submodule(name, _linear(weights, stored, rows))
         elif isinstance(module, RMSNorm):
-            per_head = name.endswith(("q_norm", "k_norm"))
-            rows = pair_order(config.head_dim, 1) if per_head else None
-            weight = _select(weights.floating(name), rows)
+            weight = _select(weights.floating(name), channel_order(decoder.config, name))
             decoder.set_submodule(name, MeanNorm(weight, module.eps))
     for name, module in list(decoder.named_modules()):
         if isinstance(module, MLP) and module.activation == "gelu_tanh":

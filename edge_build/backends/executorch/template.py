@@ -1,0 +1,154 @@
+"""The smallest model that has every kind of layer of a model, in every neighbourhood.
+
+Lowering traces its graph some forty times and takes time and memory by the layer, although most
+layers differ in their weights alone. It is given this model instead, its layers filled with made-up
+weights; `unrolling` then repeats the lowered layers, each with its own weights.
+"""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_build.backend import LoweringInput
+from edge_build.quantization.weight import QuantizedWeight, WeightStore
+
+LAYERS = "layers."
+
+
+@dataclass(frozen=True)
+class Template:
+    """What is lowered in place of a model.
+
+    Attributes:
+        source: the template's own input.
+        stands_for: for each layer of the model, the template's layer that is repeated for it.
+    """
+
+    source: LoweringInput
+    stands_for: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MadeUpWeights(WeightStore):
+    """A store whose layers hold numbers that only mark where each weight goes.
+
+    Every tensor differs from every other, so that it is found again by its bytes. Weights outside
+    the layers are the model's own.
+
+    Attributes:
+        shaped_like: for each made-up weight, the one of the model whose shape and scheme it has.
+    """
+
+    shaped_like: dict[str, str]
+
+    def quantized(self, name: str) -> QuantizedWeight:
+        like = super().quantized(self.shaped_like.get(name, name))
+        if name not in self.shaped_like:
+            return like
+        random = np.random.default_rng([*name.encode()])
+        if like.scheme.bits == 4:
+            packed = random.integers(0, 256, like.packed.shape, dtype=np.uint8)
+        else:
+            packed = random.integers(-127, 128, like.packed.shape, dtype=np.int8)
+        # The upper half of a float32 is a bfloat16: 0.5 to 1, exact where scales are kept so.
+        halves = random.integers(0x3F00, 0x3F80, like.scales.shape, dtype=np.uint32)
+        return QuantizedWeight(packed, (halves << np.uint32(16)).view(np.float32), like.scheme)
+
+    def floating(self, name: str) -> NDArray[np.float32]:
+        like = super().floating(self.shaped_like.get(name, name))
+        if name not in self.shaped_like:
+            return like
+        random = np.random.default_rng([*name.encode()])
+        return random.random(like.shape, dtype=np.float32)
+
+
+def make_template(source: LoweringInput) -> Template:
+    """Choose the template's layers, and which of them each layer of the model is like."""
+    kinds = [_kind(source, layer) for layer in range(source.config.num_layers)]
+    walk = covering_walk(kinds)
+    models = [kinds.index(kind) for kind in walk]
+    schemes, shaped_like = {}, {}
+    for name, scheme in source.weights.schemes.items():
+        if not name.startswith(LAYERS):
+            schemes[name] = scheme
+    for layer, model in enumerate(models):
+        for part in _parts(source, model):
+            own, like = f"{LAYERS}{layer}.{part}", f"{LAYERS}{model}.{part}"
+            schemes[own], shaped_like[own] = source.weights.schemes[like], like
+    return Template(
+        source=replace(
+            source,
+            config=replace(source.config, layers=tuple(source.config.layers[m] for m in models)),
+            caches=replace(source.caches, layers=tuple(source.caches.layers[m] for m in models)),
+            weights=MadeUpWeights(source.weights.folder, schemes, shaped_like),
+        ),
+        stands_for=_match(kinds, walk),
+    )
+
+
+def covering_walk(kinds: Sequence[Hashable]) -> list[Hashable]:
+    """Return a short sequence with the ends and all the neighbours (a, b) of `kinds`.
+
+    Each step goes to the nearest pair that is still missing: short, not always the shortest.
+    """
+    missing = dict.fromkeys(pairwise(kinds))
+    followers: dict[Hashable, list[Hashable]] = {}
+    for first, second in missing:
+        followers.setdefault(first, []).append(second)
+    walk = [kinds[0]]
+    while missing:
+        path = _path(walk[-1], followers, lambda pair: pair in missing)
+        for pair in pairwise([walk[-1], *path]):
+            missing.pop(pair, None)
+        walk += path
+    if walk[-1] != kinds[-1]:
+        walk += _path(walk[-1], followers, lambda pair: pair[1] == kinds[-1])
+    return walk if len(walk) < len(kinds) else list(kinds)
+
+
+def _path(
+    start: Hashable,
+    followers: Mapping[Hashable, Sequence[Hashable]],
+    is_wanted: Callable[[tuple[Hashable, Hashable]], bool],
+) -> list[Hashable]:
+    """Return the steps after `start` that end with the nearest pair that is wanted."""
+    paths: deque[list[Hashable]] = deque([[start]])
+    seen = {start}
+    while paths:
+        path = paths.popleft()
+        for following in followers.get(path[-1], ()):
+            if is_wanted((path[-1], following)):
+                return [*path[1:], following]
+            if following not in seen:
+                seen.add(following)
+                paths.append([*path, following])
+    raise AssertionError("every pair of a sequence can be reached from its start")
+
+
+def _match(kinds: Sequence[Hashable], walk: Sequence[Hashable]) -> tuple[int, ...]:
+    """Return for each layer a template layer of its kind with a successor of its successor's."""
+    by_neighbours = {pair: i for i, pair in reversed([*enumerate(pairwise(walk))])}
+    last = len(walk) - 1
+    return (*(by_neighbours[pair] for pair in pairwise(kinds)), last)
+
+
+def _kind(source: LoweringInput, layer: int) -> Hashable:
+    """Return all that the lowered form of a layer depends on.
+
+    The first layer stands for itself alone: what feeds it is lowered with the embedding.
+    """
+    settings = source.config.layers[layer]
+    schemes = tuple(
+        source.weights.schemes[f"{LAYERS}{layer}.{part}"] for part in _parts(source, layer)
+    )
+    return layer == 0, settings, source.caches.layers[layer], _parts(source, layer), schemes
+
+
+def _parts(source: LoweringInput, layer: int) -> tuple[str, ...]:
+    prefix = f"{LAYERS}{layer}."
+    names = (name for name in source.weights.schemes if name.startswith(prefix))
+    return tuple(sorted(name.removeprefix(prefix) for name in names))

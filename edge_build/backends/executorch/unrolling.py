@@ -1,0 +1,404 @@
+"""The template's lowered program → the model's: every layer's part repeated with its own weights.
+
+A program is a table of values and a list of instructions over them. Each instruction belongs to
+the part of the layer whose cache or output it needs last; what needs none (positions, masks, the
+embedding) comes first and is shared. A repeated part gets new values for what it writes, its own
+caches, and copies of its delegates in which other weights are named. What flows from layer to layer
+takes the same places in the next part, whatever layer that is.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import BufferedIOBase
+from math import prod
+from typing import Any
+
+from executorch.exir._serialize._cord import Cord, FileBackedData
+from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
+from executorch.exir._serialize._program import PTEFile, serialize_pte_binary
+from executorch.exir._serialize.data_serializer import DataEntry
+from executorch.exir.schema import (
+    AllocationDetails,
+    BackendDelegate,
+    BackendDelegateDataReference,
+    BackendDelegateInlineData,
+    Buffer,
+    DelegateCall,
+    EValue,
+    ExecutionPlan,
+    Instruction,
+    IntList,
+    KernelCall,
+    OptionalTensorList,
+    Program,
+    Tensor,
+    TensorList,
+)
+
+from edge_build.backend import LoweringInput
+from edge_build.backends.executorch.arena import Lifetime, place
+from edge_build.backends.executorch.constants import (
+    Constant,
+    constant_bytes,
+    digest,
+    layer_constants,
+)
+from edge_build.backends.executorch.inspection import CACHE_PREFIX
+from edge_build.backends.executorch.template import Template
+from edge_build.errors import BuildError
+
+METHOD = "forward"
+_VIEW = "executorch_prim::et_view"
+_SCALES = "scale_"
+_SHARED = -1
+# Kernels may read a little past the end of a tensor, also of the last one.
+_READ_PAST_BYTES = 64
+_ITEM_BYTES = {
+    "BOOL": 1, "BYTE": 1, "CHAR": 1, "SHORT": 2, "HALF": 2, "INT": 4, "FLOAT": 4, "LONG": 8,
+    "DOUBLE": 8,
+}  # fmt: skip
+
+
+class StoredData(FileBackedData):
+    """Data that is made when it is written: memory follows one tensor."""
+
+    def __init__(self, size: int, produce: Callable[[], bytes]) -> None:
+        self._size, self._produce = size, produce
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "StoredData":
+        return self
+
+    def prefix(self, size: int) -> bytes:
+        return self._produce()[:size]
+
+    def sha256(self) -> bytes:
+        return bytes.fromhex(digest(self._produce()))
+
+    def to_bytes(self) -> bytes:
+        return self._produce()
+
+    def write_to_file(self, outfile: BufferedIOBase) -> None:
+        outfile.write(self._produce())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def unroll(
+    program: Program, named_data: NamedDataStoreOutput, template: Template, source: LoweringInput
+) -> Cord:
+    """Return the model's file.
+
+    Args:
+        program: emitted from the template.
+        named_data: the constants of its delegates.
+        source: the model.
+
+    Raises:
+        BuildError: the lowering keeps a weight in another form than `constants` says.
+    """
+    known = _known_constants(template)
+    plan = next(plan for plan in program.execution_plan if plan.name == METHOD)
+    parts = _Parts(plan)
+    unrolled = _Unrolled(program, plan, named_data, known, source)
+    named = {known.get(key.removeprefix(_SCALES)) for key in named_data.pte_data}
+    missing = set(known.values()) - named - set(unrolled.constant_of_buffer.values())
+    if missing:
+        example = min(f"{constant.name} ({constant.part})" for constant in missing)
+        raise BuildError(
+            f"executorch: the lowered program does not hold {len(missing)} of {len(known)} "
+            f"constants in the expected form, such as {example}; use the pinned executorch version"
+        )
+    unrolled.add_shared(parts)
+    for layer, like in enumerate(template.stands_for):
+        unrolled.add_layer(parts, layer, like)
+    return serialize_pte_binary(
+        PTEFile(program=unrolled.program(), named_data=unrolled.named_data()),
+        extract_delegate_segments=True,
+    )
+
+
+def _known_constants(template: Template) -> dict[str, Constant]:
+    """Return the constants of the template's layers by the digest of their bytes."""
+    config, weights = template.source.config, template.source.weights
+    return {
+        digest(constant_bytes(config, weights, constant)): constant
+        for constant in layer_constants(config, weights)
+    }
+
+
+class _Parts:
+    """The template's instructions by layer; `_SHARED` are those that need no layer.
+
+    Attributes:
+        instructions: by layer of the template, in order.
+        cache_layers: layer of each value that is a cache.
+        made_by: layer of each other value that an instruction writes.
+    """
+
+    def __init__(self, plan: ExecutionPlan) -> None:
+        self.values = plan.values
+        self.cache_layers = {
+            index: int(name.removeprefix(CACHE_PREFIX).partition(".")[0])
+            for index, name in _cache_names(plan.values)
+        }
+        self.made_by: dict[int, int] = {}
+        self.instructions: dict[int, list[Instruction]] = {_SHARED: []}
+        for instruction in plan.chains[0].instructions:
+            call = instruction.instr_args
+            written = [v for v in dict.fromkeys(call.args) if self._is_new(call, v)]
+            layer = max(
+                self.made_by.get(value, self.cache_layers.get(value, _SHARED))
+                for value in call.args
+            )
+            self.made_by.update(dict.fromkeys(written, layer))
+            self.instructions.setdefault(layer, []).append(instruction)
+
+    def _is_new(self, call: Any, value: int) -> bool:
+        """Say whether this call is the one that makes a value."""
+        if value in self.made_by or value in self.cache_layers:
+            return False
+        content = self.values[value].val
+        planned = isinstance(content, Tensor) and content.allocation_info is not None
+        return planned or (isinstance(call, KernelCall) and value == call.args[-1])
+
+    def inherited(self, layer: int) -> Iterator[tuple[tuple[int, int], int]]:
+        """Yield place and value of everything that a layer takes from the layer before."""
+        for row, instruction in enumerate(self.instructions[layer]):
+            for column, value in enumerate(instruction.instr_args.args):
+                if self.made_by.get(value, _SHARED) == layer - 1 and layer > 0:
+                    yield (row, column), value
+
+    def at(self, layer: int, place: tuple[int, int]) -> int:
+        """Return the value at a place of a layer's part."""
+        row, column = place
+        return int(self.instructions[layer][row].instr_args.args[column])
+
+
+@dataclass
+class _Unrolled:
+    """The model's program as it grows; values and constants are numbered anew."""
+
+    source_program: Program
+    plan: ExecutionPlan
+    template_data: NamedDataStoreOutput
+    known: Mapping[str, Constant]
+    source: LoweringInput
+
+    def __post_init__(self) -> None:
+        self.values: list[EValue] = []
+        self.instructions: list[Instruction] = []
+        self.delegates: list[BackendDelegate] = []
+        self.delegate_data: list[BackendDelegateInlineData] = []
+        self.buffers: list[Buffer] = list(self.source_program.constant_buffer)
+        self.data: dict[str, FileBackedData | bytes] = {}
+        self.shared: dict[int, int] = {}
+        self.layer_values: dict[int, int] = {}
+        self.previous_like = 0
+        self.named_constants: dict[Constant, str] = {}
+        self.tensor_constants: dict[Constant, int] = {}
+        self.constant_of_buffer = self._find_tensors()
+
+    def add_shared(self, parts: _Parts) -> None:
+        """Add the inputs and everything that no layer's result changes."""
+        for value in self.plan.inputs:
+            self._renumber(value, {}, _SHARED, 0)
+        self._add(parts, _SHARED, {}, 0)
+
+    def add_layer(self, parts: _Parts, layer: int, like: int) -> None:
+        """Add one layer of the model as a copy of the template's layer `like`."""
+        previous, self.layer_values = self.layer_values, {}
+        if layer:
+            follows = self.previous_like + 1
+            inherited = dict(parts.inherited(follows))
+            if inherited.keys() != dict(parts.inherited(like)).keys():
+                raise BuildError(
+                    f"executorch: layer {layer} was lowered in two ways, depending on the layer "
+                    "after it; use the pinned executorch version"
+                )
+            for place, value in inherited.items():
+                self.layer_values[parts.at(like, place)] = previous[value]
+        self.previous_like = like
+        for value, cache_layer in parts.cache_layers.items():
+            if cache_layer == like:
+                self.layer_values[value] = self._append(
+                    _renamed_cache(self.plan.values[value], layer)
+                )
+        self._add(parts, like, self.layer_values, layer - like)
+
+    def program(self) -> Program:
+        """Return the program with memory planned for its values."""
+        outputs = [self.layer_values[value] for value in self.plan.outputs]
+        arena_bytes = self._plan_memory(outputs)
+        chain = replace(self.plan.chains[0], instructions=self.instructions, stacktrace=None)
+        plan = replace(
+            self.plan,
+            values=self.values,
+            inputs=[self.shared[value] for value in self.plan.inputs],
+            outputs=outputs,
+            chains=[chain],
+            delegates=self.delegates,
+            non_const_buffer_sizes=[0, arena_bytes],
+        )
+        plans = self.source_program.execution_plan
+        return replace(
+            self.source_program,
+            execution_plan=[plan if other.name == METHOD else other for other in plans],
+            constant_buffer=self.buffers,
+            backend_delegate_data=self.delegate_data,
+        )
+
+    def named_data(self) -> NamedDataStoreOutput:
+        """Return the delegates' constants in the order of their first use."""
+        alignment = max(entry.alignment for entry in self.template_data.pte_data.values())
+        entries = {key: DataEntry(i, alignment, None) for i, key in enumerate(self.data)}
+        return NamedDataStoreOutput(list(self.data.values()), entries, {})
+
+    def _add(self, parts: _Parts, part: int, own: dict[int, int], shift: int) -> None:
+        """Add one part; `own` maps the values that are not shared, `shift` moves its weights."""
+        for instruction in parts.instructions[part]:
+            call = instruction.instr_args
+            for value in call.args:
+                if parts.made_by.get(value) == part and part != _SHARED and value not in own:
+                    own[value] = self._append(self.plan.values[value])
+            args = [self._renumber(value, own, part, shift) for value in call.args]
+            if isinstance(call, DelegateCall):
+                index = self._add_delegate(self.plan.delegates[call.delegate_index], shift)
+                moved: Any = DelegateCall(index, args)
+            else:
+                assert isinstance(call, KernelCall), f"{type(call).__name__} in a straight program"
+                moved = KernelCall(call.op_index, args)
+            self.instructions.append(Instruction(moved))
+
+    def _renumber(self, value: int, own: dict[int, int], part: int, shift: int) -> int:
+        """Return the new number of a value."""
+        if value in own:
+            return own[value]
+        content = self.plan.values[value].val
+        if isinstance(content, (IntList, TensorList, OptionalTensorList)):
+            items = [i if i < 0 else self._renumber(i, own, part, shift) for i in content.items]
+            return self._append(EValue(replace(content, items=items)))
+        if isinstance(content, Tensor) and content.data_buffer_idx in self.constant_of_buffer:
+            constant = self.constant_of_buffer[content.data_buffer_idx]
+            own[value] = self._append(self._moved_tensor(content, constant, shift))
+            return own[value]
+        if value not in self.shared:
+            self.shared[value] = self._append(self.plan.values[value])
+        return self.shared[value]
+
+    def _append(self, value: EValue) -> int:
+        self.values.append(replace(value))
+        return len(self.values) - 1
+
+    def _find_tensors(self) -> dict[int, Constant]:
+        """Return the layers' constants among the program's own, by buffer."""
+        sizes = {
+            len(constant_bytes(self.source.config, self.source.weights, constant))
+            for constant in layer_constants(self.source.config, self.source.weights)
+            if constant.part == "float"
+        }
+        found = {}
+        for index, buffer in enumerate(self.buffers):
+            if len(buffer.storage) in sizes:
+                constant = self.known.get(digest(buffer.storage))
+                if constant is not None:
+                    found[index] = constant
+                    self.buffers[index] = Buffer(b"")
+        return found
+
+    def _moved_tensor(self, tensor: Tensor, constant: Constant, shift: int) -> EValue:
+        moved = constant.of_layer(constant.layer + shift)
+        if moved not in self.tensor_constants:
+            self.tensor_constants[moved] = len(self.buffers)
+            self.buffers.append(Buffer(self._bytes(moved)))
+        return EValue(replace(tensor, data_buffer_idx=self.tensor_constants[moved]))
+
+    def _add_delegate(self, delegate: BackendDelegate, shift: int) -> int:
+        """Add a delegate that names the weights of other layers."""
+        data = self.source_program.backend_delegate_data[delegate.processed.index].data
+        for key, entry in self.template_data.pte_data.items():
+            if key.encode() not in data:
+                continue
+            constant = self.known.get(key.removeprefix(_SCALES))
+            if constant is None:
+                self.data[key] = self.template_data.buffers[entry.buffer_index]
+                continue
+            moved = self._name(constant.of_layer(constant.layer + shift))
+            data = data.replace(key.encode(), moved.encode())
+        self.delegate_data.append(BackendDelegateInlineData(data))
+        reference = BackendDelegateDataReference(
+            delegate.processed.location, len(self.delegate_data) - 1
+        )
+        self.delegates.append(replace(delegate, processed=reference))
+        return len(self.delegates) - 1
+
+    def _name(self, constant: Constant) -> str:
+        """Return the name of a delegate's constant, as long as the one that it replaces."""
+        if constant not in self.named_constants:
+            data = self._bytes(constant)
+            prefix = _SCALES if constant.part == "scales" else ""
+            key = self.named_constants[constant] = prefix + digest(data)
+            self.data[key] = StoredData(len(data), lambda: self._bytes(constant))
+        return self.named_constants[constant]
+
+    def _bytes(self, constant: Constant) -> bytes:
+        return constant_bytes(self.source.config, self.source.weights, constant)
+
+    def _plan_memory(self, outputs: Sequence[int]) -> int:
+        """Give every value its place in the one arena; return its bytes."""
+        caches = [index for index, _ in _cache_names(self.values)]
+        end = len(self.instructions)
+        spans: dict[int, Lifetime] = {}
+        shares: dict[int, int] = {}
+        for step, instruction in enumerate(self.instructions):
+            call = instruction.instr_args
+            if isinstance(call, KernelCall) and self._operator(call) == _VIEW:
+                shares[call.args[-1]] = shares.get(call.args[0], call.args[0])
+            for value in call.args:
+                if self._is_planned(value):
+                    owner = shares.get(value, value)
+                    first = spans[owner].first if owner in spans else step
+                    size = max(
+                        _size(self.values[value]), spans[owner].size_bytes if owner in spans else 0
+                    )
+                    spans[owner] = Lifetime(size, first, step)
+        for value in caches:
+            spans[value] = Lifetime(_size(self.values[value]), 0, end)
+        for value in outputs:
+            owner = shares.get(value, value)
+            spans[owner] = replace(spans[owner], last=end)
+        offsets, arena_bytes = place(list(spans.values()))
+        places = dict(zip(spans, offsets, strict=True))
+        for value in [*spans, *shares]:
+            offset = places.get(shares.get(value, value))
+            if offset is not None and self._is_planned(value):
+                details = AllocationDetails(1, offset & 0xFFFFFFFF, offset >> 32)
+                tensor = replace(self.values[value].val, allocation_info=details)
+                self.values[value] = EValue(tensor)
+        return arena_bytes + _READ_PAST_BYTES
+
+    def _operator(self, call: KernelCall) -> str:
+        return str(self.plan.operators[call.op_index].name)
+
+    def _is_planned(self, value: int) -> bool:
+        content = self.values[value].val
+        return isinstance(content, Tensor) and content.allocation_info is not None
+
+
+def _cache_names(values: Sequence[EValue]) -> Iterator[tuple[int, str]]:
+    for index, value in enumerate(values):
+        info = getattr(value.val, "extra_tensor_info", None)
+        name = info.fully_qualified_name if info is not None else None
+        if name and name.startswith(CACHE_PREFIX):
+            yield index, name
+
+
+def _renamed_cache(value: EValue, layer: int) -> EValue:
+    info = value.val.extra_tensor_info
+    kind = info.fully_qualified_name.rpartition(".")[2]
+    name = f"{CACHE_PREFIX}{layer}.{kind}"
+    return EValue(replace(value.val, extra_tensor_info=replace(info, fully_qualified_name=name)))
+
+
+def _size(value: EValue) -> int:
+    return prod(value.val.sizes) * _ITEM_BYTES[value.val.scalar_type.name]
