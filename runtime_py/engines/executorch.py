@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from runtime_py.engine import Engine
 from runtime_py.errors import RunError
 from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
+from runtime_py.memory_advice import release_file_pages, use_huge_pages
 
 METHOD = "forward"
 _OPERATOR_LIBRARIES = (
@@ -105,7 +106,13 @@ def load(
             f"{path}: expected tokens and a position in and [1, 1, {entry.logits_size}] logits "
             f"out, found {meta.num_inputs()} inputs and {list(sizes)}; build the bundle again"
         )
-    return LoadedProgram(program, manifest, entry)
+    model = LoadedProgram(program, manifest, entry)
+    # The first call packs the weights. What it writes at position 0 nobody sees: see `reset`.
+    with _quiet():
+        model.run([0], 0)
+    release_file_pages(path)
+    use_huge_pages()
+    return model
 
 
 def _import_runtime() -> Any:

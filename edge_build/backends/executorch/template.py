@@ -40,13 +40,15 @@ class MadeUpWeights(WeightStore):
     the layers are the model's own.
 
     Attributes:
+        store: the model's weights.
         shaped_like: for each made-up weight, the one of the model whose shape and scheme it has.
     """
 
+    store: WeightStore
     shaped_like: dict[str, str]
 
     def quantized(self, name: str) -> QuantizedWeight:
-        like = super().quantized(self.shaped_like.get(name, name))
+        like = self.store.quantized(self.shaped_like.get(name, name))
         if name not in self.shaped_like:
             return like
         random = np.random.default_rng([*name.encode()])
@@ -59,7 +61,7 @@ class MadeUpWeights(WeightStore):
         return QuantizedWeight(packed, (halves << np.uint32(16)).view(np.float32), like.scheme)
 
     def floating(self, name: str) -> NDArray[np.float32]:
-        like = super().floating(self.shaped_like.get(name, name))
+        like = self.store.floating(self.shaped_like.get(name, name))
         if name not in self.shaped_like:
             return like
         random = np.random.default_rng([*name.encode()])
@@ -84,7 +86,7 @@ def make_template(source: LoweringInput) -> Template:
             source,
             config=replace(source.config, layers=tuple(source.config.layers[m] for m in models)),
             caches=replace(source.caches, layers=tuple(source.caches.layers[m] for m in models)),
-            weights=MadeUpWeights(source.weights.folder, schemes, shaped_like),
+            weights=MadeUpWeights(source.weights.folder, schemes, source.weights, shaped_like),
         ),
         stands_for=_match(kinds, walk),
     )
