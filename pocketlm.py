@@ -21,9 +21,9 @@ class PocketlmGroup(click.Group):
         try:
             return super().invoke(context)
         except (ModelError, BuildError, RunError) as error:
-            self._fail(str(error))
-        except KeyboardInterrupt:
-            self._fail("interrupted; nothing was written")
+            self._fail("; ".join((str(error), *_notes(error))))
+        except KeyboardInterrupt as error:
+            self._fail("; ".join(("interrupted", *(_notes(error) or ("nothing was written",)))))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._fail(f"the disk is full ({error.filename or 'no file named'}); nothing kept")
@@ -32,6 +32,11 @@ class PocketlmGroup(click.Group):
     def _fail(self, message: str) -> None:
         click.echo(f"error: {message}", err=True)
         sys.exit(2)
+
+
+def _notes(error: BaseException) -> tuple[str, ...]:
+    """Return what was added on the error's way up, such as how to continue."""
+    return tuple(getattr(error, "__notes__", ()))
 
 
 @click.group(

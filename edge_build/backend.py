@@ -5,10 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edge_build.kv_cache import CachePlan
+from edge_build.kv_cache import CachePlan, KvPrecision
+from edge_build.kv_scales import KvScales
 from edge_build.quantization.weight import WeightStore
 from models.config import ModelConfig
-from runtime_py.manifest import ActivationQuantization, CacheEntry, MemoryLine
+from runtime_py.manifest import (
+    ActivationQuantization,
+    AttentionQuantization,
+    CacheEntry,
+    CacheQuantization,
+    MemoryLine,
+)
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,8 @@ class LoweringInput:
     """Everything that a backend turns into an artifact.
 
     Attributes:
+        caches: values stored as this backend does at the precision asked for.
+        kv_scales: constant scales, where `caches` are "per_channel".
         stop_ids, bos_id, pad_id: for stock runners' metadata.
         tokenizer_size: ids that the tokenizer can give; some stock runners read as many logits.
         options: backend options from the command line, by name.
@@ -31,6 +40,7 @@ class LoweringInput:
     tokenizer_size: int
     options: Mapping[str, str] = field(default_factory=dict)
     advance: Callable[[int, int, str], None] = lambda done, total, what: None
+    kv_scales: KvScales | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class Artifact:
     logits_size: int
     memory_plan: tuple[MemoryLine, ...]
     options: Mapping[str, str]
+    attention_quantization: AttentionQuantization = "none"
 
 
 class Lower(Protocol):
@@ -66,9 +77,11 @@ class Backend:
     Attributes:
         lower: LoweringInput, bundle folder → Artifact.
         options: names of the options it takes, each with its choices; the first is the default.
+        kv: precisions that it can keep keys and values in, each with how it stores them.
         check: (config, option values) → raises BuildError for what this backend cannot hold.
     """
 
     name: str
     lower: Lower
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kv: Mapping[KvPrecision, CacheQuantization] = field(default_factory=lambda: {"float32": "none"})

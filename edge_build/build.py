@@ -1,48 +1,116 @@
 """build(spec): checkpoint → quantize → trace and lower → golden answers → bundle."""
 
+from pathlib import Path
+
+from edge_build import stage_results
 from edge_build.backend import Artifact, Backend, LoweringInput
-from edge_build.bundling import write_manifest
+from edge_build.build_key import build_key
+from edge_build.bundling import StagedParts, write_bundle
 from edge_build.golden import record_golden
+from edge_build.kv_calibration import calibrate_kv
+from edge_build.kv_scales import KvScales
+from edge_build.memory_limit import foresee_memory
 from edge_build.preparation import Preparation, prepare
-from edge_build.progress import Advance, silent
-from edge_build.quantization.apply import quantize_weights
+from edge_build.progress import Advance, Notify, StagesPlanned, ignore
+from edge_build.quantization.apply import QuantizedModel, quantize_weights
 from edge_build.quantization.weight import WeightStore
 from edge_build.spec import BuildSpec
-from edge_build.staging import staging
+from edge_build.stages import Stages, run_unkept
+from edge_build.staging import BUNDLE_NAME, refuse_appeared, require_space, staging
+from edge_build.time_shares import CHECKPOINT, expected_s
 from runtime_py.manifest import Manifest
 
 
-def build(spec: BuildSpec, advance: Advance = silent) -> Manifest:
+def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:
     """Build a device bundle at `spec.out`, whole or not at all.
 
+    What a build finished before it was interrupted is taken over when the same is built again.
+
     Raises:
-        ModelError, BuildError: the checkpoint, the options or the disk do not allow it.
+        ModelError, BuildError: the checkpoint, the options, memory or disk do not allow it.
     """
     prepared = prepare(spec)
-    with staging(spec.out, prepared.disk_bytes) as stage:
-        quantized = quantize_weights(prepared.checkpoint, prepared.rules, stage.weights, advance)
-        prepared.text.copy_to(stage.bundle)
-        artifacts: dict[str, Artifact] = {}
-        for backend in prepared.backends:
-            source = _lowering_input(prepared, quantized.weights, backend, advance)
-            artifacts[backend.name] = backend.lower(source, stage.bundle)
-        goldens = record_golden(prepared, quantized.weights, artifacts, stage.bundle, advance)
-        return write_manifest(prepared, quantized.tensors, artifacts, goldens, stage.bundle)
+    foresee_memory(prepared).check(notify)
+    with staging(spec.out, spec.fresh) as folder:
+        notify(StagesPlanned(expected_s(prepared)))
+        checkpoint_sha256 = run_unkept(CHECKPOINT, prepared.checkpoint.digest, notify)
+        key = build_key(prepared, checkpoint_sha256)
+        stages = Stages(folder, key, prepared.stage_names, notify)
+        require_space(folder, prepared.disk_bytes - stages.kept_bytes)
+        return _build(prepared, checkpoint_sha256, stages)
 
 
-def _lowering_input(
-    prepared: Preparation, weights: WeightStore, backend: Backend, advance: Advance
-) -> LoweringInput:
-    text = prepared.text
-    defaults = {option: choices[0] for option, choices in backend.options.items()}
-    return LoweringInput(
-        config=prepared.checkpoint.config,
-        weights=weights,
-        caches=prepared.caches,
-        stop_ids=text.stop_ids,
-        bos_id=text.bos_id,
-        pad_id=text.pad_id,
-        tokenizer_size=text.tokenizer_size,
-        options={**defaults, **prepared.spec.backend_options.get(backend.name, {})},
-        advance=lambda done, total, what: advance(backend.name, done, total, what),
+def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Manifest:
+    quantized = _quantize(prepared, stages)
+    kv_scales = _calibrate(prepared, quantized.weights, stages)
+    artifacts = {
+        backend.name: _lower(prepared, quantized.weights, kv_scales, backend, stages)
+        for backend in prepared.backends
+    }
+    goldens = stages.run(
+        "golden",
+        lambda folder, advance: record_golden(
+            prepared, quantized.weights, kv_scales, artifacts, folder, advance
+        ),
+        stage_results.GOLDENS,
     )
+    in_bundle = (*artifacts, "golden")
+    parts = StagedParts(
+        checkpoint_sha256=checkpoint_sha256,
+        tensors=quantized.tensors,
+        artifacts=artifacts,
+        goldens=goldens,
+        files=[file for name in in_bundle for file in stages.finished[name].files],
+    )
+    refuse_appeared(prepared.spec.out)
+    bundle = stages.folder / BUNDLE_NAME
+    manifest = write_bundle(prepared, parts, bundle)
+    # Last, and within one disk: until here nothing that is finished can be lost.
+    for name in in_bundle:
+        stages.move_files(name, bundle)
+    return manifest
+
+
+def _quantize(prepared: Preparation, stages: Stages) -> QuantizedModel:
+    def work(folder: Path, advance: Advance) -> QuantizedModel:
+        return quantize_weights(prepared.checkpoint, prepared.rules, folder, advance)
+
+    kept = stage_results.quantized_format(prepared.rules)
+    return stages.run("quantize", work, kept, unit="bytes")
+
+
+def _calibrate(prepared: Preparation, weights: WeightStore, stages: Stages) -> KvScales | None:
+    if "calibrate" not in stages.names:
+        return None
+    return stages.run(
+        "calibrate",
+        lambda folder, advance: calibrate_kv(prepared, weights, advance),
+        stage_results.KV_SCALES,
+    )
+
+
+def _lower(
+    prepared: Preparation,
+    weights: WeightStore,
+    kv_scales: KvScales | None,
+    backend: Backend,
+    stages: Stages,
+) -> Artifact:
+    text = prepared.text
+
+    def work(folder: Path, advance: Advance) -> Artifact:
+        source = LoweringInput(
+            config=prepared.checkpoint.config,
+            weights=weights,
+            caches=prepared.caches_of(backend),
+            stop_ids=text.stop_ids,
+            bos_id=text.bos_id,
+            pad_id=text.pad_id,
+            tokenizer_size=text.tokenizer_size,
+            options=prepared.options_of(backend),
+            kv_scales=kv_scales,
+            advance=lambda done, total, what: advance(backend.name, done, total, what),
+        )
+        return backend.lower(source, folder)
+
+    return stages.run(backend.name, work, stage_results.ARTIFACT)

@@ -1,32 +1,39 @@
-"""Files in a folder → a bundle: hashes and manifest.json. Knows no weights and no runtime."""
+"""What the stages made → a bundle with text files and manifest.json. Knows no weights and no
+runtime.
+"""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_build.backend import Artifact
+from edge_build.file_entries import file_entries
+from edge_build.installation import tool_versions
 from edge_build.preparation import Preparation
 from runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry, Manifest, TensorEntry
 
-# Distributions whose versions shape the bytes of an artifact.
-_TOOLS = ("pocketlm", "torch", "executorch", "torchao", "onnx", "onnxscript", "numpy")
 
+@dataclass(frozen=True)
+class StagedParts:
+    """What the stages of a build made.
 
-def write_manifest(
-    prepared: Preparation,
-    tensors: Sequence[TensorEntry],
-    artifacts: Mapping[str, Artifact],
-    goldens: Mapping[str, str],
-    bundle: Path,
-) -> Manifest:
-    """Hash every file of `bundle` and write manifest.json beside them.
-
-    Args:
+    Attributes:
         goldens: backend name → path of its golden answers, relative to the bundle.
+        files: of every stage whose files go into the bundle.
     """
+
+    checkpoint_sha256: str
+    tensors: Sequence[TensorEntry]
+    artifacts: Mapping[str, Artifact]
+    goldens: Mapping[str, str]
+    files: Sequence[FileEntry]
+
+
+def write_bundle(prepared: Preparation, parts: StagedParts, bundle: Path) -> Manifest:
+    """Make the folder `bundle` but for the files of `parts`, which its manifest lists already."""
+    bundle.mkdir()
+    prepared.text.copy_to(bundle)
     checkpoint, text = prepared.checkpoint, prepared.text
     manifest = Manifest(
         name=checkpoint.folder.resolve().name,
@@ -37,16 +44,14 @@ def write_manifest(
         recipe=prepared.recipe.name,
         bos_id=text.bos_id,
         stop_ids=text.stop_ids,
-        tensors=tuple(tensors),
+        tensors=tuple(parts.tensors),
         backends={
-            name: _backend_entry(artifact, goldens[name]) for name, artifact in artifacts.items()
+            name: _backend_entry(artifact, parts.goldens[name])
+            for name, artifact in parts.artifacts.items()
         },
-        files=_file_entries(bundle),
+        files=tuple(sorted((*file_entries(bundle), *parts.files), key=lambda file: file.path)),
         notes=(*checkpoint.notes, *text.notes),
-        build={
-            **{tool: version(tool) for tool in _TOOLS},
-            "checkpoint_sha256": checkpoint.digest(),
-        },
+        build={**tool_versions(), "checkpoint_sha256": parts.checkpoint_sha256},
     )
     (bundle / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
@@ -63,17 +68,5 @@ def _backend_entry(artifact: Artifact, golden: str) -> BackendEntry:
         golden=golden,
         memory_plan=artifact.memory_plan,
         options=dict(artifact.options),
+        attention_quantization=artifact.attention_quantization,
     )
-
-
-def _file_entries(bundle: Path) -> tuple[FileEntry, ...]:
-    files = sorted(path for path in bundle.rglob("*") if path.is_file())
-    return tuple(
-        FileEntry(path.relative_to(bundle).as_posix(), _sha256(path), path.stat().st_size)
-        for path in files
-    )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,9 +1,14 @@
 """pocketlm build, list and doctor. Heavy libraries are imported inside the commands."""
 
 import json
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
+from typing import Literal
 
 import click
 
@@ -18,6 +23,39 @@ def _parse_options(values: tuple[str, ...]) -> dict[str, dict[str, str]]:
             raise click.BadParameter(f"{value!r} is not BACKEND.OPTION=VALUE", param_hint="-O")
         options.setdefault(backend, {})[option] = chosen
     return options
+
+
+class _Size(click.ParamType):
+    """Bytes, written as 4G, 4GB, 4096M or 3.5GiB."""
+
+    name = "size"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        from edge_build.byte_sizes import parse_size
+        from edge_build.errors import BuildError
+
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value)
+        except BuildError as error:
+            self.fail(str(error), param, ctx)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let a termination end the block like Ctrl-C, so that it says what is kept."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.command()
@@ -35,6 +73,13 @@ def _parse_options(values: tuple[str, ...]) -> dict[str, dict[str, str]]:
     "--context", "context_length", type=int, help="Positions. Default: the model's, at most 4096."
 )
 @click.option("--chunk", type=int, help="Most tokens in one call. Default: 128.")
+@click.option(
+    "--kv",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    show_default=True,
+    help="What keys and values are kept in.",
+)
 @click.option("--golden-tokens", type=int, help="Greedy tokens recorded for verify. Default: 64.")
 @click.option(
     "-O",
@@ -44,7 +89,21 @@ def _parse_options(values: tuple[str, ...]) -> dict[str, dict[str, str]]:
     metavar="BACKEND.OPTION=VALUE",
     help="Backend option, e.g. onnx.local-cache=ring.",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything and print the plan; write nothing.")
+@click.option(
+    "--max-ram",
+    "max_ram_bytes",
+    type=_Size(),
+    metavar="SIZE",
+    help="Refuse a build that would hold more memory, e.g. 4G or 3.5GiB.",
+)
+@click.option(
+    "--fresh", is_flag=True, help="Start over instead of continuing an interrupted build."
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check everything, print the plan and the memory of each stage; write nothing.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def build(
     checkpoint: str,
@@ -53,21 +112,30 @@ def build(
     recipe: str,
     context_length: int | None,
     chunk: int | None,
+    kv: Literal["float32", "int8"],
     golden_tokens: int | None,
     options: tuple[str, ...],
+    max_ram_bytes: int | None,
+    fresh: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Build a device bundle from CHECKPOINT, a folder in Hugging Face format or a hub id.
 
+    What an interrupted build has finished is kept: the same command continues it.
+
     \b
     pocketlm build models/pico --out pico
     pocketlm build ./gemma-3-1b-it --out gemma --backend onnx --context 2048
     pocketlm build ./qwen3 --out qwen --recipe int4-g128 --chunk 64 --json
+    pocketlm build ./gemma-3-1b-it --out gemma --dry-run        what it would take
+    pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G     or not at all
     """
     from edge_build.build import build as run_build
-    from edge_build.console import report_build, report_plan, shown_progress
+    from edge_build.console import report_build, report_plan
+    from edge_build.memory_limit import foresee_memory
     from edge_build.preparation import prepare
+    from edge_build.progress_display import shown_progress
     from edge_build.spec import BuildSpec
     from models.hub import resolve
 
@@ -79,15 +147,21 @@ def build(
         recipe=recipe,
         context_length=context_length,
         chunk=chunk,
+        kv=kv,
         golden_tokens=golden_tokens,
         backend_options=parsed_options,
+        max_ram_bytes=max_ram_bytes,
+        fresh=fresh,
     )
     if dry_run:
-        report_plan(prepare(spec), as_json)
+        prepared = prepare(spec)
+        memory = foresee_memory(prepared)
+        report_plan(prepared, memory, as_json)
+        memory.check(lambda event: None)
         return
-    with shown_progress() as advance:
-        manifest = run_build(spec, advance)
-    report_build(manifest, out, as_json)
+    with _stopped_by_sigterm(), shown_progress() as shown:
+        manifest = run_build(spec, shown.notify)
+    report_build(manifest, out, shown.reports, as_json)
 
 
 @click.command("list")

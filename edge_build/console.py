@@ -1,54 +1,25 @@
-"""What a build shows: progress on stderr, the result on stdout."""
+"""What a build prints on stdout: its plan, and its result."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
+from edge_build.byte_sizes import shown_size
+from edge_build.memory_limit import MemoryOutlook
 from edge_build.preparation import Preparation
-from edge_build.progress import Advance
+from edge_build.progress import StageReport
 from edge_build.quantization.quality import summarize
 from runtime_py.manifest import BackendEntry, Manifest
 
 
-@contextmanager
-def shown_progress() -> Iterator[Advance]:
-    """Show one bar a stage on stderr; a line a stage where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.fields[stage]:12}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f}%"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[what]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(stage: str, done: int, total: int, what: str) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task("", total=total, stage=stage, what=what)
-            progress.update(tasks[stage], completed=done, total=total, what=what)
-
-        yield advance
-
-
-def report_plan(prepared: Preparation, as_json: bool) -> None:
-    """Print what a build would make."""
-    kv_bytes = sum(layer.size_bytes for layer in prepared.caches.layers)
+def report_plan(prepared: Preparation, memory: MemoryOutlook, as_json: bool) -> None:
+    """Print what a build would make, and the memory that it would take."""
+    kv_bytes = {b.name: prepared.caches_of(b).size_bytes for b in prepared.backends}
     plan = {
         "checkpoint": str(prepared.checkpoint.folder),
         "backends": [backend.name for backend in prepared.backends],
@@ -56,21 +27,27 @@ def report_plan(prepared: Preparation, as_json: bool) -> None:
         "parameters": prepared.parameters,
         "context_length": prepared.caches.context_length,
         "prefill_chunk": prepared.caches.chunk,
+        "kv": prepared.spec.kv,
         "kv_cache_bytes": kv_bytes,
         "weight_bytes": prepared.weight_bytes,
         "disk_needed_bytes": prepared.disk_bytes,
         "notes": [*prepared.checkpoint.notes, *prepared.text.notes],
     }
     if as_json:
-        click.echo(json.dumps(plan, indent=1))
+        click.echo(json.dumps({**plan, "memory": _memory_document(memory)}, indent=1))
         return
     for name, value in plan.items():
+        if isinstance(value, dict):
+            value = [f"{key} {item}" for key, item in value.items()]
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         click.echo(f"{name:20} {shown}")
+    _print_memory(memory)
 
 
-def report_build(manifest: Manifest, out: Path, as_json: bool) -> None:
-    """Print what was built: one document, or a table a backend."""
+def report_build(
+    manifest: Manifest, out: Path, stages: Sequence[StageReport], as_json: bool
+) -> None:
+    """Print what was built and what it took: one document, or tables."""
     quality = summarize(manifest.tensors)
     if as_json:
         document = {
@@ -87,6 +64,7 @@ def report_build(manifest: Manifest, out: Path, as_json: bool) -> None:
                 }
                 for name, entry in manifest.backends.items()
             },
+            "stages": [asdict(stage) for stage in stages],
         }
         click.echo(json.dumps(document, indent=1))
         return
@@ -107,8 +85,43 @@ def report_build(manifest: Manifest, out: Path, as_json: bool) -> None:
             _cache_kinds(entry),
         )
     console.print(table)
+    console.print(_stage_table(stages))
     for note in manifest.notes:
         console.print(f"note: {note}", highlight=False)
+
+
+def _memory_document(memory: MemoryOutlook) -> dict[str, object]:
+    return {
+        "peak_bytes": memory.peak_bytes,
+        "available_bytes": memory.available_bytes,
+        "max_ram_bytes": memory.max_ram_bytes,
+        "stages": [
+            {
+                "name": stage.name,
+                "peak_bytes": stage.peak_bytes,
+                "terms": [asdict(term) for term in stage.terms],
+            }
+            for stage in memory.stages
+        ],
+    }
+
+
+def _print_memory(memory: MemoryOutlook) -> None:
+    click.echo("predicted memory:")
+    for stage in memory.stages:
+        click.echo(f"  {stage.name:14} {shown_size(stage.peak_bytes):>8}")
+        for term in stage.terms:
+            click.echo(f"  {'':14} {shown_size(term.size_bytes):>8}  {term.what}")
+    click.echo(f"  {'peak':14} {shown_size(memory.peak_bytes):>8}  in stage {memory.highest.name}")
+    click.echo(f"  {'available':14} {shown_size(memory.available_bytes):>8}  in addition")
+
+
+def _stage_table(stages: Sequence[StageReport]) -> Table:
+    table = Table("stage", "wall s", "peak memory", "")
+    for stage in stages:
+        remark = "done by an earlier run" if stage.reused else ""
+        table.add_row(stage.name, f"{stage.wall_s:,.1f}", shown_size(stage.peak_bytes), remark)
+    return table
 
 
 def _backend_bytes(manifest: Manifest, backend: str) -> int:

@@ -3,21 +3,21 @@
 The reference keeps all keys and masks by position, so a ring that loses a key cannot agree.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import tokenizers
 import torch
+from torch import Tensor
 
 from edge_build.backend import Artifact
-from edge_build.golden_texts import CHATS, LONG_TEXT, SHORT_PROMPTS, SYSTEM_CHAT, TOKENIZER_TEXTS
+from edge_build.golden_texts import SHORT_PROMPTS, TOKENIZER_TEXTS
+from edge_build.kv_scales import KvScales
 from edge_build.preparation import Preparation
 from edge_build.progress import Advance
+from edge_build.prompts import chat_cases, long_ids, open_tokenizer
 from edge_build.quantization.weight import WeightStore
-from edge_build.reference import ReferenceModel
-from runtime_py.chat_template import ChatTemplate
-from runtime_py.errors import RunError
+from edge_build.reference import LARGE_PARAMETERS, ReferenceModel, reference_threads
 from runtime_py.golden import (
     ChatCase,
     Golden,
@@ -26,15 +26,14 @@ from runtime_py.golden import (
     greedy_margin,
     make_digest,
 )
-from runtime_py.manifest import ActivationQuantization
+from runtime_py.manifest import ActivationQuantization, AttentionQuantization
 from runtime_py.tokenizer import Tokenizer
 
 # Two float32 runtimes differ by the order of their sums, 1e-6 of a row's spread; two runs that
-# also round activations differ by up to the sum of what each rounds away (docs/numerics.md).
+# also round activations or caches differ by up to the sum of what each rounds away
+# (docs/numerics.md).
 _FLOAT_TOLERANCE = 1e-3
 _ROUNDINGS = 2.0
-# Above this many parameters the eager model takes seconds a token: fewer cases, fewer tokens.
-_LARGE_PARAMETERS = 200_000_000
 _LARGE_GOLDEN_TOKENS = 8
 _SMALL_GOLDEN_TOKENS = 64
 _LONGEST_PROMPT = 2048
@@ -42,33 +41,53 @@ _LONGEST_PROMPT = 2048
 _EVERY_DIGEST = 8
 
 
+@dataclass(frozen=True)
+class _Rounding:
+    """What a runtime rounds; artifacts that round alike share their answers."""
+
+    activations: ActivationQuantization
+    attention: AttentionQuantization
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> "_Rounding":
+        return cls(artifact.activation_quantization, artifact.attention_quantization)
+
+    def __str__(self) -> str:
+        return ", ".join(dict.fromkeys((self.activations, self.attention)))
+
+
 def record_golden(
     prepared: Preparation,
     weights: WeightStore,
+    kv_scales: KvScales | None,
     artifacts: Mapping[str, Artifact],
     bundle: Path,
     advance: Advance,
 ) -> dict[str, str]:
     """Write golden/BACKEND.json for each artifact.
 
+    Args:
+        kv_scales: the constant scales that artifacts were lowered with, if any.
+
     Returns:
         Backend name → path of its file, relative to the bundle.
     """
-    tokenizer = _tokenizer(prepared)
-    chats = _chat_cases(prepared, tokenizer)
+    tokenizer = open_tokenizer(prepared.text)
+    chats = chat_cases(prepared.text, tokenizer)
     texts = tuple(TokenizerCase(text, tuple(tokenizer.encode(text))) for text in TOKENIZER_TEXTS)
     prompts = _prompts(prepared, tokenizer, chats)
-    kinds = tuple(dict.fromkeys(a.activation_quantization for a in artifacts.values()))
-    recorder = _Recorder(prepared, weights, prompts, len(kinds), advance)
-    with _threads_for(prepared):
-        answers = {kind: recorder.record(kind) for kind in kinds}
+    roundings = tuple(dict.fromkeys(_Rounding.of(a) for a in artifacts.values()))
+    recorder = _Recorder(prepared, weights, kv_scales, prompts, advance)
+    with reference_threads(prepared.parameters):
+        answers = recorder.record_all(roundings)
     (bundle / "golden").mkdir()
     paths = {}
     for name, artifact in artifacts.items():
-        kind = artifact.activation_quantization
-        tolerance, cases = answers[kind]
+        rounding = _Rounding.of(artifact)
+        tolerance, cases = answers[rounding]
         golden = Golden(
-            activation_quantization=kind,
+            activation_quantization=rounding.activations,
+            attention_quantization=rounding.attention,
             tolerance=tolerance,
             stop_ids=prepared.text.stop_ids,
             tokenizer_cases=texts,
@@ -80,46 +99,6 @@ def record_golden(
     return paths
 
 
-@contextmanager
-def _threads_for(prepared: Preparation) -> Iterator[None]:
-    """Run a small model on one thread: its products are too short to share."""
-    threads = torch.get_num_threads()
-    try:
-        if prepared.parameters <= _LARGE_PARAMETERS:
-            torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _tokenizer(prepared: Preparation) -> Tokenizer:
-    path = prepared.text.folder / "tokenizer.json"
-    return Tokenizer(tokenizers.Tokenizer.from_file(str(path)), prepared.text.bos_id)
-
-
-def _chat_cases(prepared: Preparation, tokenizer: Tokenizer) -> tuple[ChatCase, ...]:
-    """Render every chat that the template accepts; some accept no system turn."""
-    source = prepared.text.chat_template
-    if source is None:
-        return ()
-    template = ChatTemplate(source, prepared.text.special_tokens)
-    switches: tuple[dict[str, object], ...] = ({},)
-    if "enable_thinking" in source:
-        switches = ({}, {"enable_thinking": False})
-    cases = []
-    for turns in (*CHATS, SYSTEM_CHAT):
-        messages = tuple({"role": role, "content": content} for role, content in turns)
-        for variables in switches:
-            try:
-                rendered = template.render(messages, variables)
-            except RunError:
-                if turns is not SYSTEM_CHAT:
-                    raise
-                continue
-            cases.append(ChatCase(messages, variables, rendered, tuple(tokenizer.encode(rendered))))
-    return tuple(cases)
-
-
 def _prompts(
     prepared: Preparation, tokenizer: Tokenizer, chats: tuple[ChatCase, ...]
 ) -> dict[str, tuple[int, ...]]:
@@ -128,101 +107,121 @@ def _prompts(
     prompts = {name: tuple(tokenizer.encode_prompt(text)) for name, text in SHORT_PROMPTS}
     if chats:
         prompts["chat"] = chats[0].ids
-    if prepared.parameters > _LARGE_PARAMETERS:
+    if prepared.parameters > LARGE_PARAMETERS:
         prompts = dict(list(prompts.items())[:1])
     rings = [c.capacity for c in prepared.caches.layers if c.kind == "ring"]
-    length = max(rings, default=0) + prepared.caches.chunk + 7
-    prompts["long"] = tuple(_long_ids(tokenizer, min(length, room, _LONGEST_PROMPT)))
+    # Past the end of every ring. A large model's text includes what is fed after the prompt.
+    large = prepared.parameters > LARGE_PARAMETERS
+    beyond = _golden_tokens(prepared) if large else prepared.caches.chunk
+    length = max(rings, default=0) + beyond + 7
+    prompts["long"] = tuple(long_ids(tokenizer, min(length, room, _LONGEST_PROMPT)))
     return {name: ids[: max(1, room)] for name, ids in prompts.items()}
-
-
-def _long_ids(tokenizer: Tokenizer, length: int) -> list[int]:
-    text = LONG_TEXT
-    while len(ids := tokenizer.encode_prompt(text)) < length:
-        text = f"{text}\n{len(text)}. {LONG_TEXT}"
-    return ids[:length]
 
 
 def _golden_tokens(prepared: Preparation) -> int:
     wanted = prepared.spec.golden_tokens
     if wanted is None:
-        large = prepared.parameters > _LARGE_PARAMETERS
+        large = prepared.parameters > LARGE_PARAMETERS
         wanted = _LARGE_GOLDEN_TOKENS if large else _SMALL_GOLDEN_TOKENS
     return min(wanted, max(1, prepared.caches.context_length // 2))
 
 
 class _Recorder:
-    """Continues every prompt in the eager model, once per kind of activation rounding."""
+    """Records every prompt in the eager model, once per way to round."""
 
     def __init__(
         self,
         prepared: Preparation,
         weights: WeightStore,
+        kv_scales: KvScales | None,
         prompts: Mapping[str, tuple[int, ...]],
-        kinds: int,
         advance: Advance,
     ) -> None:
         self.config, self.weights, self.prompts = prepared.checkpoint.config, weights, prompts
+        self.kv_scales = kv_scales
         self.tokens = _golden_tokens(prepared)
+        self.large = prepared.parameters > LARGE_PARAMETERS
         self.limit = prepared.text.tokenizer_size
-        self.steps, self.done = kinds * len(prompts) * self.tokens, 0
+        self.steps = self.done = 0
         self.advance = advance
 
-    def record(self, kind: ActivationQuantization) -> tuple[float, tuple[GoldenCase, ...]]:
-        """Return the tolerance, in standard deviations of a row, and the cases."""
-        model = ReferenceModel(self.config, self.weights, kind)
+    def record_all(
+        self, roundings: tuple[_Rounding, ...]
+    ) -> dict[_Rounding, tuple[float, tuple[GoldenCase, ...]]]:
+        """Return tolerances, in standard deviations of a row, and cases."""
+        self.steps, self.done = len(roundings) * len(self.prompts) * self.tokens, 0
+        return {rounding: self._record(rounding) for rounding in roundings}
+
+    def _record(self, rounding: _Rounding) -> tuple[float, tuple[GoldenCase, ...]]:
+        model = ReferenceModel(
+            self.config, self.weights, rounding.activations, rounding.attention, self.kv_scales
+        )
         unrounded = ReferenceModel(self.config, self.weights, "none")
         noise = 0.0
         cases = []
         for name, prompt in self.prompts.items():
-            steps = []
-            for step in _greedy(model, prompt, self.tokens, self.limit):
-                steps.append(step)
-                self.done += 1
-                self.advance("golden", self.done, self.steps, f"{name} ({kind})")
-            cases.append(_case(name, prompt, steps, self.limit))
-            if kind != "none":
-                noise = max(noise, _rounding_noise(unrounded, prompt, steps))
+            choose = self._forced if self.large else self._greedy
+            case, rows = choose(model, name, prompt, rounding)
+            cases.append(case)
+            if rounding != _Rounding("none", "none"):
+                noise = max(noise, _rounding_noise(unrounded, case, rows))
         tolerance = max(_FLOAT_TOLERANCE, _ROUNDINGS * noise)
         return float(f"{tolerance:.2g}"), tuple(cases)
 
+    def _greedy(
+        self, model: ReferenceModel, name: str, prompt: tuple[int, ...], rounding: _Rounding
+    ) -> tuple[GoldenCase, Tensor]:
+        """Return a case that feeds each greedy token back, and its rows [steps, V]."""
+        model.reset()
+        rows = [model.run(prompt, rows=1)[0]]
+        while True:
+            self._advance(name, rounding, 1)
+            if len(rows) == self.tokens:
+                return self._case(name, prompt, (), rows), torch.stack(rows)
+            rows.append(model.run([self._choice(rows[-1])])[0])
 
-def _rounding_noise(
-    unrounded: ReferenceModel, prompt: tuple[int, ...], steps: list[tuple[int, torch.Tensor]]
-) -> float:
-    """Return the largest change of a logit by rounding activations, in units of its row's std."""
+    def _forced(
+        self, model: ReferenceModel, name: str, text: tuple[int, ...], rounding: _Rounding
+    ) -> tuple[GoldenCase, Tensor]:
+        """Return a case over the last tokens of a text, and its rows [steps, V].
+
+        All rows come from one pass; feeding choices back would read a large model's weights, and
+        dequantize them, once a token.
+        """
+        model.reset()
+        steps = min(self.tokens, len(text))
+        rows = model.run(text, rows=steps)
+        self._advance(name, rounding, self.tokens)
+        split = len(text) - (steps - 1)
+        return self._case(name, text[:split], text[split:], list(rows)), rows
+
+    def _advance(self, name: str, rounding: _Rounding, steps: int) -> None:
+        self.done += steps
+        self.advance("golden", self.done, self.steps, f"{name} ({rounding})")
+
+    def _choice(self, row: Tensor) -> int:
+        return int(row[: self.limit].argmax())
+
+    def _case(
+        self, name: str, prompt: tuple[int, ...], forced: tuple[int, ...], rows: list[Tensor]
+    ) -> GoldenCase:
+        first = len(prompt) - 1
+        return GoldenCase(
+            name=name,
+            prompt_ids=prompt,
+            continuation_ids=tuple(map(self._choice, rows)),
+            margins=tuple(greedy_margin(row.numpy(), self.limit) for row in rows),
+            logits=tuple(
+                make_digest(row.numpy(), first + i)
+                for i, row in enumerate(rows)
+                if i < _EVERY_DIGEST or i % _EVERY_DIGEST == 0
+            ),
+            forced_ids=forced,
+        )
+
+
+def _rounding_noise(unrounded: ReferenceModel, case: GoldenCase, rounded: Tensor) -> float:
+    """Return the largest change of a logit by rounding, in units of its row's std."""
     unrounded.reset()
-    tokens = (*prompt, *(token for token, _ in steps[:-1]))
-    exact = unrounded.run(tokens, rows=len(steps))
-    rounded = torch.stack([row for _, row in steps])
+    exact = unrounded.run((*case.prompt_ids, *case.fed_ids), rows=len(rounded))
     return float(((rounded - exact).abs().amax(-1) / exact.std(-1)).max())
-
-
-def _greedy(
-    model: ReferenceModel, prompt: tuple[int, ...], tokens: int, limit: int
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield each greedy token below `limit`, and the row of logits [V] that it was chosen from."""
-    model.reset()
-    row = model.run(prompt, rows=1)[0]
-    for i in range(tokens):
-        token = int(row[:limit].argmax())
-        yield token, row
-        if i + 1 < tokens:
-            row = model.run([token])[0]
-
-
-def _case(
-    name: str, prompt: tuple[int, ...], steps: list[tuple[int, torch.Tensor]], limit: int
-) -> GoldenCase:
-    first = len(prompt) - 1
-    return GoldenCase(
-        name=name,
-        prompt_ids=prompt,
-        continuation_ids=tuple(token for token, _ in steps),
-        margins=tuple(greedy_margin(row.numpy(), limit) for _, row in steps),
-        logits=tuple(
-            make_digest(row.numpy(), first + i)
-            for i, (_, row) in enumerate(steps)
-            if i < _EVERY_DIGEST or i % _EVERY_DIGEST == 0
-        ),
-    )

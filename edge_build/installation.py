@@ -9,6 +9,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 import psutil
 from packaging.requirements import Requirement
 
+# Distributions whose versions shape the bytes of an artifact.
+_TOOLS = ("pocketlm", "torch", "executorch", "torchao", "onnx", "onnxscript", "numpy")
+
 
 @dataclass(frozen=True)
 class Check:
@@ -18,6 +21,11 @@ class Check:
     found: str
     wanted: str
     ok: bool
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the version of everything that shapes an artifact's bytes."""
+    return {tool: version(tool) for tool in _TOOLS}
 
 
 def inspect_installation() -> tuple[Check, ...]:

@@ -3,11 +3,15 @@
 docs/kv-cache.md has the proof and a worked example.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from edge_build.errors import BuildError
 from models.config import ModelConfig
-from runtime_py.manifest import CacheEntry, CacheKind
+from runtime_py.manifest import CacheEntry, CacheKind, CacheQuantization
+
+KvPrecision = Literal["float32", "int8"]
+KV_PRECISIONS: tuple[KvPrecision, ...] = ("float32", "int8")
 
 
 def ring_capacity(window: int, chunk: int, context_length: int) -> int:
@@ -25,7 +29,8 @@ class CachePlan:
     """The caches of one build, before a backend says how it stores local layers.
 
     Attributes:
-        layers: one entry a layer; local layers are of kind "ring".
+        layers: one entry a layer; local layers are of kind "ring", and values are float32 until a
+            backend's way to store int8 is chosen with `stored`.
         chunk: most tokens written at once.
     """
 
@@ -38,6 +43,16 @@ class CachePlan:
         """How far back a true ring can go: its slots beyond the window. None is any distance."""
         rings = [c for c in self.layers if c.kind == "ring"]
         return self.chunk if rings else None
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(cache.size_bytes for cache in self.layers)
+
+    def stored(self, quantization: CacheQuantization) -> "CachePlan":
+        """Return the plan with int8 codes and such scales in every cache; "none" is float32."""
+        dtype = "float32" if quantization == "none" else "int8"
+        layers = (replace(c, dtype=dtype, quantization=quantization) for c in self.layers)
+        return replace(self, layers=tuple(layers))
 
 
 def plan_caches(config: ModelConfig, context_length: int, chunk: int) -> CachePlan:

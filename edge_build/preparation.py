@@ -32,6 +32,21 @@ class Preparation:
     text: TextFiles
     caches: CachePlan
 
+    def caches_of(self, backend: Backend) -> CachePlan:
+        """Return the caches as a backend stores values at the precision asked for."""
+        return self.caches.stored(backend.kv[self.spec.kv])
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The stages of this build that a later run could take over, in order."""
+        calibrate = () if self.spec.kv == "float32" else ("calibrate",)
+        return ("quantize", *calibrate, *(backend.name for backend in self.backends), "golden")
+
+    def options_of(self, backend: Backend) -> dict[str, str]:
+        """Return the value of every option of a backend."""
+        defaults = {option: choices[0] for option, choices in backend.options.items()}
+        return {**defaults, **self.spec.backend_options.get(backend.name, {})}
+
     @property
     def parameters(self) -> int:
         return sum(math.prod(self.checkpoint.shape(name)) for name in self.rules)
@@ -65,6 +80,7 @@ def prepare(spec: BuildSpec) -> Preparation:
     recipe = recipes.load(spec.recipe)
     chosen = tuple(backends.load(name) for name in dict.fromkeys(spec.backends or backends.NAMES))
     _check_options(spec, chosen)
+    _check_kv(spec, chosen)
     checkpoint = open_checkpoint(spec.checkpoint)
     config = checkpoint.config
     text = read_text_files(checkpoint.folder, config)
@@ -72,6 +88,17 @@ def prepare(spec: BuildSpec) -> Preparation:
     caches = plan_caches(config, context_length, spec.resolved_chunk(context_length))
     rules = choose_rules(checkpoint, recipe)
     return Preparation(spec, recipe, rules, chosen, checkpoint, text, caches)
+
+
+def _check_kv(spec: BuildSpec, chosen: tuple[Backend, ...]) -> None:
+    for backend in chosen:
+        if spec.kv not in backend.kv:
+            able = [name for name in backends.NAMES if spec.kv in backends.load(name).kv]
+            raise BuildError(
+                f"--kv {spec.kv}: backend {backend.name} keeps keys and values in "
+                f"{' or '.join(backend.kv)}; choose that, or build with --backend "
+                f"{' or '.join(able)}"
+            )
 
 
 def _check_options(spec: BuildSpec, chosen: tuple[Backend, ...]) -> None:

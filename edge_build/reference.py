@@ -1,17 +1,22 @@
-"""The eager model that artifacts are held against: same codes, same activation quantization.
+"""The eager model that artifacts are held against: same codes, same rounding of activations, keys
+and values.
 
 It keeps every key and value and masks by position, so it shares no ring arithmetic with what it
 judges. Weights are dequantized block by block while they are used: memory follows one block.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edge_build.kv_scales import KvScales
 from edge_build.quantization.activations import (
+    AttentionRounding,
     activation_block,
+    attention_rounding,
     quantize_per_block_symmetric,
     quantize_per_token_asymmetric,
 )
@@ -26,14 +31,28 @@ from models.layers import (
     softmax_attention,
     visible,
 )
-from runtime_py.manifest import ActivationQuantization
+from runtime_py.manifest import ActivationQuantization, AttentionQuantization
 
 # Elements of a weight that are dequantized at once.
 _BLOCK_ELEMENTS = 1 << 22
 # A smaller weight is dequantized once and kept: 4 MB, while a whole small model is a few hundred.
 _KEPT_ELEMENTS = 1 << 20
+# Above this many parameters the eager model takes seconds a token.
+LARGE_PARAMETERS = 200_000_000
 
 FakeQuantize = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def reference_threads(parameters: int) -> Iterator[None]:
+    """Run a small model on one thread: its products are too short to share."""
+    threads = torch.get_num_threads()
+    try:
+        if parameters <= LARGE_PARAMETERS:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class ReferenceLinear(nn.Module):
@@ -78,12 +97,23 @@ class ReferenceEmbedding(nn.Module):
 
 
 class ReferenceModel:
-    """A Decoder over a WeightStore, with all keys and values of one sequence kept."""
+    """A Decoder over a WeightStore, with all keys and values of one sequence kept.
+
+    Args:
+        activations, attention: what the runtime rounds.
+        kv_scales: of "kv_per_channel".
+    """
 
     def __init__(
-        self, config: ModelConfig, weights: WeightStore, activations: ActivationQuantization
+        self,
+        config: ModelConfig,
+        weights: WeightStore,
+        activations: ActivationQuantization,
+        attention: AttentionQuantization = "none",
+        kv_scales: KvScales | None = None,
     ) -> None:
         self.config = config
+        self.rounding = attention_rounding(attention, kv_scales)
         with torch.device("meta"):
             decoder = Decoder(config)
         self.decoder = _with_stored_weights(decoder, weights, activations)
@@ -108,7 +138,8 @@ class ReferenceModel:
         Returns:
             [rows, V] float32.
         """
-        step = _KeepEverything(self.config, self.past, self.position, len(tokens))
+        positions = torch.arange(self.position, self.position + len(tokens))
+        step = _KeepEverything(self.config, self.past, positions, self.rounding)
         hidden = self.decoder.hidden(torch.tensor([list(tokens)]), step)
         self.past = step.present
         logits: Tensor = self.decoder.logits(hidden[:, -(rows or len(tokens)) :])[0]
@@ -116,15 +147,18 @@ class ReferenceModel:
 
 
 class _KeepEverything:
-    """An AttentionStep over all keys and values since position 0."""
+    """An AttentionStep over all keys and values since position 0, rounded when they were new."""
 
     def __init__(
-        self, config: ModelConfig, past: list[tuple[Tensor, Tensor]], position: int, tokens: int
+        self,
+        config: ModelConfig,
+        past: list[tuple[Tensor, Tensor]],
+        new: Tensor,
+        rounding: AttentionRounding,
     ) -> None:
-        self.config, self.past = config, past
+        self.config, self.past, self.rounding = config, past, rounding
         self.present: list[tuple[Tensor, Tensor]] = []
-        new = torch.arange(position, position + tokens)
-        every = torch.arange(position + tokens)
+        every = torch.arange(int(new[-1]) + 1)
         self.masks = {window: visible(new, every, window) for window in config.windows}
         self.tables = {
             layer: rotary_tables(new, inverse_frequencies(layer, config.head_dim))
@@ -134,13 +168,14 @@ class _KeepEverything:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         settings = self.config.layers[layer]
         cosines, sines = self.tables[settings]
-        key = rotate(key, cosines, sines)
+        query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
+        query, key, value = self.rounding(layer, query, key, value)
         if self.past:
             key = torch.cat((self.past[layer][0], key), dim=1)
             value = torch.cat((self.past[layer][1], value), dim=1)
         self.present.append((key, value))
         return softmax_attention(
-            rotate(query, cosines, sines),
+            query,
             key,
             value,
             self.masks[settings.window],

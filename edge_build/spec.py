@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_build.errors import BuildError
+from edge_build.kv_cache import KV_PRECISIONS, KvPrecision
 from edge_build.quantization.recipes import DEFAULT_RECIPE
 
 DEFAULT_CONTEXT_LENGTH = 4096
@@ -23,8 +24,12 @@ class BuildSpec:
         recipe: name, or the path of a .toml file.
         context_length: positions; None takes the model's maximum, at most 4096.
         chunk: most tokens in one call of the artifact; None takes 128, at most the context.
+        kv: what keys and values are kept in.
         golden_tokens: greedy tokens recorded per case; None takes 64, fewer for large models.
         backend_options: backend name → option → value.
+        max_ram_bytes: the build is refused if it would hold more; None only warns if it would not
+            fit into what the machine has free.
+        fresh: start over even if an interrupted build of the same could be continued.
     """
 
     checkpoint: Path
@@ -33,10 +38,15 @@ class BuildSpec:
     recipe: str = DEFAULT_RECIPE
     context_length: int | None = None
     chunk: int | None = None
+    kv: KvPrecision = "float32"
     golden_tokens: int | None = None
     backend_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    max_ram_bytes: int | None = None
+    fresh: bool = False
 
     def __post_init__(self) -> None:
+        if self.kv not in KV_PRECISIONS:
+            raise BuildError(f"--kv {self.kv}: unknown; choose one of {', '.join(KV_PRECISIONS)}")
         if self.golden_tokens is not None and self.golden_tokens < 1:
             raise BuildError(f"--golden-tokens {self.golden_tokens} must be at least 1")
 

@@ -1,39 +1,64 @@
-"""The folders that a build works in: the bundle to be, and weights that only the build needs.
+"""The working folder of a build: `.NAME.build` beside the bundle, held by one process at a time.
 
-A bundle exists whole or not at all, also after Ctrl-C or a full disk.
+A bundle appears whole or not at all. What an interrupted build has finished stays for the next
+run; a build that was asked for in error leaves nothing.
 """
 
+import errno
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TextIO
 
-from edge_build.errors import BuildError
-from models.new_folder import new_folder
+from edge_build.byte_sizes import shown_size
+from edge_build.errors import BuildError, InterruptedBuildError
+from edge_build.stages import LOCK_NAME, finished_names, remove
+from models.errors import ModelError
 
-
-@dataclass(frozen=True)
-class Staging:
-    """Where one build writes: `bundle` becomes the output, `weights` is removed."""
-
-    bundle: Path
-    weights: Path
+BUNDLE_NAME = "bundle"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def staging(out: Path, needed_bytes: int) -> Iterator[Staging]:
-    """Make the working folders beside `out`; on success the bundle becomes `out`.
+def staging(out: Path, fresh: bool) -> Iterator[Path]:
+    """Give a build's working folder; what lies in its folder "bundle" at the end becomes `out`.
+
+    Ctrl-C, a full disk or too little memory keep finished stages, and the error says so; so does a
+    killed process, without a word. With nothing finished, nothing is kept.
+
+    Args:
+        fresh: start over even if stages are finished.
 
     Raises:
-        ModelError, BuildError: `out` exists or cannot be written, or the disk is too small.
+        BuildError: another process builds to `out`, or `out` cannot be written.
+        InterruptedBuildError: the disk is full.
     """
-    with new_folder(out) as bundle:
-        parent = bundle.parent
-        _require_space(parent, needed_bytes)
-        with TemporaryDirectory(prefix=f".{out.name}.weights-", dir=parent) as weights:
-            yield Staging(bundle, Path(weights))
+    folder = out.absolute().with_name(f".{out.name}.build")
+    made = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        with _locked(folder, out):
+            try:
+                if fresh:
+                    _clear(folder)
+                yield folder
+                (folder / BUNDLE_NAME).rename(out)
+            except BaseException as error:
+                wrong_input = isinstance(error, BuildError | ModelError) and not isinstance(
+                    error, InterruptedBuildError
+                )
+                if wrong_input or not finished_names(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove_empty(made)
+                else:
+                    error.add_note(_how_to_continue(folder))
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        _remove_empty(made)
+        raise _in_words(out, error) from error
 
 
 def refuse_existing(out: Path) -> None:
@@ -42,10 +67,98 @@ def refuse_existing(out: Path) -> None:
         raise BuildError(f"--out {out}: exists already; remove it or choose another folder")
 
 
-def _require_space(parent: Path, needed_bytes: int) -> None:
-    free = shutil.disk_usage(parent).free
-    if free < needed_bytes:
-        raise BuildError(
-            f"--out below {parent}: the build needs about {needed_bytes / 1e9:.1f} GB there and "
-            f"{free / 1e9:.1f} GB are free; make room or choose another disk"
+def refuse_appeared(out: Path) -> None:
+    """Raise InterruptedBuildError if something is at `out` now, before work is moved there."""
+    if out.exists() or out.is_symlink():
+        raise _appeared(out)
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raise InterruptedBuildError if the disk of `folder` has less room than the build needs."""
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise InterruptedBuildError(
+            f"--out below {folder.parent}: the build needs about {shown_size(needed_bytes)} there "
+            f"and {shown_size(free_bytes)} are free; make room or choose another disk"
         )
+
+
+@contextmanager
+def _locked(folder: Path, out: Path) -> Iterator[None]:
+    """Make `folder` and hold its lock, which the system lets go of when the process ends."""
+    with _open_lock(folder, out) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise BuildError(
+                f"--out {out}: process {file.read().strip() or 'unknown'} is building there; wait "
+                "for it, or choose another folder"
+            ) from None
+        if not _is_at(file, folder / LOCK_NAME):
+            raise BuildError(f"--out {out}: another build there ended this moment; start again")
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _open_lock(folder: Path, out: Path) -> TextIO:
+    foreign = folder.is_symlink() or (
+        folder.is_dir() and any(folder.iterdir()) and not (folder / LOCK_NAME).is_file()
+    )
+    if foreign:
+        raise BuildError(
+            f"--out {out}: a build works in {folder}, which exists and holds something else; move "
+            "it away or choose another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / LOCK_NAME).open("a+", encoding="ascii")
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    """Say whether `path` is still the open file: its folder may just have become a bundle."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != LOCK_NAME:
+            remove(path)
+
+
+def _remove_empty(made: list[Path]) -> None:
+    for parent in made:
+        if parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()
+
+
+def _how_to_continue(folder: Path) -> str:
+    return (
+        f"finished: {', '.join(finished_names(folder))}; run the same command again to continue, "
+        f"or remove {folder} to start over"
+    )
+
+
+def _in_words(out: Path, error: OSError) -> InterruptedBuildError:
+    if error.errno in _FULL:
+        words = InterruptedBuildError(
+            f"{out}: the disk is full; free some space or give a folder on another disk"
+        )
+    elif out.exists():
+        words = _appeared(out)
+    else:
+        place = f"{error.filename}: " if error.filename else ""
+        words = InterruptedBuildError(
+            f"{out}: cannot be written ({place}{error.strerror}); give another folder"
+        )
+    for note in getattr(error, "__notes__", ()):
+        words.add_note(note)
+    return words
+
+
+def _appeared(out: Path) -> InterruptedBuildError:
+    return InterruptedBuildError(f"--out {out}: appeared while it was being built; move it away")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime_py.errors import RunError
-from runtime_py.manifest import ActivationQuantization
+from runtime_py.manifest import ActivationQuantization, AttentionQuantization
 from runtime_py.typed_json import FieldError, load_object, read_as
 
 GOLDEN_FORMAT_VERSION = 1
@@ -102,6 +102,8 @@ class GoldenCase:
         margins: for each id of the continuation, how far its logit is above the second largest,
             in units of that row's std.
         logits: digests of some or all rows that chose the continuation.
+        forced_ids: tokens of a text that are fed after the prompt in place of the continuation,
+            one fewer than it has; empty where each choice is fed back.
     """
 
     name: str
@@ -109,6 +111,7 @@ class GoldenCase:
     continuation_ids: tuple[int, ...]
     margins: tuple[float, ...]
     logits: tuple[LogitsDigest, ...]
+    forced_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt_ids or not self.continuation_ids:
@@ -118,6 +121,11 @@ class GoldenCase:
                 f"case {self.name!r}: {len(self.margins)} margins for "
                 f"{len(self.continuation_ids)} continuation_ids"
             )
+        if self.forced_ids and len(self.forced_ids) != len(self.continuation_ids) - 1:
+            raise FieldError(
+                f"case {self.name!r}: {len(self.forced_ids)} forced_ids for "
+                f"{len(self.continuation_ids)} continuation_ids; one fewer is needed"
+            )
         first = len(self.prompt_ids) - 1
         last = first + len(self.continuation_ids) - 1
         for digest in self.logits:
@@ -126,6 +134,11 @@ class GoldenCase:
                     f"case {self.name!r}: digest of position {digest.position} is outside "
                     f"{first} to {last}"
                 )
+
+    @property
+    def fed_ids(self) -> tuple[int, ...]:
+        """The tokens fed after the prompt: each gives the row of the next step."""
+        return self.forced_ids or self.continuation_ids[:-1]
 
     def digest(self, step: int) -> LogitsDigest | None:
         """Return the digest of the row that chose continuation id `step`, if recorded."""
@@ -139,6 +152,7 @@ class Golden:
 
     Attributes:
         activation_quantization: what the eager model did to activations, as the backend does.
+        attention_quantization: what it did to queries, keys and values, likewise.
         tolerance: largest error of a logit, in units of its row's std (docs/numerics.md).
     """
 
@@ -148,6 +162,7 @@ class Golden:
     activation_quantization: ActivationQuantization
     tolerance: float
     cases: tuple[GoldenCase, ...]
+    attention_quantization: AttentionQuantization = "none"
     format_version: int = GOLDEN_FORMAT_VERSION
 
     def to_json(self) -> str:

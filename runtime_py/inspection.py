@@ -3,7 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from runtime_py.manifest import BackendEntry, CacheKind, Manifest, TensorEntry
+from runtime_py.manifest import (
+    BackendEntry,
+    CacheKind,
+    CacheQuantization,
+    Manifest,
+    TensorEntry,
+)
 
 
 @dataclass(frozen=True)
@@ -39,15 +45,17 @@ class UnquantizedPart:
 
 @dataclass(frozen=True)
 class CachePart:
-    """Layers whose caches are alike."""
+    """Layers whose caches are alike; `scale_bytes` are constants of the artifact."""
 
     backend: str
     kind: CacheKind
     window: int | None
     capacity: int
     dtype: str
+    quantization: CacheQuantization
     layers: int
     size_bytes: int
+    scale_bytes: int
 
 
 def file_parts(manifest: Manifest) -> tuple[FilePart, ...]:
@@ -79,12 +87,15 @@ def weight_parts(manifest: Manifest) -> tuple[WeightPart, ...]:
 
 def cache_parts(backend: str, entry: BackendEntry) -> tuple[CachePart, ...]:
     """Add up caches by kind."""
-    parts: dict[tuple[CacheKind, int | None, int, str], CachePart] = {}
+    parts: dict[tuple[CacheKind, int | None, int, str, CacheQuantization], CachePart] = {}
     for cache in entry.caches:
-        key = cache.kind, cache.window, cache.capacity, cache.dtype
-        part = parts.get(key, CachePart(backend, *key, 0, 0))
+        key = cache.kind, cache.window, cache.capacity, cache.dtype, cache.quantization
+        part = parts.get(key, CachePart(backend, *key, 0, 0, 0))
         parts[key] = replace(
-            part, layers=part.layers + 1, size_bytes=part.size_bytes + cache.size_bytes
+            part,
+            layers=part.layers + 1,
+            size_bytes=part.size_bytes + cache.size_bytes,
+            scale_bytes=part.scale_bytes + cache.scale_bytes,
         )
     return tuple(parts.values())
 

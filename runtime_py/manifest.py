@@ -19,8 +19,19 @@ _DIGEST_KEY = "manifest_sha256"
 
 CacheKind = Literal["ring", "windowed", "linear"]
 ActivationQuantization = Literal["none", "per_token_asymmetric", "per_block_symmetric"]
+CacheQuantization = Literal["none", "per_channel", "per_token"]
+AttentionQuantization = Literal["none", "kv_per_channel", "kv_per_token", "qkv_per_token"]
 
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "int8": 1}
+_STORED_AS: Mapping[AttentionQuantization, CacheQuantization] = {
+    "none": "none",
+    "kv_per_channel": "per_channel",
+    "kv_per_token": "per_token",
+    "qkv_per_token": "per_token",
+}
+# Beside the codes of a token and head: a float32 scale and an int8 zero point.
+_TOKEN_SCALE_BYTES = 4 + 1
+_CONSTANT_SCALE_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,10 @@ class CacheEntry:
             "windowed" keeps the newest rows contiguous and evicts inside the runtime's kernel.
         capacity: slots.
         window: keys that a query sees, itself included; None sees all.
+        dtype: of what a slot holds, "float32" or "int8" codes.
+        quantization: where the scales of int8 codes are. "per_channel" is one constant scale for
+            each head's channels, in the artifact; "per_token" is a float32 scale and an int8 zero
+            point beside each head's codes, in the cache.
     """
 
     kind: CacheKind
@@ -49,12 +64,22 @@ class CacheEntry:
     num_key_value_heads: int
     head_dim: int
     dtype: str = "float32"
+    quantization: CacheQuantization = "none"
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of keys and values together."""
-        row_bytes = self.num_key_value_heads * self.head_dim * DTYPE_BYTES[self.dtype]
-        return 2 * self.capacity * row_bytes
+        """Bytes of keys and values together, with the scales that are kept in slots."""
+        head_bytes = self.head_dim * DTYPE_BYTES[self.dtype]
+        if self.quantization == "per_token":
+            head_bytes += _TOKEN_SCALE_BYTES
+        return 2 * self.capacity * self.num_key_value_heads * head_bytes
+
+    @property
+    def scale_bytes(self) -> int:
+        """Bytes of the constant scales in the artifact: they do not grow with the slots."""
+        if self.quantization != "per_channel":
+            return 0
+        return 2 * self.num_key_value_heads * self.head_dim * _CONSTANT_SCALE_BYTES
 
 
 @dataclass(frozen=True)
@@ -104,6 +129,8 @@ class BackendEntry:
         logits_size: width of the logits row; columns beyond the vocabulary are padding.
         golden: path of the recorded answers for this backend's arithmetic.
         options: backend-specific, by name; informational but for the backend's own engine.
+        attention_quantization: which operands of attention the runtime rounds to int8, keys after
+            rotation: keys and values with constant scales, or those, or queries too, per token.
     """
 
     model: str
@@ -115,10 +142,16 @@ class BackendEntry:
     golden: str
     memory_plan: tuple[MemoryLine, ...]
     options: Mapping[str, str] = field(default_factory=dict)
+    attention_quantization: AttentionQuantization = "none"
 
     @property
     def kv_cache_bytes(self) -> int:
         return sum(cache.size_bytes for cache in self.caches)
+
+    @property
+    def kv_scale_bytes(self) -> int:
+        """Bytes of the caches' constant scales, which are part of the artifact."""
+        return sum(cache.scale_bytes for cache in self.caches)
 
 
 @dataclass(frozen=True)
@@ -158,6 +191,7 @@ class Manifest:
         document = asdict(self)
         for name, backend in self.backends.items():
             document["backends"][name]["kv_cache_bytes"] = backend.kv_cache_bytes
+            document["backends"][name]["kv_scale_bytes"] = backend.kv_scale_bytes
         document[_DIGEST_KEY] = _digest(document)
         return _canonical(document)
 
@@ -210,11 +244,29 @@ def check_manifest(manifest: Manifest) -> None:
             if path not in listed:
                 raise FieldError(f"backends.{name}.{role}: {path!r} is not among the files")
         for i, cache in enumerate(entry.caches):
-            if cache.dtype not in DTYPE_BYTES:
-                known = ", ".join(DTYPE_BYTES)
-                raise FieldError(
-                    f"backends.{name}.caches[{i}].dtype: {cache.dtype!r} is unknown; known: {known}"
-                )
+            _check_cache(cache, f"backends.{name}.caches[{i}]")
+        _check_attention(entry, f"backends.{name}.attention_quantization")
+
+
+def _check_cache(cache: CacheEntry, place: str) -> None:
+    if cache.dtype not in DTYPE_BYTES:
+        known = ", ".join(DTYPE_BYTES)
+        raise FieldError(f"{place}.dtype: {cache.dtype!r} is unknown; known: {known}")
+    if (cache.quantization == "none") != (cache.dtype == "float32"):
+        raise FieldError(
+            f"{place}.quantization: {cache.quantization!r} contradicts dtype {cache.dtype!r}; "
+            "int8 codes have scales per_channel or per_token, float32 has none"
+        )
+
+
+def _check_attention(entry: BackendEntry, place: str) -> None:
+    expected = _STORED_AS[entry.attention_quantization]
+    for i, cache in enumerate(entry.caches):
+        if cache.quantization != expected:
+            raise FieldError(
+                f"{place}: {entry.attention_quantization!r} contradicts the quantization "
+                f"{cache.quantization!r} of caches[{i}]; expected {expected!r} there"
+            )
 
 
 def check_relative_path(path: str, field_name: str) -> None:

@@ -34,7 +34,8 @@ class Mismatch:
     """One difference.
 
     Attributes:
-        check: "tokenizer", "chat", "stop ids", "activations", "greedy id" or "logits".
+        check: "tokenizer", "chat", "stop ids", "activations", "attention", "greedy id" or
+            "logits".
         case, step, position: where; None where that has no meaning.
     """
 
@@ -110,9 +111,12 @@ def verify(
     golden = Golden.from_json(bundle.read_text(entry.golden))
     tokenizer, template = read_tokenizer(bundle), read_chat_template(bundle)
     mismatches = [*_check_text(golden, tokenizer, template, bundle.manifest.stop_ids)]
-    if golden.activation_quantization != entry.activation_quantization:
-        expected, found = golden.activation_quantization, entry.activation_quantization
-        mismatches.append(Mismatch("activations", backend, None, None, expected, found))
+    for check, expected, found in (
+        ("activations", golden.activation_quantization, entry.activation_quantization),
+        ("attention", golden.attention_quantization, entry.attention_quantization),
+    ):
+        if expected != found:
+            mismatches.append(Mismatch(check, backend, None, None, expected, found))
     cases = []
     replays = list(_replays(golden))
     total = sum(len(case.continuation_ids) for case, _ in replays)
@@ -196,7 +200,7 @@ class _Replayer:
         self.limit = min(tokenizer.size, session.vocab_size)
 
     def replay(self, case: GoldenCase, replay: Replay) -> tuple[CaseVerdict, list[Mismatch]]:
-        """Feed the prompt and the recorded continuation, whatever the artifact itself prefers."""
+        """Feed the recorded tokens, whatever the artifact itself prefers."""
         name = f"{case.name} ({replay})"
         mismatches: list[Mismatch] = []
         near_ties, worst = 0, 0.0
@@ -224,7 +228,7 @@ class _Replayer:
         for piece in pieces:
             logits = self.session.prefill(piece)
         yield logits
-        for token in case.continuation_ids[:-1]:
+        for token in case.fed_ids:
             yield self.session.decode(token)
 
     def _token(self, token: int) -> str:

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir
@@ -14,12 +15,16 @@ from numpy.typing import NDArray
 
 from edge_build import backends
 from edge_build.backend import Artifact, LoweringInput
-from edge_build.kv_cache import plan_caches
+from edge_build.kv_cache import KvPrecision, plan_caches
+from edge_build.kv_calibration import scales_of
+from edge_build.kv_scales import KvScales
 from edge_build.progress import silent
 from edge_build.quantization import recipes
 from edge_build.quantization.apply import choose_rules, quantize_weights
+from edge_build.quantization.weight import WeightStore
 from edge_build.reference import ReferenceModel
 from models.checkpoint import Checkpoint, open_checkpoint
+from models.config import ModelConfig
 from models.random_checkpoint import write_random_checkpoint
 from models.shapes import shape_of
 from runtime_py import engines
@@ -60,6 +65,7 @@ class Lowered:
         return BackendEntry(
             model=artifact.model,
             activation_quantization=artifact.activation_quantization,
+            attention_quantization=artifact.attention_quantization,
             runtime_floor=artifact.runtime_floor,
             caches=artifact.caches,
             rewind_tokens=artifact.rewind_tokens,
@@ -92,13 +98,15 @@ class Lowered:
 
 @dataclass(frozen=True)
 class Build:
-    """What one ONNX artifact is made from."""
+    """What one ONNX artifact is made from; `kv_range` scales the range of int8 codes."""
 
     family: str
     recipe: str = "none"
     local_cache: str = "windowed"
     context: int = CONTEXT
     chunk: int = CHUNK
+    kv: KvPrecision = "float32"
+    kv_range: float = 1.0
 
 
 @cache
@@ -106,7 +114,14 @@ def lowered_onnx(build: Build) -> Lowered:
     """Lower a tiny random checkpoint of a family to ONNX."""
     options = {"local-cache": build.local_cache}
     sizes = (build.context, build.chunk)
-    checkpoint, source, folder = _source(build.family, build.recipe, sizes, options)
+    checkpoint, source, folder = _source(TINY_PUBLISHED[build.family], build.recipe, sizes, options)
+    quantization = backends.load("onnx").kv[build.kv]
+    source = replace(source, caches=source.caches.stored(quantization))
+    if quantization == "per_channel":
+        scales = calibrated(source.config, source.weights)
+        factor = np.float32(build.kv_range)
+        scales = KvScales(scales.keys * factor, scales.values * factor)
+        source = replace(source, kv_scales=scales)
     return Lowered("onnx", checkpoint, source, *write("onnx", source, folder))
 
 
@@ -117,20 +132,22 @@ def lowered_executorch(
     context: int = CONTEXT,
     chunk: int = CHUNK,
     tokenizer_size: int = TOKENIZER_SIZE,
+    kv: KvPrecision = "float32",
 ) -> Lowered:
     """Lower a tiny random checkpoint of a family to ExecuTorch."""
-    checkpoint, source, folder = _source(family, recipe, (context, chunk), {})
-    source = replace(source, tokenizer_size=tokenizer_size)
+    checkpoint, source, folder = _source(TINY_PUBLISHED[family], recipe, (context, chunk), {})
+    caches = source.caches.stored(backends.load("executorch").kv[kv])
+    source = replace(source, tokenizer_size=tokenizer_size, caches=caches)
     return Lowered("executorch", checkpoint, source, *write("executorch", source, folder))
 
 
 def _source(
-    family: str, recipe: str, sizes: tuple[int, int], options: dict[str, str]
+    published: dict[str, Any], recipe: str, sizes: tuple[int, int], options: dict[str, str]
 ) -> tuple[Checkpoint, LoweringInput, Path]:
     """Return a checkpoint, what lowering it needs, and a folder for the bundle, not yet made."""
     folder = Path(tempfile.mkdtemp(prefix="pocketlm-test-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    write_random_checkpoint(shape_of("tiny", TINY_PUBLISHED[family]), folder / "checkpoint", 7)
+    write_random_checkpoint(shape_of("tiny", published), folder / "checkpoint", 7)
     checkpoint = open_checkpoint(folder / "checkpoint")
     store = folder / "store"
     store.mkdir()
@@ -146,6 +163,24 @@ def _source(
         options=options,
     )
     return checkpoint, source, folder / "bundle"
+
+
+def executorch_source(
+    family: str, recipe: str, layers: str
+) -> tuple[Checkpoint, LoweringInput, Path]:
+    """Return the same for a tiny model of other layers: L has a window, G has none."""
+    kinds = {"L": "sliding_attention", "G": "full_attention"}
+    published = {**TINY_PUBLISHED[family], "num_hidden_layers": len(layers)}
+    if "layer_types" in published:
+        published["layer_types"] = [kinds[layer] for layer in layers]
+    return _source(published, recipe, (CONTEXT, CHUNK), {})
+
+
+def calibrated(config: ModelConfig, weights: WeightStore) -> KvScales:
+    """Return scales that hold what random tokens give; a few of others may saturate."""
+    model = ReferenceModel(config, weights, "none")
+    model.run(random_tokens(CONTEXT, seed=1))
+    return scales_of(model.past)
 
 
 def write(backend: str, source: LoweringInput, bundle: Path) -> tuple[Artifact, Path]:
@@ -179,11 +214,12 @@ def ends(splits: list[int]) -> list[int]:
 def derived_bound(built: Lowered, tokens: list[int]) -> tuple[NDArray[np.float32], float]:
     """Return the eager quantized model's logits, and the bound of docs/numerics.md for an artifact.
 
-    The bound is twice the largest change of a logit by rounding activations, in standard
-    deviations of its row.
+    The bound is twice the largest change of a logit by rounding activations, keys and values, in
+    standard deviations of its row.
     """
     config, weights = built.source.config, built.source.weights
-    kind = built.artifact.activation_quantization
-    rounded = ReferenceModel(config, weights, kind).run(tokens).numpy()
+    kinds = built.artifact.activation_quantization, built.artifact.attention_quantization
+    model = ReferenceModel(config, weights, *kinds, built.source.kv_scales)
+    rounded = model.run(tokens).numpy()
     exact = ReferenceModel(config, weights, "none").run(tokens).numpy()
     return rounded, 2 * float((np.abs(rounded - exact).max(-1) / exact.std(-1)).max())

@@ -1,11 +1,15 @@
 """Fixtures that several folders use: tiny checkpoints of every family, seeded, no network."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge_build import backends
 from edge_build.build import build
 from edge_build.spec import BuildSpec
 from models.random_checkpoint import write_random_checkpoint
@@ -67,9 +71,38 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
     return make
 
 
+# Backends that can keep keys and values in int8.
+INT8_BACKENDS = tuple(name for name in backends.NAMES if "int8" in backends.load(name).kv)
+
+
 @pytest.fixture(scope="session")
-def pico_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model built for every backend, in small chunks so that its rings are short."""
+def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The embedded model built for every backend, in small chunks so that its rings are short.
+
+    Built by the command in a process of its own, so that its memory is its own; with the bundle
+    comes what the command printed.
+    """
     out = tmp_path_factory.mktemp("bundles") / "pico"
-    build(BuildSpec(checkpoint=PICO, out=out, chunk=32, context_length=512))
+    arguments = ("build", PICO, "--out", out, "--chunk", 32, "--context", 512, "--json")
+    shown = subprocess.run(
+        [sys.executable, "-m", "pocketlm", *map(str, arguments)],
+        cwd=PICO.parents[1],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return out, json.loads(shown.stdout)
+
+
+@pytest.fixture(scope="session")
+def pico_bundle(pico_build: tuple[Path, dict[str, Any]]) -> Path:
+    """The bundle of `pico_build`."""
+    return pico_build[0]
+
+
+@pytest.fixture(scope="session")
+def pico_int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with int8 keys and values, for the backends that can."""
+    out = tmp_path_factory.mktemp("bundles") / "pico-int8"
+    spec = BuildSpec(PICO, out, backends=INT8_BACKENDS, kv="int8", chunk=32, context_length=512)
+    build(spec)
     return out

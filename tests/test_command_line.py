@@ -85,7 +85,8 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert result.exit_code == 0
     plan = json.loads(result.stdout)
     # Two rings of 8 + 8 - 1 slots and one full cache of 128, 2 heads of 32, keys and values.
-    assert plan["kv_cache_bytes"] == 2 * (2 * 15 + 128) * 2 * 32 * 4
+    kv_bytes = 2 * (2 * 15 + 128) * 2 * 32 * 4
+    assert plan["kv_cache_bytes"] == {"executorch": kv_bytes, "onnx": kv_bytes}
     assert not list(tmp_path.iterdir())
 
 

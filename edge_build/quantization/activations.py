@@ -1,14 +1,22 @@
-"""What runtimes' kernels do to activations before int8 products, for the eager reference."""
+"""What runtimes' kernels round to int8, for the eager reference: activations, queries, caches."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from edge_build.kv_scales import KvScales
 from edge_build.quantization.recipe import QuantScheme
+from runtime_py.manifest import AttentionQuantization
 
 # MatMulNBits takes blocks of a power of two up to 256 columns; weights with one scale per channel
 # are cut into blocks of this size, which divides every published hidden size.
 CHANNEL_BLOCK = 128
 _LARGEST_BLOCK = 256
+# ExecuTorch's kernels/quantized/cpu/op_choose_qparams.cpp, SMALL_SCALE_THRESHOLD.
+_SMALLEST_ROW_SCALE = 6.1e-5
+
+AttentionRounding = Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def activation_block(scheme: QuantScheme) -> int:
@@ -67,3 +75,77 @@ def quantize_per_token_asymmetric(x: Tensor) -> Tensor:
     codes = (torch.round(x * multiplier) + zero_point).clamp(-128, 127)
     restored: Tensor = (codes - zero_point) * multiplier.reciprocal()
     return restored
+
+
+def quantize_per_channel_symmetric(x: Tensor, scales: Tensor) -> Tensor:
+    """Round to int8 and back as GroupQueryAttention does when it writes a cache.
+
+    Codes are round-half-even of x times the reciprocal of its scale; they saturate.
+
+    Args:
+        x: [..., K, D] float32.
+        scales: [K, D] float32, positive.
+
+    Returns:
+        The same shape, float32.
+    """
+    return torch.round(x * scales.reciprocal()).clamp(-128, 127) * scales
+
+
+def quantize_per_row_asymmetric(x: Tensor) -> Tensor:
+    """Round to int8 and back as ExecuTorch's choose_qparams_per_token_asymmetric does, bit by bit.
+
+    Each row has one scale, from its range widened to hold zero, and one zero point, from the end
+    of the range that is farther from zero. Both are found in float64 and used in float32; no scale
+    is below 6.1e-5.
+
+    Args:
+        x: [..., columns] float32.
+
+    Returns:
+        The same shape, float32.
+    """
+    low = x.amin(-1, keepdim=True).clamp(max=0.0).double()
+    high = x.amax(-1, keepdim=True).clamp(min=0.0).double()
+    scale = (high - low) / 255
+    scale = torch.where(scale.float() == 0, torch.full_like(scale, 0.1), scale)
+    scaled_low, scaled_high = low / scale, high / scale
+    from_low = 128 + scaled_low < 127 - scaled_high
+    zero_point = torch.where(from_low, -128 - scaled_low, 127 - scaled_high)
+    zero_point = torch.round(zero_point.clamp(-128, 127)).float()
+    scale = scale.float().clamp(min=_SMALLEST_ROW_SCALE)
+    codes = (torch.round(x * scale.reciprocal()) + zero_point).clamp(-128, 127)
+    return (codes - zero_point) * scale
+
+
+def attention_rounding(kind: AttentionQuantization, scales: KvScales | None) -> AttentionRounding:
+    """Return what a runtime does to (layer, query, key, value), each [B, T, heads, D], rotated.
+
+    Args:
+        scales: those of "kv_per_channel"; no other kind reads them.
+    """
+    if kind == "none":
+        return lambda layer, query, key, value: (query, key, value)
+    if kind == "kv_per_channel":
+        assert scales is not None, "constant scales come from calibration"
+        return _ConstantScales(scales)
+    per_row = quantize_per_row_asymmetric
+    if kind == "kv_per_token":
+        return lambda layer, query, key, value: (query, per_row(key), per_row(value))
+    return lambda layer, query, key, value: (per_row(query), per_row(key), per_row(value))
+
+
+class _ConstantScales:
+    """Rounds keys and values with each layer's constant scales."""
+
+    def __init__(self, scales: KvScales) -> None:
+        self.keys, self.values = torch.from_numpy(scales.keys), torch.from_numpy(scales.values)
+
+    def __call__(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            query,
+            quantize_per_channel_symmetric(key, self.keys[layer]),
+            quantize_per_channel_symmetric(value, self.values[layer]),
+        )

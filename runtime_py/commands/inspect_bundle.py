@@ -85,13 +85,14 @@ def _tables(bundle: "Bundle") -> list[Any]:
         sqnr = "" if weight.lowest_sqnr_db is None else f"{weight.lowest_sqnr_db:.1f}"
         bits, tensors = str(weight.bits), str(weight.tensors)
         weights.add_row(weight.part, bits, group, tensors, _mb(weight.size_bytes), sqnr)
-    caches = Table("caches", "kind", "window", "slots", "type", "layers", "MB")
+    caches = Table("caches", "kind", "window", "slots", "type", "scales", "layers", "MB")
     memory = Table("memory", "part", "kind", "MB")
     for name, entry in manifest.backends.items():
         for cache in inspection.cache_parts(name, entry):
             window, slots = str(cache.window or "all"), str(cache.capacity)
             layers, size = str(cache.layers), _mb(cache.size_bytes)
-            caches.add_row(name, cache.kind, window, slots, cache.dtype, layers, size)
+            scales = "" if cache.quantization == "none" else cache.quantization.replace("_", " ")
+            caches.add_row(name, cache.kind, window, slots, cache.dtype, scales, layers, size)
         for line in entry.memory_plan:
             memory.add_row(name, line.part, line.kind, _mb(line.size_bytes))
     full = Table("not quantized", "tensors", "MB", "why")

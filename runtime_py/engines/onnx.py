@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from runtime_py.engine import Engine, LoadedModel
 from runtime_py.errors import RunError
 from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
+from runtime_py.memory_advice import release_file_pages, use_huge_pages
 
 # Manifest options with these prefixes are session configuration entries.
 _SESSION_PREFIXES = ("session.", "optimization.", "mlas.")
 _ERRORS_ONLY = 3
+_ELEMENT_TYPES = {"float32": "tensor(float)", "int8": "tensor(int8)"}
 
 
 class OnnxModel:
@@ -67,7 +69,7 @@ class OnnxModel:
         for index, buffer in enumerate(self._caches):
             layer, kind = index // 2, ("key", "value")[index % 2]
             # Bound to the same memory on both sides: the graph updates caches in place.
-            place = ("cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+            place = ("cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
             self._binding.bind_input(f"past_key_values.{layer}.{kind}", *place)
             self._binding.bind_output(f"present.{layer}.{kind}", *place)
         logits = self._logits
@@ -104,9 +106,9 @@ def _rewind_error(cache: CacheEntry, length: int, target: int) -> str | None:
     )
 
 
-def _allocate(cache: CacheEntry) -> NDArray[np.float32]:
+def _allocate(cache: CacheEntry) -> NDArray[Any]:
     shape = (1, cache.num_key_value_heads, cache.capacity, cache.head_dim)
-    return np.zeros(shape, dtype=np.float32)
+    return np.zeros(shape, dtype=cache.dtype)
 
 
 def _load(
@@ -130,6 +132,9 @@ def _load(
             "build the bundle again or check it with `pocketlm verify`"
         ) from error
     _check_inputs(path, session, entry)
+    # The kernels have packed copies of most weights; the rest comes back as it is read.
+    release_file_pages(path.with_name(f"{path.name}.data"))
+    use_huge_pages()
     return OnnxModel(session, manifest, entry)
 
 
@@ -142,16 +147,18 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
 
 def _check_inputs(path: Path, session: Any, entry: BackendEntry) -> None:
     """Hold the graph's cache inputs against the manifest's."""
-    shapes = {value.name: value.shape for value in session.get_inputs()}
+    inputs = {value.name: value for value in session.get_inputs()}
     for layer, cache in enumerate(entry.caches):
         expected = [1, cache.num_key_value_heads, cache.capacity, cache.head_dim]
+        element = _ELEMENT_TYPES[cache.dtype]
         for kind in ("key", "value"):
             name = f"past_key_values.{layer}.{kind}"
-            found = shapes.get(name)
-            if found is None or not _fits(found, expected):
+            found = inputs.get(name)
+            if found is None or not _fits(found.shape, expected) or found.type != element:
+                shown = "missing" if found is None else f"{found.type} of {found.shape}"
                 raise RunError(
-                    f"{path}: input {name} should have shape {expected} by the manifest, but is "
-                    f"{found or 'missing'}; the model and the manifest are of different builds"
+                    f"{path}: input {name} should be a {element} of {expected} by the manifest, "
+                    f"but is {shown}; the model and the manifest are of different builds"
                 )
 
 

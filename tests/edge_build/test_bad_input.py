@@ -4,14 +4,17 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+from edge_build import backends
 from edge_build import build as build_module
 from edge_build.build import build
 from edge_build.errors import BuildError
+from edge_build.progress import Event, StageAdvanced
 from edge_build.spec import BuildSpec
 from models.errors import ModelError
 
@@ -146,6 +149,7 @@ def test_missing_folder_is_named(tmp_path: Path, out: Path) -> None:
         ({"context_length": 64, "chunk": 65}, "--chunk 65 must be between 1 and the context"),
         ({"backends": ("onx",)}, "--backend onx: unknown; did you mean onnx"),
         ({"golden_tokens": 0}, "--golden-tokens 0"),
+        ({"kv": "int4"}, "--kv int4: unknown; choose one of float32, int8"),
         (
             {"backends": ("onnx",), "backend_options": {"onnx": {"local-cache": "rung"}}},
             "onnx.local-cache=rung: choose one of windowed, ring",
@@ -164,6 +168,17 @@ def test_impossible_options_are_refused(
     assert_untouched(out)
 
 
+def test_a_backend_that_cannot_keep_int8_is_named_with_one_that_can(
+    checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = replace(backends.load("executorch"), kv={"float32": "none"})
+    monkeypatch.setattr("edge_build.backends.executorch.BACKEND", exact)
+    message = "--kv int8: backend executorch keeps keys and values in float32; .* --backend onnx"
+    with pytest.raises(BuildError, match=message):
+        build(BuildSpec(checkpoint=checkpoint, out=out, kv="int8"))
+    assert_untouched(out)
+
+
 def test_an_existing_output_folder_is_kept_as_it_is(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "precious"
     out.mkdir()
@@ -178,26 +193,29 @@ def test_a_disk_that_is_too_small_is_found_before_the_work(
 ) -> None:
     full = shutil._ntuple_diskusage(total=10, used=10, free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    with pytest.raises(BuildError, match=r"needs about .* GB there and 0.0 GB are free"):
+    with pytest.raises(BuildError, match=r"needs about .* MB there and 0 MB are free; make room"):
         build(BuildSpec(checkpoint=checkpoint, out=out))
     assert_untouched(out)
 
 
-def test_a_disk_that_fills_up_leaves_nothing(
+def test_a_disk_that_fills_up_in_the_first_stage_leaves_nothing(
     checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill_up(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(build_module, "quantize_weights", fill_up)
-    with pytest.raises(ModelError, match="the disk is full"):
+    with pytest.raises(BuildError, match="the disk is full"):
         build(BuildSpec(checkpoint=checkpoint, out=out))
     assert_untouched(out)
 
 
-def test_an_interrupted_build_leaves_nothing(checkpoint: Path, out: Path) -> None:
-    def interrupt(stage: str, done: int, total: int, what: str) -> None:
-        if done:
+def test_a_build_that_is_interrupted_in_the_first_stage_leaves_nothing(
+    checkpoint: Path, out: Path
+) -> None:
+    # With a stage finished something is kept: test_resuming.py.
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StageAdvanced) and event.done:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -8,6 +8,7 @@ from edge_build.errors import BuildError
 from edge_build.kv_cache import plan_caches, ring_capacity, slot_position
 from models import shapes
 from models.config import LayerConfig, ModelConfig
+from runtime_py.manifest import CacheQuantization
 
 
 def config_with(windows: tuple[int | None, ...], longest: int = 100) -> ModelConfig:
@@ -97,6 +98,22 @@ def test_a_ring_that_would_hold_the_whole_context_is_linear_with_a_window() -> N
         8,
     )
     assert plan.rewind_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("quantization", "dtype", "head_bytes"),
+    [("none", "float32", 16 * 4), ("per_channel", "int8", 16), ("per_token", "int8", 16 + 4 + 1)],
+)
+def test_a_plan_is_stored_as_a_backend_does(
+    quantization: CacheQuantization, dtype: str, head_bytes: int
+) -> None:
+    exact = plan_caches(config_with((8, None)), context_length=40, chunk=5)
+    plan = exact.stored(quantization)
+    assert {(c.dtype, c.quantization) for c in plan.layers} == {(dtype, quantization)}
+    # Two key/value heads in 12 + 40 slots.
+    assert plan.size_bytes == 2 * 2 * (12 + 40) * head_bytes
+    assert plan.rewind_tokens == 5
+    assert plan.stored("none") == exact
 
 
 def test_kv_bytes_equal_the_formula_for_every_shape() -> None:

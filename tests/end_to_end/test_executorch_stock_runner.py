@@ -74,11 +74,16 @@ def processor() -> sentencepiece.SentencePieceProcessor:
 
 
 @pytest.mark.parametrize("prompt", ["The function returns a list of", "def write(self, name):"])
+@pytest.mark.parametrize("built", ["pico_bundle", "pico_int8_bundle"])
 def test_pico_gives_our_ids_past_a_ring_wrap(
-    pico_bundle: Path, processor: sentencepiece.SentencePieceProcessor, prompt: str
+    built: str,
+    prompt: str,
+    processor: sentencepiece.SentencePieceProcessor,
+    request: pytest.FixtureRequest,
 ) -> None:
     new_tokens = 250
-    bundle = open_bundle(pico_bundle)
+    folder: Path = request.getfixturevalue(built)
+    bundle = open_bundle(folder)
     entry = bundle.manifest.backends["executorch"]
     ids = [2, *processor.encode(prompt)]
     with open_session(bundle, backend="executorch") as session:
@@ -90,7 +95,7 @@ def test_pico_gives_our_ids_past_a_ring_wrap(
         )
     ring = max(cache.capacity for cache in entry.caches if cache.kind == "ring")
     assert len(ids) + len(expected) > 2 * ring, "the text ended before the ring wrapped"
-    count, pieces = stock_pieces(pico_bundle / entry.model, prompt, new_tokens)
+    count, pieces = stock_pieces(folder / entry.model, prompt, new_tokens)
     assert count == len(ids)
     assert pieces == pieces_of(processor, expected)
 

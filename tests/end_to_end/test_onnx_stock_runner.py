@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_build.kv_cache import KvPrecision
 from runtime_py import open_bundle, open_session
 from runtime_py.tokenizer import read_tokenizer
 from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx
@@ -51,9 +52,10 @@ def stock_ids(folder: Path, turns: list[list[int]], max_length: int) -> list[int
     return ids
 
 
+@pytest.mark.parametrize("kv", ["float32", "int8"])
 @pytest.mark.parametrize("family", ["gemma3_text", "gemma2", "qwen3"])
-def test_tiny_artifact_gives_our_ids_past_three_wraps(family: str) -> None:
-    built = lowered_onnx(Build(family))
+def test_tiny_artifact_gives_our_ids_past_three_wraps(family: str, kv: KvPrecision) -> None:
+    built = lowered_onnx(Build(family, kv=kv))
     prompt = [2, *range(300, 300 + 2 * CHUNK + 1)]
     found = stock_ids(built.folder, [prompt], CONTEXT)
     model = built.load()
@@ -70,9 +72,10 @@ def test_tiny_artifact_gives_our_ids_past_three_wraps(family: str) -> None:
     assert found == expected[: len(found)]
 
 
-def test_shorter_caches_than_the_build_allows_give_the_same_ids() -> None:
+@pytest.mark.parametrize("kv", ["float32", "int8"])
+def test_shorter_caches_than_the_build_allows_give_the_same_ids(kv: KvPrecision) -> None:
     # The runner allocates max_length slots for layers that keep everything.
-    folder, prompt = lowered_onnx(Build("gemma3_text")).folder, [2, 300, 301]
+    folder, prompt = lowered_onnx(Build("gemma3_text", kv=kv)).folder, [2, 300, 301]
     full = stock_ids(folder, [prompt], CONTEXT)
     assert stock_ids(folder, [prompt], CONTEXT // 2) == full[: CONTEXT // 2 - len(prompt)]
 

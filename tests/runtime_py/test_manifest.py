@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,15 +22,29 @@ SIZES = st.integers(0, 2**53)
 TEXTS = st.text(max_size=8)
 PARTS = st.text("abcxyz019._-", min_size=1, max_size=6).filter(lambda p: p not in (".", ".."))
 PATHS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
-CACHES = st.builds(
-    CacheEntry,
-    kind=st.sampled_from(["ring", "windowed", "linear"]),
-    capacity=SIZES,
-    window=st.none() | SIZES,
-    num_key_value_heads=SIZES,
-    head_dim=SIZES,
-    dtype=st.sampled_from(["float32", "int8"]),
-)
+# What attention rounds, with the dtype and the scales of its caches.
+ROUNDINGS = {
+    "none": ("float32", "none"),
+    "kv_per_channel": ("int8", "per_channel"),
+    "kv_per_token": ("int8", "per_token"),
+    "qkv_per_token": ("int8", "per_token"),
+}
+
+
+def caches(dtype: str, quantization: str) -> st.SearchStrategy[tuple[CacheEntry, ...]]:
+    entries = st.builds(
+        CacheEntry,
+        kind=st.sampled_from(["ring", "windowed", "linear"]),
+        capacity=SIZES,
+        window=st.none() | SIZES,
+        num_key_value_heads=SIZES,
+        head_dim=SIZES,
+        dtype=st.just(dtype),
+        quantization=st.just(quantization),
+    )
+    return st.lists(entries, max_size=3).map(tuple)
+
+
 TENSORS = st.builds(
     TensorEntry,
     name=TEXTS,
@@ -53,12 +68,14 @@ def manifests(draw: st.DrawFn) -> Manifest:
         )
     )
     listed = st.sampled_from([entry.path for entry in files])
+    rounding = draw(st.sampled_from(sorted(ROUNDINGS)))
     backends = st.builds(
         BackendEntry,
         model=listed,
         activation_quantization=st.sampled_from(["none", "per_token_asymmetric"]),
         runtime_floor=st.dictionaries(TEXTS, TEXTS, max_size=2),
-        caches=st.lists(CACHES, max_size=3).map(tuple),
+        attention_quantization=st.just(rounding),
+        caches=caches(*ROUNDINGS[rounding]),
         rewind_tokens=st.none() | SIZES,
         logits_size=SIZES,
         golden=listed,
@@ -115,6 +132,29 @@ def test_kv_cache_bytes_are_written_beside_the_caches(document: dict[str, Any]) 
     assert document["backends"]["onnx"]["kv_cache_bytes"] == 2 * 4 * 4 * (11 + 11 + 64)
 
 
+def test_bytes_of_int8_caches_count_scales_where_they_are_kept() -> None:
+    channel = CacheEntry("linear", 100, None, 2, 64, "int8", "per_channel")
+    # Keys and values: 2 heads of 64 bytes a slot; the scales are float32 constants.
+    assert (channel.size_bytes, channel.scale_bytes) == (2 * 100 * 2 * 64, 2 * 2 * 64 * 4)
+    token = replace(channel, quantization="per_token")
+    # Each head's codes with a float32 scale and an int8 zero point.
+    assert (token.size_bytes, token.scale_bytes) == (2 * 100 * 2 * (64 + 4 + 1), 0)
+
+
+def test_a_bundle_from_before_int8_caches_can_be_read(document: dict[str, Any]) -> None:
+    from runtime_py.manifest import _digest
+
+    for backend in document["backends"].values():
+        del backend["attention_quantization"], backend["kv_scale_bytes"]
+        for cache in backend["caches"]:
+            del cache["quantization"]
+    del document["manifest_sha256"]
+    document["manifest_sha256"] = _digest(document)
+    entry = Manifest.from_json(json.dumps(document)).backends["onnx"]
+    assert entry.attention_quantization == "none"
+    assert {cache.quantization for cache in entry.caches} == {"none"}
+
+
 def test_a_newer_format_says_what_to_update(document: dict[str, Any]) -> None:
     document["format_version"] = FORMAT_VERSION + 1
     # Even where nothing else is as this version expects it.
@@ -152,6 +192,19 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (
         lambda d: d["backends"]["onnx"]["caches"][2].update(dtype="float64"),
         "backends.onnx.caches[2].dtype: 'float64' is unknown; known: float32, int8",
+    ),
+    (
+        lambda d: d["backends"]["onnx"]["caches"][2].update(dtype="int8"),
+        "backends.onnx.caches[2].quantization: 'none' contradicts dtype 'int8'",
+    ),
+    (
+        lambda d: d["backends"]["onnx"]["caches"][1].update(quantization="per_token"),
+        "backends.onnx.caches[1].quantization: 'per_token' contradicts dtype 'float32'",
+    ),
+    (
+        lambda d: d["backends"]["onnx"].update(attention_quantization="kv_per_channel"),
+        "backends.onnx.attention_quantization: 'kv_per_channel' contradicts the quantization "
+        "'none' of caches[0]; expected 'per_channel' there",
     ),
 ]
 

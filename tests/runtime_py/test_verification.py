@@ -96,6 +96,15 @@ def test_another_activation_quantization_is_named(fake_bundle: Any, golden: Gold
     )
 
 
+def test_another_attention_quantization_is_named(fake_bundle: Any, golden: Golden) -> None:
+    mismatch = only(verdict_of(fake_bundle, replace(golden, attention_quantization="kv_per_token")))
+    assert (mismatch.check, mismatch.expected, mismatch.found) == (
+        "attention",
+        "kv_per_token",
+        "none",
+    )
+
+
 def test_another_rendering_is_named_with_both_texts(fake_bundle: Any, golden: Golden) -> None:
     chat = golden.chat_cases[0]
     mismatch = only(

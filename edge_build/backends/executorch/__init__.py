@@ -12,4 +12,9 @@ def _lower(source: LoweringInput, bundle: Path) -> Artifact:
     return lower(source, bundle)
 
 
-BACKEND = Backend(name="executorch", lower=_lower)
+BACKEND = Backend(
+    name="executorch",
+    lower=_lower,
+    # custom_quantized_sdpa reads a scale and a zero point for each row.
+    kv={"float32": "none", "int8": "per_token"},
+)

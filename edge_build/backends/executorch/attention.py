@@ -4,6 +4,8 @@ Rotation, masks and slots are computed from `input_pos` once per step and shared
 kind: no position is stored anywhere, so a cache needs no clearing.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,18 +18,47 @@ from runtime_py.manifest import CacheEntry
 Rotation = tuple[Tensor, Tensor]
 
 
+class QuantizedRows(NamedTuple):
+    """Rows in int8: a value is (code - zero point) * scale.
+
+    Attributes:
+        codes: [..., D] int8.
+        scales: [..., 1] float32.
+        zero_points: [..., 1] int8.
+    """
+
+    codes: Tensor
+    scales: Tensor
+    zero_points: Tensor
+
+
 class LayerCache(nn.Module):
-    """Keys and values of one layer, [1, S, K, D], or [K, S, 1, D] where heads are a batch."""
+    """Keys and values of one layer, [1, S, K, D], or [K, S, 1, D] where heads are a batch.
+
+    They are float32, or codes with their scales and zero points in buffers beside them.
+    """
 
     key: Tensor
     value: Tensor
 
     def __init__(self, entry: CacheEntry, heads_are_batch: bool) -> None:
         super().__init__()
+        self.quantized = entry.quantization == "per_token"
         heads, size = entry.num_key_value_heads, entry.head_dim
         batch, inner = (heads, 1) if heads_are_batch else (1, heads)
+        rows = (batch, entry.capacity, inner)
         for name in ("key", "value"):
-            self.register_buffer(name, torch.zeros(batch, entry.capacity, inner, size))
+            if not self.quantized:
+                self.register_buffer(name, torch.zeros(*rows, size))
+                continue
+            self.register_buffer(name, torch.zeros(*rows, size, dtype=torch.int8))
+            self.register_buffer(f"{name}_scales", torch.zeros(*rows, 1))
+            self.register_buffer(f"{name}_zero_points", torch.zeros(*rows, 1, dtype=torch.int8))
+
+    def rows(self, name: str) -> QuantizedRows:
+        """Return the buffers of int8 "key" or "value"."""
+        suffixes = ("", "_scales", "_zero_points")
+        return QuantizedRows(*(self.get_buffer(name + suffix) for suffix in suffixes))
 
 
 class CachedAttention(nn.Module):
@@ -97,11 +128,22 @@ class CachedStep:
         if self.attention.plain:
             assert mask is not None, "plain attention always has a mask"
             return self._plain_attention(query, cache, mask)
-        attended: Tensor = torch.ops.llama.custom_sdpa(
-            query, cache.key, cache.value,
-            0 if mask is not None else self.start,
-            mask, 0.0, mask is None, self.config.attention_scale,
-        )  # fmt: skip
+        # The operator reads no start where it is given a mask.
+        start = 0 if mask is not None else self.start
+        scale = self.config.attention_scale
+        if cache.quantized:
+            queries, keys, values = quantize_rows(query), cache.rows("key"), cache.rows("value")
+            attended: Tensor = torch.ops.llama.custom_quantized_sdpa(
+                queries.codes, keys.codes, values.codes,
+                start, mask, 0.0, mask is None, scale,
+                queries.zero_points, queries.scales,
+                keys.zero_points, keys.scales,
+                values.zero_points, values.scales,
+            )  # fmt: skip
+        else:
+            attended = torch.ops.llama.custom_sdpa(
+                query, cache.key, cache.value, start, mask, 0.0, mask is None, scale
+            )
         return attended
 
     def _needs_mask(self, entry: CacheEntry) -> bool:
@@ -131,13 +173,20 @@ class CachedStep:
     def _write(self, entry: CacheEntry, cache: LayerCache, key: Tensor, value: Tensor) -> None:
         if self.attention.plain:
             key, value = key.permute(2, 1, 0, 3), value.permute(2, 1, 0, 3)  # [K, T, 1, D]
-        for new, buffer in ((key, cache.key), (value, cache.value)):
-            if entry.kind == "ring":
-                slots = self.slots[entry.capacity]
-                torch.ops.llama.update_cache_with_indices(new, buffer, 0, slots)
+        for name, rows in (("key", key), ("value", value)):
+            if cache.quantized:
+                for new, buffer in zip(quantize_rows(rows), cache.rows(name), strict=True):
+                    self._write_buffer(entry, buffer, new)
             else:
-                # Unlike the ring's operator this one checks its bounds without aborting.
-                torch.ops.llama.update_cache(new, buffer, self.start)
+                self._write_buffer(entry, cache.get_buffer(name), rows)
+
+    def _write_buffer(self, entry: CacheEntry, buffer: Tensor, new: Tensor) -> None:
+        if entry.kind == "ring":
+            slots = self.slots[entry.capacity]
+            torch.ops.llama.update_cache_with_indices(new, buffer, 0, slots)
+        else:
+            # Unlike the ring's operator this one checks its bounds without aborting.
+            torch.ops.llama.update_cache(new, buffer, self.start)
 
     def _plain_attention(self, query: Tensor, cache: LayerCache, mask: Tensor) -> Tensor:
         """Attention with a soft cap. The caches are [K, S, 1, D]."""
@@ -148,12 +197,12 @@ class CachedStep:
         # [1, T, H, D] → [K, D, T * H / K]
         columns = query.reshape(-1, shared, heads // shared, size).permute(1, 3, 0, 2)
         columns = columns.reshape(shared, size, -1) * (self.config.attention_scale / cap)
-        scores = torch.bmm(cache.key.view(shared, -1, size), columns)
+        scores = torch.bmm(_restored(cache, "key").view(shared, -1, size), columns)
         scores = cap * torch.tanh(scores.permute(0, 2, 1))  # [K, T * H / K, S]
         by_token = scores.reshape(shared, -1, heads // shared, scores.shape[-1])
         weights = torch.softmax(by_token + mask.unsqueeze(1), dim=-1)
         weights = weights.reshape(shared, -1, scores.shape[-1])
-        mixed = torch.bmm(weights, cache.value.view(shared, -1, size))
+        mixed = torch.bmm(weights, _restored(cache, "value").view(shared, -1, size))
         grouped = mixed.reshape(shared, -1, heads // shared, size).permute(1, 0, 2, 3)
         return grouped.reshape(1, -1, heads, size)
 
@@ -167,6 +216,31 @@ def rotation(positions: Tensor, frequencies: Tensor, signs: Tensor) -> Rotation:
     angles = positions.double().reshape(1, -1, 1, 1) * frequencies
     angles = angles.float().double()
     return angles.cos().float(), (angles.sin() * signs).float()
+
+
+def quantize_rows(x: Tensor) -> QuantizedRows:
+    """Quantize each row of x [..., D] float32, in the operators whose rounding is recorded."""
+    ops = torch.ops.quantized_decomposed
+    scales, zero_points = ops.choose_qparams_per_token_asymmetric(x, torch.int8)
+    codes = ops.quantize_per_token(x, scales, zero_points, -128, 127, torch.int8)
+    # The operators exchange float64 and int64; caches and attention take these.
+    return QuantizedRows(codes, scales.to(torch.float32), zero_points.to(torch.int8))
+
+
+def _restored(cache: LayerCache, name: str) -> Tensor:
+    """Return all keys or values in float32, in the cache's layout."""
+    if not cache.quantized:
+        return cache.get_buffer(name)
+    codes, scales, zero_points = cache.rows(name)
+    return (_as_float(codes) - _as_float(zero_points)) * scales
+
+
+def _as_float(codes: Tensor) -> Tensor:
+    """Return int8 numbers in float32, in an operator that XNNPACK takes."""
+    restored: Tensor = torch.ops.quantized_decomposed.dequantize_per_tensor(
+        codes, 1.0, 0, -128, 127, torch.int8
+    )
+    return restored
 
 
 def _rotation_kind(layer: LayerConfig) -> tuple[float, float]:

@@ -19,14 +19,15 @@ from edge_build.backends.executorch.template import make_template
 from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantScheme
 from models.decoder import Decoder
-from runtime_py.manifest import ActivationQuantization, MemoryLine
+from runtime_py.manifest import ActivationQuantization, AttentionQuantization, MemoryLine
 
 FILE = "executorch/model.pte"
 # Least version on which every operator of these programs was seen to run.
 RUNTIME_FLOOR = {"executorch": "1.5.1"}
 
 # Outside a delegate each of these would mean that a matrix product fell back to slow kernels.
-_FALLEN_BACK = ("linear", "addmm", "::mm", "bmm", "dequantize", "choose_qparams")
+# Choosing scales is no sign of it: int8 caches do that, but restore nothing outside delegates.
+_FALLEN_BACK = ("linear", "addmm", "::mm", "bmm", "dequantize")
 _STEPS = 5
 
 
@@ -54,6 +55,7 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
         logits_size=logits_size(source),
         memory_plan=memory_plan(report),
         options={"delegate": "xnnpack"},
+        attention_quantization=_attention_quantization(source),
     )
 
 
@@ -175,6 +177,13 @@ def _activation_quantization(source: LoweringInput) -> ActivationQuantization:
     names = set(source.weights.names()) - {"embed_tokens"} | {source.weights.head_name()}
     quantized = any(source.weights.schemes[name] is not None for name in names)
     return "per_token_asymmetric" if quantized else "none"
+
+
+def _attention_quantization(source: LoweringInput) -> AttentionQuantization:
+    if all(cache.quantization == "none" for cache in source.caches.layers):
+        return "none"
+    # Plain attention restores the caches and multiplies in float32.
+    return "qkv_per_token" if source.config.attention_softcap is None else "kv_per_token"
 
 
 @contextmanager

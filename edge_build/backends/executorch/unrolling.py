@@ -159,6 +159,9 @@ class _Parts:
         if value in self.made_by or value in self.cache_layers:
             return False
         content = self.values[value].val
+        if isinstance(content, TensorList):
+            # The results of an operator with several, which are arguments of their own too.
+            return False
         planned = isinstance(content, Tensor) and content.allocation_info is not None
         return planned or (isinstance(call, KernelCall) and value == call.args[-1])
 

@@ -17,4 +17,10 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
     return lower_model(source, bundle)
 
 
-BACKEND = Backend("onnx", lower, {"local-cache": ("windowed", "ring")})
+BACKEND = Backend(
+    "onnx",
+    lower,
+    options={"local-cache": ("windowed", "ring")},
+    # GroupQueryAttention reads constant scales only.
+    kv={"float32": "none", "int8": "per_channel"},
+)

@@ -1,7 +1,7 @@
 """Attention of one step in ONNX operators, for each way to keep keys and values.
 
-Keys are rotated before they are stored. The runtime binds a cache as graph input and as graph
-output to the same memory.
+Keys are rotated before they are stored, as float32 or as int8 codes with constant scales. The
+runtime binds a cache as graph input and as graph output to the same memory.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,12 @@ from models.config import LayerConfig, ModelConfig
 from models.layers import visible
 from runtime_py.manifest import CacheEntry
 
+_QUANTIZED_CACHE = {
+    "k_quant_type": "PER_CHANNEL",
+    "v_quant_type": "PER_CHANNEL",
+    "kv_cache_bit_width": 8,
+}
+
 
 @dataclass(frozen=True)
 class StepInputs:
@@ -25,12 +31,14 @@ class StepInputs:
         total: [1] int64, tokens up to the end of this step.
         past: keys and values of each layer, [1, K, S, D].
         tables: cosines and sines of each rotation, [context, D / 2].
+        scales: of each layer's int8 keys and values, [1, K, 1, D]; None for float32 caches.
     """
 
     positions: Tensor
     total: Tensor
     past: Sequence[tuple[Tensor, Tensor]]
     tables: dict[LayerConfig, tuple[Tensor, Tensor]]
+    scales: Sequence[tuple[Tensor, Tensor]] | None = None
 
 
 class CachedAttention:
@@ -42,7 +50,8 @@ class CachedAttention:
     "ring" layers scatter to position mod S and attend with a mask. The scatter comes first: the
     runtime does not know that input and output are the same memory, so nothing may read the old
     ring while the new one is written. The slots beyond the window keep what the first token of a
-    chunk still sees.
+    chunk still sees. A ring of codes is never multiplied by its scales: a channel's scale of keys
+    goes to the query, and that of values to the result, which are smaller.
     """
 
     def __init__(
@@ -64,7 +73,7 @@ class CachedAttention:
         cache = self.caches[layer]
         past_key, past_value = self.inputs.past[layer]
         tokens, heads, size = query.shape[1:]
-        operands = (
+        operands: tuple[Tensor | None, ...] = (
             *(x.flatten(2) for x in (query, key, value)),
             *(past_key, past_value, self.last, self.total),
             *self.inputs.tables[self.config.layers[layer]],
@@ -79,11 +88,15 @@ class CachedAttention:
             attributes["local_window_size"] = cache.window
         if cache.kind == "windowed":
             attributes["sliding_window_cache"] = 1
+        if self.inputs.scales is not None:
+            attributes |= _QUANTIZED_CACHE
+            # Positions, bias and sinks are not given.
+            operands = (*operands, None, None, None, *self.inputs.scales[layer])
         attended, *present = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::GroupQueryAttention",
             operands,
             attributes,
-            dtypes=(torch.float32, torch.float32, torch.float32),
+            dtypes=(torch.float32, past_key.dtype, past_value.dtype),
             shapes=((1, tokens, heads * size), tuple(past_key.shape), tuple(past_value.shape)),
             version=1,
         )
@@ -92,13 +105,27 @@ class CachedAttention:
 
     def _attend_in_ring(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         rotation = self.config.layers[layer]
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # [1, heads, T, D]
+        query, key = self._rotate(query, rotation), self._rotate(key, rotation)
+        if self.inputs.scales is None:
+            ring_key, ring_value = self._write_ring(layer, key, value)
+            return self._attend_to(layer, query, ring_key, ring_value).transpose(1, 2)
+        key_scales, value_scales = self.inputs.scales[layer]
+        codes = _codes(key, key_scales), _codes(value, value_scales)
+        ring_key, ring_value = self._write_ring(layer, *codes)
+        query = query * _of_queries(key_scales, query.shape[1])
+        attended = self._attend_to(layer, query, ring_key.float(), ring_value.float())
+        return (attended * _of_queries(value_scales, query.shape[1])).transpose(1, 2)
+
+    def _write_ring(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         past_key, past_value = self.inputs.past[layer]
-        ring_key = self._scatter(past_key, self._rotate(key.transpose(1, 2), rotation))
-        ring_value = self._scatter(past_value, value.transpose(1, 2))
-        self.present.append((ring_key, ring_value))
-        rotated = self._rotate(query.transpose(1, 2), rotation)
-        operands = (rotated, ring_key, ring_value, self._mask(self.caches[layer]))
-        return _operator("Attention", operands, self._scoring(), rotated, 24).transpose(1, 2)
+        written = self._scatter(past_key, key), self._scatter(past_value, value)
+        self.present.append(written)
+        return written
+
+    def _attend_to(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        operands = (query, key, value, self._mask(self.caches[layer]))
+        return _operator("Attention", operands, self._scoring(), query, 24)
 
     def _scoring(self) -> dict[str, Any]:
         attributes: dict[str, Any] = {"scale": self.config.attention_scale}
@@ -132,6 +159,23 @@ def _operator(
     operator: str, inputs: Sequence[Tensor], attributes: dict[str, Any], like: Tensor, version: int
 ) -> Tensor:
     result: Tensor = torch.onnx.ops.symbolic(
-        operator, inputs, attributes, dtype=torch.float32, shape=like.shape, version=version
+        operator, inputs, attributes, dtype=like.dtype, shape=like.shape, version=version
     )
     return result
+
+
+def _codes(x: Tensor, scales: Tensor) -> Tensor:
+    """Return int8 codes of x [1, K, T, D], saturated, as GroupQueryAttention rounds."""
+    # Divided by 1, because the operator knows no scale for each head's channels.
+    operands = (x * scales.reciprocal(), torch.tensor(1.0), torch.tensor(0, dtype=torch.int8))
+    codes: Tensor = torch.onnx.ops.symbolic(
+        "QuantizeLinear", operands, {}, dtype=torch.int8, shape=x.shape, version=23
+    )
+    return codes
+
+
+def _of_queries(scales: Tensor, heads: int) -> Tensor:
+    """Repeat scales [1, K, 1, D] for the heads that queries have, [1, H, 1, D]."""
+    shared, size = scales.shape[1], scales.shape[3]
+    repeated = scales.unsqueeze(2).expand(1, shared, heads // shared, 1, size)
+    return repeated.reshape(1, heads, 1, size)

@@ -26,6 +26,7 @@ _SESSION_OPTIONS = {"optimization.constant_folding_max_output_size_in_bytes": "1
 _FLOOR = "1.23"  # RMSNormalization-23; windows that count the query's own token
 _WINDOWED_FLOOR = "1.29"  # GroupQueryAttention with sliding_window_cache
 _RING_FLOOR = "1.25"  # TensorScatter-24
+_CODES_FLOOR = "1.27"  # GroupQueryAttention over int8 keys and values
 
 
 def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
@@ -36,7 +37,8 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
     source.advance(0, 3, "tracing")
     caches = _caches(source, local_cache)
     plan = replace(source.caches, layers=caches)
-    traced = trace(source.config, source.weights, plan)
+    kv_scales = source.kv_scales if _has_codes(plan) else None
+    traced = trace(source.config, source.weights, plan, kv_scales)
     simplify(traced.model)
     source.advance(1, 3, "writing weights")
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in traced.tensors.items()}
@@ -60,6 +62,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         logits_size=source.config.vocab_size,
         memory_plan=memory_plan(source, data_file.stat().st_size),
         options={LOCAL_CACHE: local_cache, **_SESSION_OPTIONS},
+        attention_quantization="kv_per_channel" if _has_codes(plan) else "none",
     )
 
 
@@ -83,11 +86,19 @@ def _caches(source: LoweringInput, local_cache: str) -> tuple[CacheEntry, ...]:
     )
 
 
+def _has_codes(plan: CachePlan) -> bool:
+    return any(cache.quantization == "per_channel" for cache in plan.layers)
+
+
 def _floor(caches: tuple[CacheEntry, ...]) -> str:
     kinds = {cache.kind for cache in caches}
-    if "windowed" in kinds:
-        return _WINDOWED_FLOOR
-    return _RING_FLOOR if "ring" in kinds else _FLOOR
+    floors = {
+        _WINDOWED_FLOOR: "windowed" in kinds,
+        _CODES_FLOOR: any(cache.dtype == "int8" for cache in caches),
+        _RING_FLOOR: "ring" in kinds,
+    }
+    # Highest first.
+    return next((floor for floor, needed in floors.items() if needed), _FLOOR)
 
 
 def _rewind_tokens(caches: tuple[CacheEntry, ...], chunk: int) -> int | None:

@@ -3,7 +3,7 @@
 They hold no weights, only what the store's will look like; `StoredTensor`s say where bytes are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,23 +45,27 @@ class Part(nn.Module):
 
 
 class QuantizedLinear(Part):
-    """x @ weight.T by MatMulNBits, activations rounded to int8 in the weight's blocks."""
+    """x @ weight.T by MatMulNBits, activations rounded to int8 in the weight's blocks.
+
+    Several weights that read the same x stand one below the other, as one product.
+    """
 
     codes: Tensor
     scales: Tensor
     zero_points: Tensor
 
-    def __init__(self, weights: WeightStore, name: str) -> None:
-        blocked = BlockedWeight(weights.quantized(name))
-        rows, columns = blocked.weight.shape
+    def __init__(self, weights: WeightStore, names: Sequence[str]) -> None:
+        blocked = BlockedWeight(weights.quantized(names[0]))
+        rows = sum(weights.quantized(name).out_features for name in names)
+        columns = blocked.weight.in_features
         packed = (rows, blocked.blocks, blocked.row_bytes // blocked.blocks)
         super().__init__(
             {
-                "codes": stored.codes(weights, name, packed),
-                "scales": stored.scales(weights, name),
+                "codes": stored.codes(weights, names, packed),
+                "scales": stored.scales(weights, names),
                 # Constant, but written: without them Arm picks kernels that quantize whole rows
                 # of activations, and its results leave x86's by several percent.
-                "zero_points": stored.zero_points(blocked),
+                "zero_points": stored.zero_points(blocked, rows),
             }
         )
         self.rows = rows
@@ -77,6 +81,44 @@ class QuantizedLinear(Part):
         inputs = (x, self.codes, self.scales, self.zero_points)
         shape = (*x.shape[:-1], self.rows)
         return self.operator("com.microsoft::MatMulNBits", inputs, self.attributes, shape)
+
+
+class JoinedLinear(QuantizedLinear):
+    """Linear layers that read the same x as one product, which the graph computes once."""
+
+    def __init__(self, weights: WeightStore, names: Sequence[str]) -> None:
+        super().__init__(weights, names)
+        self.sizes = [weights.quantized(name).out_features for name in names]
+        self._last: tuple[Tensor, Sequence[Tensor]] | None = None
+
+    def shares(self, x: Tensor) -> Sequence[Tensor]:
+        """Return each layer's columns of the product; the same tensors for every layer's call."""
+        if self._last is None or self._last[0] is not x:
+            self._last = x, self._split(self(x))
+        return self._last[1]
+
+    def _split(self, product: Tensor) -> Sequence[Tensor]:
+        split: Sequence[Tensor] = torch.onnx.ops.symbolic_multi_out(
+            "Split",
+            (product, torch.tensor(self.sizes)),
+            {"axis": -1},
+            dtypes=[torch.float32] * len(self.sizes),
+            shapes=[(*product.shape[:-1], size) for size in self.sizes],
+            version=23,
+        )
+        return split
+
+
+class Share(nn.Module):
+    """One layer of a joined product."""
+
+    def __init__(self, shares: Callable[[Tensor], Sequence[Tensor]], index: int) -> None:
+        super().__init__()
+        # A function, not the module: that has its own place and name in the Decoder.
+        self.shares, self.index = shares, index
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shares(x)[self.index]
 
 
 class FloatLinear(Part):
@@ -102,7 +144,10 @@ class QuantizedEmbedding(Part):
         blocked = BlockedWeight(weights.quantized(name))
         table = (blocked.weight.out_features, blocked.row_bytes)
         super().__init__(
-            {"codes": stored.codes(weights, name, table), "scales": stored.scales(weights, name)}
+            {
+                "codes": stored.codes(weights, (name,), table),
+                "scales": stored.scales(weights, (name,)),
+            }
         )
         self.columns, self.padded = blocked.weight.in_features, blocked.padded_columns
         self.attributes = {
@@ -155,8 +200,28 @@ def replace_parts(decoder: Decoder, weights: WeightStore) -> None:
             decoder.set_submodule(name, embedding(weights, name))
         elif isinstance(module, nn.Linear):
             source = weights.head_name() if name == "lm_head" else name
-            linear = FloatLinear if weights.schemes[source] is None else QuantizedLinear
-            decoder.set_submodule(name, linear(weights, source))
+            if weights.schemes[source] is None:
+                decoder.set_submodule(name, FloatLinear(weights, source))
+            else:
+                decoder.set_submodule(name, QuantizedLinear(weights, [source]))
+    for layer in range(len(decoder.layers)):
+        _join_query_key_value(decoder, weights, f"layers.{layer}.attention")
+
+
+def _join_query_key_value(decoder: Decoder, weights: WeightStore, attention: str) -> None:
+    """Make one product of three, if they are quantized alike.
+
+    Gate and up stay two: both are large enough for every thread, and splitting their product
+    copies more than one quantization of the activations costs.
+    """
+    names = [f"{attention}.{name}" for name in ("q_proj", "k_proj", "v_proj")]
+    schemes = {weights.schemes[name] for name in names}
+    if len(schemes) > 1 or None in schemes:
+        return
+    joined = JoinedLinear(weights, names)
+    decoder.get_submodule(attention).add_module("qkv_proj", joined)
+    for index, name in enumerate(names):
+        decoder.set_submodule(name, Share(joined.shares, index))
 
 
 def _since(operator: str) -> int:

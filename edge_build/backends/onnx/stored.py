@@ -1,6 +1,6 @@
 """StoredTensor: the bytes behind one initializer, read when they are written. Knows no graph."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,31 +49,38 @@ def constant(name: str, values: NDArray[Any]) -> StoredTensor:
     return StoredTensor(values.shape, values.dtype, name, lambda: (values,))
 
 
-def codes(weights: WeightStore, name: str, shape: tuple[int, ...]) -> StoredTensor:
-    """Return a weight's unsigned codes in the shape that an operator wants."""
+def cache_scales(name: str, scales: NDArray[np.float32]) -> StoredTensor:
+    """Return one layer's scales of keys or values, [K, D], as caches broadcast them."""
+    return constant(name, scales[None, :, None, :])
+
+
+def codes(weights: WeightStore, names: Sequence[str], shape: tuple[int, ...]) -> StoredTensor:
+    """Return unsigned codes, weights one below the other, in the shape that an operator wants."""
 
     # Mapped anew when it is written: pages of a tensor that is done are given back.
     def pieces() -> Iterator[NDArray[Any]]:
-        return BlockedWeight(weights.quantized(name)).code_pieces()
+        for name in names:
+            yield from BlockedWeight(weights.quantized(name)).code_pieces()
 
-    return StoredTensor(shape, np.dtype(np.uint8), f"{name}.codes", pieces)
+    return StoredTensor(shape, np.dtype(np.uint8), f"{'+'.join(names)}.codes", pieces)
 
 
-def scales(weights: WeightStore, name: str) -> StoredTensor:
-    """Return a weight's scales, one a block."""
-    blocked = BlockedWeight(weights.quantized(name))
-    shape = (blocked.weight.out_features, blocked.blocks)
+def scales(weights: WeightStore, names: Sequence[str]) -> StoredTensor:
+    """Return the scales, one a block, of weights one below the other."""
+    blocked = [BlockedWeight(weights.quantized(name)) for name in names]
+    shape = (sum(weight.weight.out_features for weight in blocked), blocked[0].blocks)
 
     def pieces() -> Iterator[NDArray[Any]]:
-        return BlockedWeight(weights.quantized(name)).scale_pieces()
+        for name in names:
+            yield from BlockedWeight(weights.quantized(name)).scale_pieces()
 
-    return StoredTensor(shape, np.dtype(np.float32), f"{name}.scales", pieces)
+    return StoredTensor(shape, np.dtype(np.float32), f"{'+'.join(names)}.scales", pieces)
 
 
-def zero_points(blocked: BlockedWeight) -> StoredTensor:
+def zero_points(blocked: BlockedWeight, rows: int) -> StoredTensor:
     """Return packed zero points: one byte value throughout, so all weights share a region."""
     byte = blocked.zero_point_byte
-    shape = (blocked.weight.out_features, blocked.zero_point_row_bytes)
+    shape = (rows, blocked.zero_point_row_bytes)
     size = shape[0] * shape[1]
 
     def pieces() -> Iterator[NDArray[Any]]:

@@ -18,6 +18,7 @@ from edge_build.backends.onnx.metadata import free_axis
 from edge_build.backends.onnx.parts import Part, replace_parts
 from edge_build.backends.onnx.stored import StoredTensor
 from edge_build.kv_cache import CachePlan
+from edge_build.kv_scales import KvScales
 from edge_build.quantization.weight import WeightStore
 from models.config import LayerConfig, ModelConfig
 from models.decoder import Decoder
@@ -44,7 +45,9 @@ def cache_names(layer: int) -> tuple[str, str]:
 class _Graph(nn.Module):
     """Tokens, mask and caches → logits and caches. Only the mask's length is used."""
 
-    def __init__(self, config: ModelConfig, weights: WeightStore, plan: CachePlan) -> None:
+    def __init__(
+        self, config: ModelConfig, weights: WeightStore, plan: CachePlan, kv_scales: KvScales | None
+    ) -> None:
         super().__init__()
         self.decoder = Decoder(config)
         self.caches = plan.layers
@@ -52,13 +55,14 @@ class _Graph(nn.Module):
         self.rotations = dict.fromkeys(config.layers)
         tables = _rotary_tensors(config, tuple(self.rotations), plan.context_length)
         self.rotary = Part(tables)
+        self.cache_scales = Part(_scale_tensors(kv_scales))
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, past: Sequence[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, ...]:
         new, total = _length(input_ids), _length(attention_mask)
         positions = total - new + torch.arange(input_ids.shape[1])
-        inputs = StepInputs(positions, total, past, self._tables())
+        inputs = StepInputs(positions, total, past, self._tables(), self._scales())
         step = CachedAttention(self.decoder.config, self.caches, inputs)
         logits = self.decoder.forward_last(input_ids, step)
         return (logits, *(tensor for pair in step.present for tensor in pair))
@@ -71,17 +75,26 @@ class _Graph(nn.Module):
             for layer in self.rotations
         }
 
+    def _scales(self) -> list[tuple[Tensor, Tensor]] | None:
+        named = dict(self.cache_scales.named_buffers())
+        if not named:
+            return None
+        return [(named[f"key_{i}"], named[f"value_{i}"]) for i in range(len(self.caches))]
 
-def trace(config: ModelConfig, weights: WeightStore, plan: CachePlan) -> TracedGraph:
+
+def trace(
+    config: ModelConfig, weights: WeightStore, plan: CachePlan, kv_scales: KvScales | None
+) -> TracedGraph:
     """Trace the Decoder with the runtime's operators in place of its parts.
 
     Args:
         plan: local layers are "windowed" or "ring", as this build keeps them.
+        kv_scales: of int8 caches; None for float32.
     """
     has_rings = any(cache.kind == "ring" for cache in plan.layers)
     # Rotary tables hold real numbers; everything made inside the mode is a shape.
     with FakeTensorMode(), _quiet():
-        graph = _Graph(config, weights, plan).eval()
+        graph = _Graph(config, weights, plan, kv_scales).eval()
         past = [tuple(_empty_cache(cache) for _ in range(2)) for cache in plan.layers]
         tokens, mask = (torch.zeros(1, length, dtype=torch.int64) for length in (2, 3))
         names = [name for layer in range(config.num_layers) for name in cache_names(layer)]
@@ -112,7 +125,8 @@ def _length(x: Tensor) -> Tensor:
 def _empty_cache(cache: CacheEntry) -> Tensor:
     # A free axis must not have an example of 0 or 1: the exporter would fix it there.
     slots = cache.capacity if free_axis(cache) is None else max(2, cache.capacity)
-    return torch.empty(1, cache.num_key_value_heads, slots, cache.head_dim)
+    dtype = getattr(torch, cache.dtype)
+    return torch.empty(1, cache.num_key_value_heads, slots, cache.head_dim, dtype=dtype)
 
 
 def _axes(cache: CacheEntry) -> tuple[dict[int, str], dict[int, str]]:
@@ -137,6 +151,16 @@ def _rotary_tensors(
                 name = f"{kind}_{_rotation(layer)}"
                 tensors[name] = stored.constant(f"rotary.{name}", table.numpy())
     return tensors
+
+
+def _scale_tensors(kv_scales: KvScales | None) -> dict[str, StoredTensor]:
+    if kv_scales is None:
+        return {}
+    return {
+        f"{kind}_{layer}": stored.cache_scales(f"cache_scales.{kind}_{layer}", scales)
+        for kind, layers in (("key", kv_scales.keys), ("value", kv_scales.values))
+        for layer, scales in enumerate(layers)
+    }
 
 
 def _tensors_by_initializer(graph: nn.Module) -> dict[str, StoredTensor]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,8 @@ pytest.importorskip("executorch")
 from edge_build.backends.executorch.inspection import inspect_program, kv_cache_bytes
 from edge_build.backends.executorch.lowering import check_program, wanted_linears
 from edge_build.errors import BuildError
+from edge_build.kv_cache import KV_PRECISIONS as KV
+from edge_build.kv_cache import KvPrecision
 from tests.artifacts import CHUNK, CONTEXT, TOKENIZER_SIZE, lowered_executorch
 
 QUANTIZED = [
@@ -40,8 +43,9 @@ def test_every_linear_layer_is_in_a_delegate_with_its_bits(
     }
 
 
-def test_a_layer_costs_one_delegate() -> None:
-    built = lowered_executorch("gemma3_text", "int4-g32")
+@pytest.mark.parametrize("kv", KV)
+def test_a_layer_costs_one_delegate(kv: KvPrecision) -> None:
+    built = lowered_executorch("gemma3_text", "int4-g32", kv=kv)
     # One ends at each layer's cache writes; the last layer's rest and the head come after.
     assert len(inspect_program(built.model_file).delegates) == built.source.config.num_layers + 2
 
@@ -63,11 +67,40 @@ def test_stock_operators_stand_where_they_should() -> None:
     assert "quantized_decomposed::embedding_byte.dtype_out" in linear
 
 
-@pytest.mark.parametrize(("family", "recipe"), [case[:2] for case in QUANTIZED])
-def test_cache_buffers_have_the_planned_bytes(family: str, recipe: str) -> None:
-    built = lowered_executorch(family, recipe)
+def test_int8_caches_are_read_as_codes() -> None:
+    rings = inspect_program(lowered_executorch("gemma3_text", "int4-g32", kv="int8").model_file)
+    assert {
+        "quantized_decomposed::choose_qparams_per_token_asymmetric.out",
+        "quantized_decomposed::quantize_per_token.out",
+        "llama::update_cache_with_indices.out",
+        "llama::update_cache.out",
+        "llama::custom_quantized_sdpa.out",
+    } <= rings.operators
+    assert "llama::custom_sdpa.out" not in rings.operators
+
+
+def test_plain_attention_restores_int8_caches_in_its_delegate() -> None:
+    built = lowered_executorch("gemma2", "none", kv="int8")
+    report = inspect_program(built.model_file)
+    assert not any("bmm" in name or "dequantize" in name for name in report.operators)
+    assert len(report.delegates) == built.source.config.num_layers + 2
+    # Codes and zero points, of keys and of values; recipe none restores nothing else.
+    conversions = sum(delegate.nodes["XNNConvert"] for delegate in report.delegates)
+    assert conversions == 4 * built.source.config.num_layers
+
+
+@pytest.mark.parametrize(
+    ("family", "recipe", "kv"),
+    [
+        *((*case[:2], "float32") for case in QUANTIZED),
+        ("gemma3_text", "int4-g32", "int8"),
+        ("gemma2", "none", "int8"),
+    ],
+)
+def test_cache_buffers_have_the_planned_bytes(family: str, recipe: str, kv: KvPrecision) -> None:
+    built = lowered_executorch(family, recipe, kv=kv)
     expected = sum(cache.size_bytes for cache in built.source.caches.layers)
-    assert kv_cache_bytes(built.model_file) == expected
+    assert kv_cache_bytes(built.model_file) == expected == built.entry.kv_cache_bytes
     plan = {line.part: line.size_bytes for line in built.artifact.memory_plan}
     assert plan["key/value caches"] == expected
     assert min(plan.values()) > 0
@@ -126,16 +159,22 @@ def test_a_missing_linear_layer_is_an_error() -> None:
         check_program(built.source, stripped)
 
 
-def test_a_matrix_product_outside_the_delegates_is_an_error() -> None:
-    built = lowered_executorch("gemma3_text", "int4-g32")
+@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize(
+    "operator", ["aten::linear.out", "quantized_decomposed::dequantize_per_token.out"]
+)
+def test_a_matrix_product_outside_the_delegates_is_an_error(operator: str, kv: KvPrecision) -> None:
+    built = lowered_executorch("gemma3_text", "int4-g32", kv=kv)
     report = inspect_program(built.model_file)
-    fallen = replace(report, operators=report.operators | {"aten::linear.out"})
-    with pytest.raises(BuildError, match=r"aten::linear\.out stayed outside XNNPACK"):
+    fallen = replace(report, operators=report.operators | {operator})
+    with pytest.raises(BuildError, match=f"{re.escape(operator)} stayed outside XNNPACK"):
         check_program(built.source, fallen)
 
 
-def test_a_cache_of_another_size_is_an_error() -> None:
-    built = lowered_executorch("gemma3_text", "int4-g32")
+@pytest.mark.parametrize("kv", KV)
+def test_a_cache_of_another_size_is_an_error(kv: KvPrecision) -> None:
+    built = lowered_executorch("gemma3_text", "int4-g32", kv=kv)
     report = inspect_program(built.model_file)
+    without_one = dict(list(report.caches.items())[:-1])
     with pytest.raises(BuildError, match="key/value caches"):
-        check_program(built.source, replace(report, caches={}))
+        check_program(built.source, replace(report, caches=without_one))

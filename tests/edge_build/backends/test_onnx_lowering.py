@@ -4,10 +4,12 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx_ir
 import pytest
 
 from edge_build.backends.onnx.metadata import kv_cache_bytes
+from edge_build.kv_cache import KvPrecision
 from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx, write
 from tests.conftest import WINDOW
 
@@ -52,6 +54,41 @@ def test_ring_layers_scatter_in_a_circle_before_they_attend() -> None:
     assert len(nodes(graph, "GroupQueryAttention")) == 1
 
 
+def scales_of(node: onnx_ir.Node) -> list[str | None]:
+    return [value.name for value in node.inputs[12:14] if value is not None]
+
+
+def test_int8_caches_are_read_by_the_kernel_with_constant_scales() -> None:
+    built = lowered_onnx(Build("gemma2", kv="int8"))
+    for layer, node in enumerate(nodes(built.graph, "GroupQueryAttention")):
+        found = attributes(node)
+        assert found["k_quant_type"] == found["v_quant_type"] == "PER_CHANNEL"
+        assert found["kv_cache_bit_width"] == 8
+        assert found["softcap"] == 5.0 and found["do_rotary"] == 1
+        names = [f"cache_scales.{kind}_{layer}" for kind in ("key", "value")]
+        assert scales_of(node) == names
+        kept = built.graph.initializers[names[0]].const_value
+        assert kept is not None and built.source.kv_scales is not None
+        assert (kept.numpy()[0, :, 0] == built.source.kv_scales.keys[layer]).all()
+    assert not nodes(built.graph, "DequantizeLinear")
+    caches = [v for v in built.graph.inputs if str(v.name).startswith("past_key_values.")]
+    assert {value.dtype for value in caches} == {onnx_ir.DataType.INT8}
+
+
+def test_rings_of_codes_are_written_as_codes_and_scaled_outside() -> None:
+    graph = lowered_onnx(Build("gemma3_text", local_cache="ring", kv="int8")).graph
+    scatters = nodes(graph, "TensorScatter")
+    assert len(scatters) == len(nodes(graph, "QuantizeLinear")) == 4
+    for scatter in scatters:
+        update = scatter.inputs[1]
+        assert update is not None and update.producer() in nodes(graph, "QuantizeLinear")
+    for node in nodes(graph, "Attention"):
+        for operand in node.inputs[1:3]:
+            cast = operand.producer() if operand is not None else None
+            assert cast is not None and cast.op_type == "Cast"
+            assert cast.inputs[0] is not None and cast.inputs[0].producer() in scatters
+
+
 def test_layers_of_a_kind_share_one_mask() -> None:
     graph = lowered_onnx(Build("gemma3_text", local_cache="ring")).graph
     assert len({node.inputs[3] for node in nodes(graph, "Attention")}) == 1
@@ -67,7 +104,7 @@ def test_every_linear_layer_is_matmulnbits_with_zero_points(
 ) -> None:
     graph = lowered_onnx(Build("qwen3", recipe)).graph
     linear = nodes(graph, "MatMulNBits")
-    assert len(linear) == 3 * 7 + 1
+    assert len(linear) == 3 * 5 + 1
     *layers, _head = linear
     for node in layers:
         found = attributes(node)
@@ -78,6 +115,31 @@ def test_every_linear_layer_is_matmulnbits_with_zero_points(
         byte = 0x88 if bits == 4 else 0x80
         assert (zero_points.const_value.numpy() == byte).all()
     assert not nodes(graph, "MatMul") and not nodes(graph, "DequantizeLinear")
+
+
+def test_queries_keys_and_values_are_one_product_of_joined_rows() -> None:
+    built = lowered_onnx(Build("qwen3", "int4-g32"))
+    splits = nodes(built.graph, "Split")
+    assert len(splits) == 3
+    weights = built.source.weights
+    names = [f"layers.1.attention.{name}_proj" for name in "qkv"]
+    product = splits[1].inputs[0]
+    assert product is not None
+    joined = product.producer()
+    assert joined is not None and joined.op_type == "MatMulNBits"
+    codes, scales = (value.const_value for value in joined.inputs[1:3] if value is not None)
+    assert codes is not None and scales is not None
+    stored = [weights.quantized(name) for name in names]
+    rows = [weight.out_features for weight in stored]
+    sizes = splits[1].inputs[1]
+    assert sizes is not None and sizes.const_value is not None
+    assert sizes.const_value.numpy().tolist() == rows
+    assert codes.numpy().tobytes() == b"".join(weight.packed.tobytes() for weight in stored)
+    assert (scales.numpy() == np.concatenate([weight.scales for weight in stored])).all()
+
+
+def test_float_weights_stay_three_products() -> None:
+    assert not nodes(lowered_onnx(Build("qwen3", "none")).graph, "Split")
 
 
 @pytest.mark.parametrize("recipe", ["int4-g32", "int8-channel"])
@@ -102,10 +164,13 @@ def test_external_tensors_start_on_pages() -> None:
     assert all(offset is not None and offset % 4096 == 0 for offset in offsets)
 
 
+@pytest.mark.parametrize("kv", ["float32", "int8"])
 @pytest.mark.parametrize("local_cache", LOCAL)
 @pytest.mark.parametrize("family", ["gemma3_text", "qwen3"])
-def test_cache_bytes_in_the_file_equal_the_plan(family: str, local_cache: str) -> None:
-    built = lowered_onnx(Build(family, local_cache=local_cache))
+def test_cache_bytes_in_the_file_equal_the_plan(
+    family: str, local_cache: str, kv: KvPrecision
+) -> None:
+    built = lowered_onnx(Build(family, local_cache=local_cache, kv=kv))
     planned = sum(cache.size_bytes for cache in built.source.caches.layers)
     assert kv_cache_bytes(built.model_file) == planned == built.entry.kv_cache_bytes
 
@@ -116,9 +181,10 @@ def test_logits_are_of_the_last_token_only() -> None:
     assert logits.shape == onnx_ir.Shape([1, 1, 512])
 
 
+@pytest.mark.parametrize("kv", ["float32", "int8"])
 @pytest.mark.parametrize("local_cache", LOCAL)
-def test_same_input_gives_same_bytes(local_cache: str, tmp_path: Path) -> None:
-    built = lowered_onnx(Build("gemma3_text", "int4-g32", local_cache))
+def test_same_input_gives_same_bytes(local_cache: str, kv: KvPrecision, tmp_path: Path) -> None:
+    built = lowered_onnx(Build("gemma3_text", "int4-g32", local_cache, kv=kv))
     _, again = write("onnx", built.source, tmp_path / "again")
     for name in built.artifact.files:
         digests = {hashlib.sha256((f / name).read_bytes()).digest() for f in (built.folder, again)}
@@ -132,17 +198,21 @@ def test_files_name_no_path_of_this_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "local_cache", "floor", "rewind", "opset"),
+    ("build", "floor", "rewind", "opset"),
     [
-        ("gemma3_text", "windowed", "1.29", 0, 23),
-        ("gemma3_text", "ring", "1.25", CHUNK, 24),
-        ("qwen3", "windowed", "1.23", None, 23),
+        (Build("gemma3_text"), "1.29", 0, 23),
+        (Build("gemma3_text", local_cache="ring"), "1.25", CHUNK, 24),
+        (Build("qwen3"), "1.23", None, 23),
+        (Build("gemma3_text", kv="int8"), "1.29", 0, 23),
+        (Build("gemma3_text", local_cache="ring", kv="int8"), "1.27", CHUNK, 24),
+        (Build("qwen3", kv="int8"), "1.27", None, 23),
     ],
+    ids=str,
 )
 def test_floor_and_rewind_follow_from_the_caches(
-    family: str, local_cache: str, floor: str, rewind: int | None, opset: int
+    build: Build, floor: str, rewind: int | None, opset: int
 ) -> None:
-    built = lowered_onnx(Build(family, local_cache=local_cache))
+    built = lowered_onnx(build)
     assert built.artifact.runtime_floor == {"onnxruntime": floor}
     assert built.artifact.rewind_tokens == rewind
     model = onnx_ir.load(built.model_file)

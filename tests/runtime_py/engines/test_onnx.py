@@ -1,16 +1,19 @@
 """The ONNX Runtime engine: in-place caches, going back, and artifacts that cannot be loaded."""
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge_build.kv_cache import KvPrecision
 from runtime_py import engines
 from runtime_py.engines.onnx import OnnxModel, resident_rows
 from runtime_py.errors import RunError
 from runtime_py.manifest import CacheEntry
+from runtime_py.memory_advice import parse_smaps
 from tests.artifacts import (
     CHUNK,
     CONTEXT,
@@ -24,6 +27,7 @@ from tests.conftest import WINDOW
 
 SLOTS = WINDOW + CHUNK - 1
 LOCAL = ("windowed", "ring")
+KV: tuple[KvPrecision, ...] = ("float32", "int8")
 
 
 def continued(built: Lowered, tokens: list[int], target: int) -> np.ndarray:
@@ -31,13 +35,17 @@ def continued(built: Lowered, tokens: list[int], target: int) -> np.ndarray:
     return logits_after(built.load(), [*tokens[:target], 9, 8, 7], [1] * (target + 3))[target:]
 
 
-def test_caches_are_written_in_place() -> None:
-    model = lowered_onnx(Build("gemma3_text")).load()
+@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize("local_cache", LOCAL)
+def test_caches_are_written_in_place(local_cache: str, kv: KvPrecision) -> None:
+    model = lowered_onnx(Build("gemma3_text", local_cache=local_cache, kv=kv)).load()
     assert isinstance(model, OnnxModel)
+    assert {buffer.dtype.name for buffer in model._caches} == {kv}
     before = [buffer.ctypes.data for buffer in model._caches]
     assert not any(buffer.any() for buffer in model._caches)
     model.run([5, 6, 7], 0)
-    assert all(buffer[:, :, :3].all() for buffer in model._caches)
+    # A code may be 0, a whole row of them is not.
+    assert all(buffer[:, :, :3].any(-1).all() for buffer in model._caches)
     assert [buffer.ctypes.data for buffer in model._caches] == before
 
 
@@ -49,9 +57,10 @@ def test_logits_belong_to_the_caller() -> None:
     assert np.array_equal(first, kept)
 
 
+@pytest.mark.parametrize("kv", KV)
 @pytest.mark.parametrize("local_cache", LOCAL)
-def test_after_reset_nothing_of_before_is_seen(local_cache: str) -> None:
-    model = lowered_onnx(Build("gemma3_text", local_cache=local_cache)).load()
+def test_after_reset_nothing_of_before_is_seen(local_cache: str, kv: KvPrecision) -> None:
+    model = lowered_onnx(Build("gemma3_text", local_cache=local_cache, kv=kv)).load()
     tokens = random_tokens(30)
     fresh = logits_after(model, tokens[:4], [4])
     logits_after(model, tokens, [5] * 6)
@@ -59,9 +68,10 @@ def test_after_reset_nothing_of_before_is_seen(local_cache: str) -> None:
     assert np.array_equal(logits_after(model, tokens[:4], [4]), fresh)
 
 
+@pytest.mark.parametrize("kv", KV)
 @pytest.mark.parametrize("local_cache", LOCAL)
-def test_every_rewind_that_is_allowed_is_right(local_cache: str) -> None:
-    built = lowered_onnx(Build("gemma3_text", local_cache=local_cache))
+def test_every_rewind_that_is_allowed_is_right(local_cache: str, kv: KvPrecision) -> None:
+    built = lowered_onnx(Build("gemma3_text", local_cache=local_cache, kv=kv))
     tokens = random_tokens(CONTEXT)
     allowed = 0
     model = built.load()
@@ -127,6 +137,18 @@ def test_manifest_options_reach_the_session() -> None:
     assert model._session.get_session_options().get_session_config_entry(name) == "1048576"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists mappings")
+def test_the_weights_file_is_not_resident_after_loading() -> None:
+    built = lowered_onnx(Build("gemma3_text", "int4-g32"))
+    data = str((built.folder / f"{built.artifact.model}.data").resolve())
+    model = built.load()
+    smaps = Path("/proc/self/smaps").read_text()
+    mapped = [mapping for mapping in parse_smaps(smaps) if mapping.path == data]
+    assert mapped and not any(mapping.resident_bytes for mapping in mapped)
+    # What is still read from the file, comes back.
+    assert np.isfinite(model.run([5, 6, 7], 0)).all()
+
+
 def copied(built: Lowered, folder: Path) -> Path:
     return Path(shutil.copytree(built.folder, folder / "bundle"))
 
@@ -163,7 +185,18 @@ def test_caches_that_differ_from_the_manifest_are_a_clear_error() -> None:
         for cache in built.artifact.caches
     )
     entry = replace(built.entry, caches=wrong)
-    with pytest.raises(RunError, match=r"past_key_values\.0\.key should have shape"):
+    message = rf"past_key_values\.0\.key should be a tensor\(float\) of .*{SLOTS + 1}"
+    with pytest.raises(RunError, match=message):
+        engines.load("onnx").load(built.folder, built.manifest, entry, 1)
+
+
+def test_caches_of_another_type_than_the_manifest_says_are_a_clear_error() -> None:
+    built = lowered_onnx(Build("gemma3_text", kv="int8"))
+    caches = tuple(
+        replace(cache, dtype="float32", quantization="none") for cache in built.artifact.caches
+    )
+    entry = replace(built.entry, caches=caches, attention_quantization="none")
+    with pytest.raises(RunError, match=r"a tensor\(float\) .* but is tensor\(int8\)"):
         engines.load("onnx").load(built.folder, built.manifest, entry, 1)
 
 

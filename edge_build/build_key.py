@@ -1,0 +1,51 @@
+"""The digest of everything that determines what a build makes: equal keys, equal stages."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from edge_build.file_entries import sha256_of
+from edge_build.installation import tool_versions
+from edge_build.preparation import Preparation
+from edge_build.text_files import CHAT_TEMPLATE, TEXT_FILES
+
+_ROOT = Path(__file__).parents[1]
+_PACKAGES = ("edge_build", "models", "runtime_py")
+
+
+def build_key(prepared: Preparation, checkpoint_sha256: str) -> str:
+    """Return the key of a checked build.
+
+    Not in it: where the bundle goes, how much memory is allowed, and how many threads compute,
+    which moves the last bits of golden answers within what `verify` allows anyway.
+    """
+    spec = prepared.spec
+    determining = {
+        "checkpoint": checkpoint_sha256,
+        "text": _text_digests(prepared.text.folder),
+        "rules": {name: asdict(rule) for name, rule in prepared.rules.items()},
+        "context_length": prepared.caches.context_length,
+        "chunk": prepared.caches.chunk,
+        "kv": spec.kv,
+        "backends": {b.name: prepared.options_of(b) for b in prepared.backends},
+        "golden_tokens": spec.golden_tokens,
+        "tools": tool_versions(),
+        "program": _program_digest(),
+    }
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+
+
+def _text_digests(folder: Path) -> dict[str, str]:
+    paths = (folder / name for name in (*TEXT_FILES, CHAT_TEMPLATE))
+    return {path.name: sha256_of(path) for path in paths if path.is_file()}
+
+
+def _program_digest() -> str:
+    """Return the digest of this program itself: between releases its version says nothing."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(_ROOT).as_posix()}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

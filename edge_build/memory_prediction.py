@@ -1,0 +1,236 @@
+"""How much memory each stage of a build will hold at most, term by term, before it runs.
+
+Every constant stands here. They are fitted to what benchmarks/build_memory.py measures, within a
+tenth; run it again when a stage changes. Resident bytes: mapped pages of files count while they
+are in use.
+"""
+
+import math
+from dataclasses import dataclass
+
+from edge_build.backend import Backend
+from edge_build.kv_calibration import CALIBRATION_TOKENS
+from edge_build.preparation import Preparation
+from edge_build.reference import LARGE_PARAMETERS
+from models.weight_shapes import weight_shapes
+
+MB = 1_000_000
+
+# Blocks of a million weights: a few for each scale that is tried, and what the allocator keeps of
+# them, 45 to 95 MB; fewer where weights stay as they are.
+_QUANTIZE_BYTES = 60 * MB
+_COPY_BYTES = 30 * MB
+# A vocabulary entry of a loaded tokenizer: Gemma's 262,144 take 249 MB.
+_TOKENIZER_ENTRY_BYTES = 950
+# What the tokenizer's many small pieces find room in, after a lowering left holes.
+_HOLES_BYTES = 75 * MB
+# Parts of torch that load when they are first used, and stay: by the eager model, and by an export.
+_EAGER_LIBRARIES_BYTES = 85 * MB
+_EXPORT_LIBRARIES_BYTES = 150 * MB
+# Code and scratch of matrix products when they first run.
+_KERNEL_BYTES = 25 * MB
+# Copies of a weight's block while it is unpacked and multiplied: 4 million float32 each.
+_EAGER_BLOCK_BYTES = 2 * 16 * MB
+# Tensors of the MLP's width that live at once: gate in blocks and whole, up, their product.
+_EAGER_WIDE_TENSORS = 5
+# Tensors of scores that live at once: products, scaled, masked, weights.
+_EAGER_SCORES = 4
+# Rows of logits, twice, their difference, and its sizes.
+_ROUNDING_ROWS = 4
+
+# What edge_build/reference.py keeps unpacked, and what edge_build/golden.py records.
+_KEPT_ELEMENTS = 1 << 20
+_LONGEST_PROMPT = 2048
+_LARGE_GOLDEN_TOKENS = 8
+_SMALL_GOLDEN_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class LoweringMemory:
+    """What one backend's lowering holds.
+
+    Attributes:
+        library_bytes: code and caches of the tools.
+        layer_bytes: for each layer of the model.
+        head_copies, template_copies: of the head, and of one layer, a byte a code.
+        mapped_tensors: largest stored tensors that are mapped at once.
+        left: what stays when it is done.
+    """
+
+    library_bytes: int
+    layer_bytes: float
+    head_copies: float = 0
+    template_copies: float = 0
+    mapped_tensors: int = 0
+    left: "LoweringMemory | None" = None
+
+
+_LOWERING = {
+    # The head and a layer of each kind go through the exporter and its passes, which copy codes;
+    # the other layers stream. executorch holds on to the last program that it partitioned.
+    "executorch": LoweringMemory(
+        library_bytes=140 * MB,
+        layer_bytes=4 * MB,
+        head_copies=4.4,
+        template_copies=16,
+        left=LoweringMemory(
+            library_bytes=90 * MB, layer_bytes=4 * MB, head_copies=1.9, template_copies=11
+        ),
+    ),
+    # Weights stream from the store to the file.
+    "onnx": LoweringMemory(
+        library_bytes=40 * MB,
+        layer_bytes=2.6 * MB,
+        mapped_tensors=1,
+        left=LoweringMemory(library_bytes=20 * MB, layer_bytes=2 * MB),
+    ),
+}
+# An unquantized weight has four bytes, but fewer copies.
+_FLOAT_CODE_BYTES = 3.4
+# A backend that nobody measured: as much as the most careless one.
+_LOWERING_OTHER = _LOWERING["executorch"]
+
+
+@dataclass(frozen=True)
+class MemoryTerm:
+    """One part of what a stage holds."""
+
+    what: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """What a stage holds at its highest point."""
+
+    name: str
+    terms: tuple[MemoryTerm, ...]
+
+    @property
+    def peak_bytes(self) -> int:
+        return sum(term.size_bytes for term in self.terms)
+
+
+def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMemory, ...]:
+    """Return the peak of each stage, in order.
+
+    Args:
+        resident_bytes: what the process holds before the first stage.
+    """
+    held = [MemoryTerm("Python, torch and this program", resident_bytes)]
+    blocks = _QUANTIZE_BYTES if _is_quantized(prepared) else _COPY_BYTES
+    stages = [StageMemory("quantize", (*held, MemoryTerm("blocks of weights", blocks)))]
+    if "calibrate" in prepared.stage_names:
+        held.append(MemoryTerm("parts of torch for eager models", _EAGER_LIBRARIES_BYTES))
+        stages.append(StageMemory("calibrate", (*held, *_calibrate(prepared))))
+        held.pop()
+    held.append(MemoryTerm("parts of torch for export", _EXPORT_LIBRARIES_BYTES))
+    for backend in prepared.backends:
+        stages.append(StageMemory(backend.name, (*held, *_lowering(prepared, backend))))
+        held.append(MemoryTerm(f"left by lowering to {backend.name}", _left(prepared, backend)))
+    stages.append(StageMemory("golden", (*held, *_golden(prepared))))
+    assert tuple(stage.name for stage in stages) == prepared.stage_names
+    return tuple(stages)
+
+
+def _lowering(prepared: Preparation, backend: Backend) -> list[MemoryTerm]:
+    cost = _LOWERING.get(backend.name, _LOWERING_OTHER)
+    tables = _rotary_bytes(prepared) if cost.mapped_tensors else 0
+    terms = [
+        MemoryTerm(f"tools of {backend.name}", cost.library_bytes),
+        MemoryTerm("graphs of the layers", _layers_bytes(prepared, cost)),
+        MemoryTerm("head and template, in copies", _copied_bytes(prepared, cost)),
+        MemoryTerm("largest weight, mapped", cost.mapped_tensors * _largest_stored(prepared)),
+        MemoryTerm("rotary tables", tables),
+    ]
+    return [term for term in terms if term.size_bytes]
+
+
+def _left(prepared: Preparation, backend: Backend) -> int:
+    left = _LOWERING.get(backend.name, _LOWERING_OTHER).left
+    if left is None:
+        return 0
+    return left.library_bytes + _layers_bytes(prepared, left) + _copied_bytes(prepared, left)
+
+
+def _layers_bytes(prepared: Preparation, cost: LoweringMemory) -> int:
+    return int(cost.layer_bytes * prepared.checkpoint.config.num_layers)
+
+
+def _copied_bytes(prepared: Preparation, cost: LoweringMemory) -> int:
+    shapes = weight_shapes(prepared.checkpoint.config)
+    head = math.prod(shapes["embed_tokens"])
+    layer = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("layers.0."))
+    code_bytes = 1 if _is_quantized(prepared) else _FLOAT_CODE_BYTES
+    return int((cost.head_copies * head + cost.template_copies * layer) * code_bytes)
+
+
+def _calibrate(prepared: Preparation) -> list[MemoryTerm]:
+    tokens = min(CALIBRATION_TOKENS, prepared.caches.context_length)
+    return [_tokenizer(prepared, holes=0), *_eager(prepared, tokens, models=1)]
+
+
+def _golden(prepared: Preparation) -> list[MemoryTerm]:
+    large = prepared.parameters > LARGE_PARAMETERS
+    recorded = prepared.spec.golden_tokens or (
+        _LARGE_GOLDEN_TOKENS if large else _SMALL_GOLDEN_TOKENS
+    )
+    recorded = min(recorded, max(1, prepared.caches.context_length // 2))
+    rings = [cache.capacity for cache in prepared.caches.layers if cache.kind == "ring"]
+    prompt = min(max(rings, default=0) + prepared.caches.chunk + 7, _LONGEST_PROMPT)
+    tokens = min(prompt + recorded, prepared.caches.context_length)
+    rounds = _is_quantized(prepared)
+    # A model that rounds as the runtime does, and one that does not, to tell what rounding moves.
+    models = 2 if rounds else 1
+    rows = recorded * (_ROUNDING_ROWS if rounds else 1)
+    return [
+        _tokenizer(prepared, holes=_HOLES_BYTES),
+        *_eager(prepared, tokens, models),
+        MemoryTerm("rows of logits", rows * prepared.checkpoint.config.vocab_size * 4),
+    ]
+
+
+def _tokenizer(prepared: Preparation, holes: int) -> MemoryTerm:
+    size = _TOKENIZER_ENTRY_BYTES * prepared.text.tokenizer_size
+    return MemoryTerm("tokenizer", max(0, size - holes))
+
+
+def _eager(prepared: Preparation, tokens: int, models: int) -> list[MemoryTerm]:
+    """Return what the eager model holds while it reads a prompt of `tokens`."""
+    config = prepared.checkpoint.config
+    matrices = [
+        math.prod(prepared.checkpoint.shape(name))
+        for name in prepared.rules
+        if len(prepared.checkpoint.shape(name)) == 2
+    ]
+    kept = sum(size for size in matrices if size <= _KEPT_ELEMENTS)
+    blocks = _EAGER_BLOCK_BYTES if max(matrices) > _KEPT_ELEMENTS else 0
+    past = 2 * tokens * config.key_value_size * config.num_layers
+    wide = tokens * config.intermediate_size * _EAGER_WIDE_TENSORS
+    scores = config.num_attention_heads * tokens**2 * _EAGER_SCORES
+    return [
+        MemoryTerm("kernels of torch", _KERNEL_BYTES),
+        MemoryTerm("small weights, unpacked", models * kept * 4),
+        MemoryTerm("blocks of large weights", blocks),
+        MemoryTerm("keys and values of the longest prompt", models * past * 4),
+        MemoryTerm("activations of the longest prompt", (wide + scores) * 4),
+    ]
+
+
+def _is_quantized(prepared: Preparation) -> bool:
+    return any(rule.scheme is not None for rule in prepared.rules.values())
+
+
+def _largest_stored(prepared: Preparation) -> int:
+    """Return the bytes of the largest tensor in the weight store."""
+    sizes = []
+    for name, rule in prepared.rules.items():
+        bits = rule.scheme.bits if rule.scheme else 32
+        sizes.append(math.prod(prepared.checkpoint.shape(name)) * bits // 8)
+    return max(sizes)
+
+
+def _rotary_bytes(prepared: Preparation) -> int:
+    config = prepared.checkpoint.config
+    kinds = len({(layer.rope_theta, layer.rope_factor) for layer in config.layers})
+    return kinds * prepared.caches.context_length * config.head_dim * 4

@@ -1,0 +1,124 @@
+"""Repeating lowered layers: the walk over kinds, the arena, and equality with lowering them all."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("executorch")
+
+from edge_build.backend import LoweringInput
+from edge_build.backends.executorch import lowering
+from edge_build.backends.executorch.arena import ALIGNMENT, Lifetime, place
+from edge_build.backends.executorch.inspection import inspect_program
+from edge_build.backends.executorch.template import covering_walk, make_template
+from edge_build.errors import BuildError
+from runtime_py.manifest import CacheQuantization
+from tests.artifacts import (
+    Lowered,
+    executorch_source,
+    logits_after,
+    random_tokens,
+    write,
+)
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40))
+def test_a_walk_has_the_ends_and_all_neighbours_of_what_it_stands_for(kinds: list[str]) -> None:
+    walk = covering_walk(kinds)
+    assert walk[0] == kinds[0]
+    assert walk[-1] == kinds[-1]
+    assert set(pairwise(walk)) == set(pairwise(kinds))
+    assert len(walk) <= len(kinds)
+
+
+def test_a_repeating_pattern_needs_one_period() -> None:
+    five_local_one_global = [0, *"LLLLG" + "LLLLLG" * 4 + "L"]
+    assert covering_walk(five_local_one_global) == [0, *"LLGL"]
+    assert covering_walk([0, *"F" * 35]) == [0, *"FF"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 500), st.integers(0, 20), st.integers(0, 20)).map(
+            lambda t: Lifetime(t[0], min(t[1:]), max(t[1:]))
+        ),
+        max_size=30,
+    )
+)
+def test_values_alive_together_never_share_memory(lifetimes: list[Lifetime]) -> None:
+    offsets, total = place(lifetimes)
+    for i, one in enumerate(lifetimes):
+        assert offsets[i] % ALIGNMENT == 0
+        assert offsets[i] + one.size_bytes <= total
+        for j, other in enumerate(lifetimes[:i]):
+            if one.first <= other.last and other.first <= one.last:
+                apart = (
+                    offsets[i] + one.size_bytes <= offsets[j]
+                    or offsets[j] + other.size_bytes <= offsets[i]
+                )
+                assert apart, f"{one} and {other} overlap"
+
+
+def test_values_that_follow_each_other_share_memory() -> None:
+    chain = [Lifetime(64, step, step + 1) for step in range(10)]
+    assert place(chain)[1] == 2 * 64
+
+
+BACKEND = "executorch"
+LAYERS = {"gemma3_text": "LLLGLLLGL", "gemma2": "LGLGLG", "qwen3": "GGGGG"}
+
+
+@pytest.mark.parametrize(
+    ("family", "recipe", "kv"),
+    [
+        ("gemma3_text", "int4-g32", "none"),
+        ("gemma3_text", "int4-g32", "per_token"),
+        ("gemma2", "int4-channel", "none"),
+        ("qwen3", "none", "none"),
+    ],
+)
+def test_repeated_layers_equal_layers_lowered_one_by_one(
+    family: str, recipe: str, kv: CacheQuantization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, source, folder = executorch_source(family, recipe, LAYERS[family])
+    source = replace(source, caches=source.caches.stored(kv))
+    assert make_template(source).source.config.num_layers < source.config.num_layers
+    repeated = Lowered(BACKEND, checkpoint, source, *write(BACKEND, source, folder))
+
+    monkeypatch.setattr(lowering, "_write", _write_every_layer)
+    folder = folder.with_name("whole")
+    whole = Lowered(BACKEND, checkpoint, source, *write(BACKEND, source, folder))
+
+    tokens = random_tokens(40)
+    splits = [5, 1, 3, 5, 5, 1, 5, 5, 5, 5]
+    expected = logits_after(whole.load(), tokens, splits)
+    # The same kernels on the same numbers: not one bit may differ.
+    assert np.array_equal(logits_after(repeated.load(), tokens, splits), expected)
+    report, expected_report = (inspect_program(b.model_file) for b in (repeated, whole))
+    assert report.delegates == expected_report.delegates
+    assert report.caches == expected_report.caches
+    assert report.delegate_data_bytes == expected_report.delegate_data_bytes
+    assert report.arena_bytes <= expected_report.arena_bytes + 64
+
+
+def _write_every_layer(source: LoweringInput, path: Path) -> None:
+    program, _ = lowering.lowered_program(source)
+    with path.open("wb") as file:
+        program.write_to_file(file)
+
+
+def test_constants_in_another_form_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from edge_build.backends.executorch import unrolling
+
+    _, source, _ = executorch_source("qwen3", "none", "G")
+    real = unrolling.constant_bytes
+    monkeypatch.setattr(unrolling, "constant_bytes", lambda *args: real(*args)[::-1])
+    with pytest.raises(BuildError, match=r"does not hold .* constants in the expected form"):
+        write(BACKEND, source, tmp_path / "bundle")

@@ -1,0 +1,163 @@
+"""What `pocketlm build` prints, with doubles of the stages."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edge_build import memory_limit
+from edge_build.errors import BuildError
+from pocketlm import main
+from tests.workshop import STAGES, Workshop
+
+
+def pocketlm_build(workshop: Workshop, *options: object) -> Result:
+    """Run the command on the workshop's checkpoint."""
+    spec = workshop.spec
+    arguments = ("build", spec.checkpoint, "--out", spec.out, "--context", 64, "--chunk", 8)
+    return CliRunner().invoke(main, [str(argument) for argument in (*arguments, *options)])
+
+
+def test_the_result_says_what_each_stage_took(workshop: Workshop) -> None:
+    document = json.loads(pocketlm_build(workshop, "--json").stdout)
+    assert [stage["name"] for stage in document["stages"]] == ["checkpoint", *STAGES]
+    for stage in document["stages"]:
+        assert stage["wall_s"] >= 0 and stage["peak_bytes"] > 1_000_000
+        assert stage["reused"] is False
+
+
+def test_the_result_says_what_an_earlier_run_had_done(workshop: Workshop) -> None:
+    workshop.build_until("onnx", KeyboardInterrupt())
+    result = pocketlm_build(workshop, "--json")
+    reused = {s["name"]: s["reused"] for s in json.loads(result.stdout)["stages"]}
+    assert reused == {
+        "checkpoint": False,
+        "quantize": True,
+        "executorch": True,
+        "onnx": False,
+        "golden": False,
+    }
+    assert "continuing an interrupted build: quantize, executorch done before" in result.stderr
+    assert "quantize: done by an earlier run" in result.stderr
+
+
+def test_people_get_a_table_of_the_stages(workshop: Workshop) -> None:
+    workshop.build_until("onnx", KeyboardInterrupt())
+    shown = pocketlm_build(workshop).stdout
+    rows = [line for line in shown.splitlines() if "executorch" in line]
+    assert any("done by an earlier run" in row and "MB" in row for row in rows)
+    assert "peak memory" in shown and "wall s" in shown
+
+
+def test_an_interruption_exits_with_2_and_says_how_to_continue(workshop: Workshop) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    workshop.during = {"onnx": interrupt}
+    result = pocketlm_build(workshop)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        "error: interrupted; finished: executorch, quantize; run the same command again to "
+        f"continue, or remove {workshop.kept} to start over"
+    )
+
+
+def test_a_full_disk_exits_with_2_and_says_how_to_continue(workshop: Workshop) -> None:
+    def fill() -> None:
+        raise OSError(28, "No space left on device")
+
+    workshop.during = {"onnx": fill}
+    result = pocketlm_build(workshop)
+    assert result.exit_code == 2
+    assert "the disk is full; free some space" in result.stderr
+    assert "run the same command again to continue" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_refusal_of_memory_exits_with_2_and_says_how_to_continue(workshop: Workshop) -> None:
+    def refuse() -> None:
+        raise MemoryError
+
+    workshop.during = {"onnx": refuse}
+    result = pocketlm_build(workshop)
+    assert result.exit_code == 2
+    assert "onnx: the system gave no more memory" in result.stderr
+    assert "run the same command again to continue" in result.stderr
+
+
+def test_a_mistake_is_shown_without_a_word_on_continuing(workshop: Workshop) -> None:
+    def fail() -> None:
+        raise BuildError("norm: the checkpoint holds NaN")
+
+    workshop.during = {"onnx": fail}
+    result = pocketlm_build(workshop)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "error: norm: the checkpoint holds NaN"
+
+
+def test_fresh_starts_over(workshop: Workshop) -> None:
+    workshop.build_until("onnx", KeyboardInterrupt())
+    assert pocketlm_build(workshop, "--fresh").exit_code == 0
+    assert workshop.worked[-len(STAGES) :] == STAGES
+
+
+def test_a_dry_run_prints_the_memory_of_each_stage(workshop: Workshop) -> None:
+    plan = json.loads(pocketlm_build(workshop, "--dry-run", "--json").stdout)
+    memory = plan["memory"]
+    assert [stage["name"] for stage in memory["stages"]] == STAGES
+    for stage in memory["stages"]:
+        assert stage["peak_bytes"] == sum(term["size_bytes"] for term in stage["terms"])
+    assert memory["peak_bytes"] == max(stage["peak_bytes"] for stage in memory["stages"])
+    assert memory["available_bytes"] > 0 and memory["max_ram_bytes"] is None
+    assert workshop.worked == [] and not workshop.out.parent.exists()
+
+
+def test_people_get_the_memory_of_each_stage_term_by_term(workshop: Workshop) -> None:
+    shown = pocketlm_build(workshop, "--dry-run").stdout
+    assert "predicted memory:" in shown
+    assert "tools of executorch" in shown and "tokenizer" in shown
+    assert "in stage" in shown and "available" in shown
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["build", "dry run"])
+def test_more_than_max_ram_exits_with_2_and_says_why(
+    workshop: Workshop, options: tuple[str, ...]
+) -> None:
+    result = pocketlm_build(workshop, "--max-ram", "100M", *options)
+    assert result.exit_code == 2
+    assert "error: --max-ram: 105 MB allowed, but stage" in result.stderr
+    assert "Traceback" not in result.output
+    assert workshop.worked == [] and not workshop.out.parent.exists()
+
+
+def test_enough_max_ram_builds(workshop: Workshop) -> None:
+    assert pocketlm_build(workshop, "--max-ram", "64GiB").exit_code == 0
+    assert workshop.out.exists()
+
+
+def test_a_malformed_size_is_answered_with_examples(workshop: Workshop) -> None:
+    result = pocketlm_build(workshop, "--max-ram", "lots")
+    assert result.exit_code == 2
+    assert "'--max-ram': 'lots' is not a size; write a number with a unit" in result.stderr
+
+
+def test_too_little_free_memory_is_a_warning(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_limit, "available_bytes", lambda: 0)
+    result = pocketlm_build(workshop)
+    assert result.exit_code == 0
+    assert "warning: stage" in result.stderr and "the system may end it" in result.stderr
+
+
+def test_the_command_waits_for_no_second_build(workshop: Workshop, tmp_path: Path) -> None:
+    refusals = []
+
+    def build_again() -> None:
+        refusals.append(pocketlm_build(workshop))
+
+    workshop.during = {"golden": build_again}
+    assert pocketlm_build(workshop).exit_code == 0
+    (refused,) = refusals
+    assert refused.exit_code == 2 and "is building there; wait for it" in refused.stderr

@@ -1,0 +1,121 @@
+"""What a build is told about memory before it begins."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from edge_build import memory_limit
+from edge_build.byte_sizes import parse_size
+from edge_build.errors import BuildError
+from edge_build.memory_limit import MemoryOutlook, foresee_memory
+from edge_build.memory_prediction import MemoryTerm, StageMemory
+from edge_build.preparation import prepare
+from edge_build.progress import Event, Notice
+from tests.workshop import Workshop
+
+GB = 1_000_000_000
+LOWERING = StageMemory(
+    "executorch",
+    (
+        MemoryTerm("Python, torch and this program", GB // 4),
+        MemoryTerm("weights", 3 * GB),
+        MemoryTerm("graphs of the layers", GB // 2),
+        MemoryTerm("crumbs", 7),
+    ),
+)
+GOLDEN = StageMemory("golden", (MemoryTerm("Python, torch and this program", GB // 4),))
+
+
+def outlook(available_bytes: int, max_ram_bytes: int | None) -> MemoryOutlook:
+    return MemoryOutlook(
+        stages=(LOWERING, GOLDEN),
+        resident_bytes=GB // 4,
+        available_bytes=available_bytes,
+        max_ram_bytes=max_ram_bytes,
+        alone={"executorch": LOWERING.peak_bytes, "onnx": GB},
+    )
+
+
+def notices_of(memory: MemoryOutlook) -> list[str]:
+    told: list[Event] = []
+    memory.check(told.append)
+    return [event.text for event in told if isinstance(event, Notice)]
+
+
+def test_the_highest_stage_decides() -> None:
+    memory = outlook(GB, None)
+    assert memory.highest is LOWERING
+    assert memory.peak_bytes == 3 * GB + GB // 4 + GB // 2 + 7
+
+
+def test_more_than_allowed_is_refused_with_the_reason_and_what_would_do() -> None:
+    with pytest.raises(BuildError) as refused:
+        outlook(available_bytes=100 * GB, max_ram_bytes=2 * GB).check(lambda event: None)
+    assert str(refused.value) == (
+        "--max-ram: 2.00 GB allowed, but stage executorch is predicted to hold 3.75 GB (3.00 GB "
+        "weights, 500 MB graphs of the layers, 250 MB Python, torch and this program). What would "
+        "do: --backend onnx alone (1.00 GB), or --max-ram 3751MB; --dry-run shows every stage"
+    )
+
+
+def test_what_does_not_help_is_not_offered() -> None:
+    with pytest.raises(BuildError) as refused:
+        outlook(available_bytes=100 * GB, max_ram_bytes=GB - 1).check(lambda event: None)
+    assert "--backend" not in str(refused.value)
+
+
+def test_the_allowance_that_is_proposed_is_enough() -> None:
+    memory = outlook(available_bytes=100 * GB, max_ram_bytes=1)
+    with pytest.raises(BuildError) as refused:
+        memory.check(lambda event: None)
+    (proposed,) = re.findall(r"--max-ram (\w+);", str(refused.value))
+    assert notices_of(outlook(available_bytes=0, max_ram_bytes=parse_size(proposed))) == []
+
+
+def test_an_allowance_that_is_enough_is_silent_whatever_is_free() -> None:
+    assert notices_of(outlook(available_bytes=0, max_ram_bytes=4 * GB)) == []
+
+
+def test_more_than_is_free_is_a_warning() -> None:
+    (notice,) = notices_of(outlook(available_bytes=GB, max_ram_bytes=None))
+    assert notice.startswith("warning: stage executorch is predicted to hold 3.75 GB (3.00 GB ")
+    assert "and 1.25 GB are free: the system may end it" in notice
+    assert "--backend onnx alone (1.00 GB), or more memory;" in notice
+
+
+def test_what_fits_is_no_news() -> None:
+    assert notices_of(outlook(available_bytes=4 * GB, max_ram_bytes=None)) == []
+
+
+def test_a_build_that_is_refused_writes_nothing(workshop: Workshop) -> None:
+    with pytest.raises(BuildError, match="--max-ram: 1 MB allowed"):
+        workshop.build(max_ram_bytes=1 << 20)
+    assert workshop.worked == []
+    workshop.assert_nothing_left()
+
+
+def test_a_build_that_is_refused_does_not_cost_an_interrupted_one(workshop: Workshop) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    with pytest.raises(BuildError, match="--max-ram"):
+        workshop.build(max_ram_bytes=1 << 20)
+    workshop.build()
+    assert workshop.worked == ["golden"]
+
+
+def test_a_build_that_might_not_fit_is_tried(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_limit, "available_bytes", lambda: 0)
+    workshop.build()
+    assert any("the system may end it" in notice for notice in workshop.notices)
+    assert workshop.out.exists()
+
+
+def test_a_single_backend_has_no_alternative(workshop: Workshop, tmp_path: Path) -> None:
+    spec = workshop.spec
+    both = foresee_memory(prepare(spec))
+    assert set(both.alone) == {"executorch", "onnx"}
+    assert all(peak <= both.peak_bytes for peak in both.alone.values())
+    one = type(spec)(checkpoint=spec.checkpoint, out=tmp_path / "one", backends=("onnx",))
+    assert foresee_memory(prepare(one)).alone == {}

@@ -1,0 +1,94 @@
+"""What is shown while a build runs."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from edge_build import progress_display
+from edge_build.progress import (
+    Event,
+    Notice,
+    StageAdvanced,
+    StageFinished,
+    StageReport,
+    StagesPlanned,
+    StageStarted,
+)
+from edge_build.progress_display import BuildBar, shown_duration, shown_progress
+
+EVENTS: tuple[Event, ...] = (
+    StagesPlanned({"checkpoint": 1.0, "quantize": 10.0, "onnx": 5.0, "golden": 20.0}),
+    StageStarted("checkpoint"),
+    StageFinished(StageReport("checkpoint", 0.1, 200_000_000, reused=False)),
+    Notice("continuing an interrupted build: quantize done before"),
+    StageFinished(StageReport("quantize", 9.0, 300_000_000, reused=True)),
+    StageStarted("onnx"),
+    StageAdvanced("onnx", 1_500_000_000, 2_000_000_000, "bytes", "layers.3.mlp.up_proj"),
+    StageFinished(StageReport("onnx", 4.26, 500_000_000, reused=False)),
+    StageStarted("golden"),
+    StageAdvanced("golden", 3, 4, "steps", "code (none)"),
+    StageFinished(StageReport("golden", 61.0, 400_000_000, reused=False)),
+)
+
+
+def test_without_a_terminal_each_stage_has_a_line_at_its_start_and_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with shown_progress() as shown:
+        for event in EVENTS:
+            shown.notify(event)
+    captured = capsys.readouterr()
+    lines = [re.sub(r"so far .*", "so far X", line) for line in captured.err.splitlines()]
+    assert lines == [
+        "checkpoint: started, stage 1 of 4",
+        "checkpoint: done in 0.1 s, peak memory so far X",
+        "continuing an interrupted build: quantize done before",
+        "quantize: done by an earlier run",
+        "onnx: started, stage 3 of 4",
+        "onnx: done in 4.3 s, peak memory so far X",
+        "golden: started, stage 4 of 4",
+        "golden: done in 61.0 s, peak memory so far X",
+    ]
+    assert captured.out == ""
+    assert [report.name for report in shown.reports] == ["checkpoint", "quantize", "onnx", "golden"]
+
+
+def test_on_a_terminal_there_is_one_bar_with_stage_bytes_and_time() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=150)
+    drawn: list[str] = []
+    with BuildBar(console) as bar:
+        for event in EVENTS:
+            bar.tell(event)
+            paper = Console(file=io.StringIO(), width=150)
+            with paper.capture() as capture:
+                paper.print(*bar.get_renderables())
+            drawn.append(capture.get())
+    assert all(text.count("%") == 1 for text in drawn)
+    in_onnx = drawn[6]
+    assert "onnx" in in_onnx and "1.50 GB of 2.00 GB, layers.3.mlp.up_proj" in in_onnx
+    assert re.search(r"about \d+:\d\d left", in_onnx)
+    assert "100%" in drawn[-1] and "about 0:00 left" in drawn[-1]
+    shares = [int(share) for text in drawn for share in re.findall(r"(\d+)%", text)]
+    assert shares == sorted(shares)
+    assert "continuing an interrupted build" in screen.getvalue()
+
+
+def test_a_terminal_gets_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=150)
+    monkeypatch.setattr(progress_display, "Console", lambda stderr: terminal)
+    with shown_progress() as shown:
+        for event in EVENTS:
+            shown.notify(event)
+    assert "100%" in screen.getvalue()
+    assert [report.reused for report in shown.reports] == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "shown"), [(0.4, "0:00"), (65.0, "1:05"), (3725.0, "1:02:05"), (59.6, "1:00")]
+)
+def test_durations_are_minutes_and_seconds(duration_s: float, shown: str) -> None:
+    assert shown_duration(duration_s) == shown

@@ -1,0 +1,378 @@
+"""A build that was interrupted continues, a build that was asked for in error leaves nothing.
+
+Stages are doubles that write a few bytes, but for the last tests: those kill real processes.
+"""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_build.build import build
+from edge_build.errors import BuildError, InterruptedBuildError
+from edge_build.progress import Event, StageAdvanced, StageFinished
+from edge_build.spec import BuildSpec
+from tests.workshop import STAGES, Workshop
+
+ROOT = Path(__file__).parents[2]
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_build_leaves_the_bundle_and_nothing_else(workshop: Workshop) -> None:
+    workshop.build()
+    assert workshop.worked == STAGES
+    assert [path.name for path in workshop.out.parent.iterdir()] == ["tiny"]
+    manifest = json.loads((workshop.out / "manifest.json").read_text())
+    listed = {file["path"]: file["size_bytes"] for file in manifest["files"]}
+    found = {path: len(data) for path, data in files_of(workshop.out).items()}
+    assert listed == {path: size for path, size in found.items() if path != "manifest.json"}
+
+
+INTERRUPTIONS: Mapping[str, Callable[[], BaseException]] = {
+    "Ctrl-C": KeyboardInterrupt,
+    "a full disk": lambda: OSError(errno.ENOSPC, "No space left on device"),
+    "a full quota": lambda: OSError(errno.EDQUOT, "Disk quota exceeded"),
+    "no memory": MemoryError,
+    "no memory for a tensor": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    "a mistake of ours": lambda: ValueError("shapes do not fit"),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+@pytest.mark.parametrize("error", INTERRUPTIONS.values(), ids=INTERRUPTIONS.keys())
+def test_an_interrupted_build_says_how_to_continue_and_continues(
+    workshop: Workshop, stage: str, error: Callable[[], BaseException]
+) -> None:
+    before = STAGES[: STAGES.index(stage)]
+    seen = workshop.build_until(stage, error())
+    (note,) = seen.__notes__
+    assert note == (
+        f"finished: {', '.join(sorted(before))}; run the same command again to continue, or "
+        f"remove {workshop.kept} to start over"
+    )
+    assert not workshop.out.exists()
+    workshop.build()
+    assert workshop.worked == STAGES[STAGES.index(stage) :]
+    assert workshop.notices == [
+        f"continuing an interrupted build: {', '.join(before)} done before; the last run ended "
+        f"during {stage}"
+    ]
+    assert [path.name for path in workshop.out.parent.iterdir()] == ["tiny"]
+
+
+def test_a_continued_bundle_is_the_same_byte_by_byte(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.build()
+    whole = files_of(workshop.out)
+    shutil.rmtree(workshop.out)
+    workshop.build_until("golden", KeyboardInterrupt())
+    workshop.build()
+    assert files_of(workshop.out) == whole
+
+
+@pytest.mark.parametrize("error", INTERRUPTIONS.values(), ids=INTERRUPTIONS.keys())
+def test_with_nothing_finished_nothing_is_left(
+    workshop: Workshop, error: Callable[[], BaseException]
+) -> None:
+    seen = workshop.build_until("quantize", error())
+    assert not getattr(seen, "__notes__", [])
+    workshop.assert_nothing_left()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_mistake_in_what_was_asked_leaves_nothing_of_any_stage(
+    workshop: Workshop, stage: str
+) -> None:
+    seen = workshop.build_until(stage, BuildError("norm: the checkpoint holds NaN"))
+    assert str(seen) == "norm: the checkpoint holds NaN" and not hasattr(seen, "__notes__")
+    workshop.assert_nothing_left()
+
+
+def test_a_mistake_made_while_a_build_is_interrupted_does_not_cost_it(workshop: Workshop) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    with pytest.raises(BuildError, match="--chunk 65"):
+        workshop.build(chunk=65)
+    workshop.build()
+    assert workshop.worked == ["golden"]
+
+
+@pytest.mark.parametrize("error", INTERRUPTIONS.values(), ids=INTERRUPTIONS.keys())
+def test_interrupted_after_the_last_stage_nothing_is_worked_twice(
+    workshop: Workshop, error: Callable[[], BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("edge_build.build.write_bundle", lambda *arguments: _raise(error()))
+        with pytest.raises(BaseException):  # noqa: B017
+            workshop.build()
+    workshop.build()
+    assert workshop.worked == []
+    assert "golden/onnx.json" in files_of(workshop.out)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"context_length": 63},
+        {"chunk": 7},
+        {"recipe": "int8-channel"},
+        {"golden_tokens": 3},
+        {"backends": ("onnx",)},
+        {"backend_options": {"onnx": {"local-cache": "ring"}}},
+    ],
+    ids=str,
+)
+def test_other_options_start_over(workshop: Workshop, change: dict[str, Any]) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    workshop.build(**change)
+    assert "quantize" in workshop.worked
+    assert "with other input, options or tools" in workshop.notices[0]
+
+
+def change_a_weight(checkpoint: Path) -> None:
+    path = checkpoint / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def change_the_config(checkpoint: Path) -> None:
+    path = checkpoint / "config.json"
+    path.write_text(path.read_text() + "\n")
+
+
+def change_the_tokenizer(checkpoint: Path) -> None:
+    path = checkpoint / "tokenizer.json"
+    path.write_text(path.read_text() + "\n")
+
+
+@pytest.mark.parametrize("change", [change_a_weight, change_the_config, change_the_tokenizer])
+def test_another_checkpoint_starts_over(workshop: Workshop, change: Callable[[Path], None]) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    change(workshop.spec.checkpoint)
+    workshop.build()
+    assert workshop.worked == STAGES
+
+
+def test_another_version_of_a_tool_starts_over(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    monkeypatch.setattr("edge_build.build_key.tool_versions", lambda: {"torch": "0.0.1"})
+    workshop.build()
+    assert workshop.worked == STAGES
+
+
+def test_another_program_starts_over(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    monkeypatch.setattr("edge_build.build_key._PACKAGES", ("edge_build",))
+    workshop.build()
+    assert workshop.worked == STAGES
+
+
+def test_memory_and_place_of_the_checkpoint_do_not_matter(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    workshop.spec.checkpoint.rename(tmp_path / "moved")
+    workshop.build(checkpoint=tmp_path / "moved", max_ram_bytes=1 << 40)
+    assert workshop.worked == ["golden"]
+
+
+def test_fresh_starts_over(workshop: Workshop) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    workshop.build(fresh=True)
+    assert workshop.worked == STAGES
+    assert workshop.notices == []
+
+
+def test_a_damaged_artifact_is_made_again(workshop: Workshop) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    (workshop.kept / "onnx" / "onnx" / "model").write_bytes(b"onyx" * 100)
+    workshop.build()
+    assert workshop.worked == ["onnx", "golden"]
+    assert (workshop.out / "onnx" / "model").read_bytes() == b"onnx" * 100
+
+
+def test_a_second_build_to_the_same_place_is_refused_and_harms_nothing(workshop: Workshop) -> None:
+    def build_again() -> None:
+        with pytest.raises(BuildError, match=f"--out .*: process {os.getpid()} is building there"):
+            build(workshop.spec)
+
+    workshop.during = {"onnx": build_again}
+    workshop.build()
+    assert workshop.worked == STAGES
+    assert workshop.out.exists()
+
+
+def test_a_lock_that_a_killed_process_left_does_not_matter(workshop: Workshop) -> None:
+    workshop.kept.mkdir(parents=True)
+    (workshop.kept / "lock").write_text("4194305\n")
+    workshop.build()
+    assert workshop.out.exists() and not workshop.kept.exists()
+
+
+def test_a_lock_whose_build_just_ended_is_not_taken(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_build.staging._is_at", lambda file, path: False)
+    with pytest.raises(BuildError, match="another build there ended this moment; start again"):
+        workshop.build()
+
+
+def test_a_folder_of_somebody_else_is_kept_as_it_is(workshop: Workshop) -> None:
+    workshop.kept.mkdir(parents=True)
+    (workshop.kept / "letter").write_text("precious")
+    with pytest.raises(BuildError, match=r"\.tiny\.build, which exists and holds something else"):
+        workshop.build(fresh=True)
+    assert (workshop.kept / "letter").read_text() == "precious"
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(workshop: Workshop, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    workshop.kept.parent.mkdir()
+    workshop.kept.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BuildError, match="holds something else"):
+        workshop.build()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_bundle_that_appeared_meanwhile_is_kept(workshop: Workshop) -> None:
+    def appear() -> None:
+        workshop.out.mkdir()
+        (workshop.out / "theirs").touch()
+
+    workshop.during = {"golden": appear}
+    with pytest.raises(InterruptedBuildError, match="tiny: appeared while it was being built"):
+        workshop.build()
+    assert [path.name for path in workshop.out.iterdir()] == ["theirs"]
+    shutil.rmtree(workshop.out)
+    workshop.during = {}
+    workshop.build()
+    assert workshop.worked == []
+
+
+def test_a_place_that_cannot_be_written_is_said_in_words(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BuildError, match=r"file/deep/out: cannot be written .*give another folder"):
+        workshop.build(out=tmp_path / "file" / "deep" / "out")
+
+
+def test_too_small_a_disk_keeps_what_is_finished(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    full = shutil._ntuple_diskusage(total=10, used=10, free=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: full)
+        with pytest.raises(InterruptedBuildError, match="0 MB are free; make room") as caught:
+            workshop.build()
+    assert "run the same command again" in caught.value.__notes__[0]
+    workshop.build()
+    assert workshop.worked == ["golden"]
+
+
+# The command line, but that one step of a build is a signal to the own process.
+SIGNALLED = """
+import os
+import edge_build.build
+from pocketlm import main
+
+def signalled(*arguments):
+    os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+
+setattr(edge_build.build, os.environ["STEP"], signalled)
+main()
+"""
+
+
+def signalled_command(
+    sent: signal.Signals, step: str, *arguments: object
+) -> subprocess.CompletedProcess[str]:
+    """Run pocketlm in a process of its own, which gets a signal at a step."""
+    return subprocess.run(
+        [sys.executable, "-c", SIGNALLED, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "SIGNAL": str(sent.value), "STEP": step},
+    )
+
+
+def test_a_killed_build_continues_and_makes_the_very_same_bundle(
+    tmp_path: Path, tiny_checkpoint: Callable[[str], Path]
+) -> None:
+    checkpoint, out = tiny_checkpoint("qwen3"), tmp_path / "out"
+    options = ("--backend", "onnx", "--golden-tokens", 2, "--chunk", 8)
+    arguments = ("build", checkpoint, "--out", out, *options)
+    killed = signalled_command(signal.SIGKILL, "record_golden", *arguments)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not out.exists()
+
+    spec = BuildSpec(checkpoint=checkpoint, out=out, backends=("onnx",), chunk=8, golden_tokens=2)
+    reused: list[str] = []
+
+    def tell(event: Event) -> None:
+        if isinstance(event, StageFinished) and event.report.reused:
+            reused.append(event.report.name)
+
+    build(spec, tell)
+    assert reused == ["quantize", "onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    build(replace(spec, out=tmp_path / "at-once"))
+    assert files_of(out) == files_of(tmp_path / "at-once")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_ends_the_command_says_how_to_continue(
+    sent: signal.Signals, tmp_path: Path, tiny_checkpoint: Callable[[str], Path]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("build", tiny_checkpoint("qwen3"), "--out", out, "--backend", "onnx")
+    ended = signalled_command(sent, "_lower", *arguments)
+    assert ended.returncode == 2
+    message = ended.stderr.splitlines()[-1]
+    assert message == (
+        "error: interrupted; finished: quantize; run the same command again to continue, or "
+        f"remove {tmp_path / '.out.build'} to start over"
+    )
+    assert "Traceback" not in ended.stderr
+
+
+def test_progress_of_a_stage_reaches_whoever_listens(
+    tmp_path: Path, tiny_checkpoint: Callable[[str], Path]
+) -> None:
+    class StopError(Exception):
+        pass
+
+    seen: list[StageAdvanced] = []
+
+    def tell(event: Event) -> None:
+        if isinstance(event, StageAdvanced):
+            seen.append(event)
+        if isinstance(event, StageFinished) and event.report.name == "quantize":
+            raise StopError
+
+    checkpoint = tiny_checkpoint("qwen3")
+    with pytest.raises(StopError):
+        build(BuildSpec(checkpoint=checkpoint, out=tmp_path / "out", chunk=8), tell)
+    assert {event.unit for event in seen} == {"bytes"}
+    assert seen[0].done == 0 and seen[-1].done == seen[-1].total
+    assert seen[-1].total > (checkpoint / "model.safetensors").stat().st_size * 0.9

@@ -1,0 +1,107 @@
+"""Doubles of a build's stages that write a few bytes, for tests of what happens around them."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_build import backends
+from edge_build.backend import Artifact, Backend, LoweringInput
+from edge_build.build import build
+from edge_build.progress import Advance, Event, Notice
+from edge_build.quantization.apply import QuantizedModel
+from edge_build.quantization.weight import WeightStore
+from edge_build.spec import BuildSpec
+from runtime_py.manifest import TensorEntry
+
+STAGES = ["quantize", "executorch", "onnx", "golden"]
+
+
+class Workshop:
+    """Doubles of every stage: they remember that they worked, and do what a test wants meanwhile.
+
+    Attributes:
+        during: stage → what happens in it.
+        worked: stages of the last build that were worked.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Path) -> None:
+        self.out = folder / "bundles" / "tiny"
+        self.kept = folder / "bundles" / ".tiny.build"
+        self.spec = BuildSpec(checkpoint=checkpoint, out=self.out, context_length=64, chunk=8)
+        self.worked: list[str] = []
+        self.notices: list[str] = []
+        self.during: dict[str, Callable[[], object]] = {}
+
+    def build(self, **changes: Any) -> None:
+        self.worked, self.notices = [], []
+        build(replace(self.spec, **changes), self._tell)
+
+    def build_until(self, stage: str, error: BaseException) -> BaseException:
+        """Build until a stage raises; return what the caller of the build sees."""
+        self.during = {stage: lambda: _raise(error)}
+        with pytest.raises(BaseException) as caught:
+            self.build()
+        self.during = {}
+        assert self.worked[-1] == stage
+        return caught.value
+
+    def work(self, stage: str) -> None:
+        self.worked.append(stage)
+        self.during.get(stage, lambda: None)()
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.notices.append(event.text)
+
+    def assert_nothing_left(self) -> None:
+        assert not self.out.parent.exists()
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def open_workshop(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """Put the doubles in place of the stages.
+
+    Args:
+        source: a checkpoint; what is built is a copy, which a test may change.
+    """
+    workshop = Workshop(folder, Path(shutil.copytree(source, folder / "checkpoint")))
+
+    def quantize(checkpoint: object, rules: object, folder: Path, _: Advance) -> QuantizedModel:
+        (folder / "embed_tokens.codes.npy").write_bytes(b"codes")
+        workshop.work("quantize")
+        tensor = TensorEntry("embed_tokens", (512, 64), 4, 32, 18_432, 20.3, "double")
+        return QuantizedModel(WeightStore(folder, {}), (tensor,))
+
+    def lower(name: str, source: LoweringInput, bundle: Path) -> Artifact:
+        (bundle / name).mkdir()
+        (bundle / name / "model").write_bytes(name.encode() * 100)
+        workshop.work(name)
+        kinds = ("none", {}, source.caches.layers, None, source.tokenizer_size, (), {})
+        return Artifact(f"{name}/model", (f"{name}/model",), *kinds)  # type: ignore[arg-type]
+
+    def record(*arguments: Any) -> Mapping[str, str]:
+        artifacts, bundle = arguments[3], arguments[4]
+        (bundle / "golden").mkdir()
+        for name in artifacts:
+            (bundle / "golden" / f"{name}.json").write_text(name)
+        workshop.work("golden")
+        return {name: f"golden/{name}.json" for name in artifacts}
+
+    def load(name: str) -> Backend:
+        backend = load_real(name)
+        return replace(backend, lower=lambda source, bundle: lower(name, source, bundle))
+
+    load_real = backends.load
+    monkeypatch.setattr("edge_build.stages.return_freed_memory", lambda: None)
+    monkeypatch.setattr("edge_build.memory_limit.return_freed_memory", lambda: None)
+    monkeypatch.setattr("edge_build.build.quantize_weights", quantize)
+    monkeypatch.setattr("edge_build.build.record_golden", record)
+    monkeypatch.setattr(backends, "load", load)
+    return workshop
