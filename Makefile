@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO   ?= build/demo
+# What `make bench` hands to benchmarks/suite.py, and the peers it sets up.
+BENCH  ?= gemma-3-1b --parts build,speed,depth
+PEERS  ?= llama.cpp litert $(if $(filter x86_64,$(shell uname -m)),llama.cpp-no-amx)
 BIN    := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test check fix bench clean
+.PHONY: setup demo test check fix bench bench-peers clean
 
 setup: $(INSTALLED)
 
@@ -40,8 +43,28 @@ fix: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(INSTALLED)
-	$(BIN)/python benchmarks/full_size_build.py
+# The systems that pocketlm is measured against, each in an environment of its own.
+bench: $(INSTALLED) bench-peers
+	$(BIN)/python benchmarks/suite.py $(BENCH)
+
+bench-peers: $(PEERS:%=build/peers/%/.installed)
+
+build/peers/llama.cpp/.installed: FLAGS = -include $(CURDIR)/benchmarks/peers/amx_tile_config.h
+build/peers/llama.cpp-no-amx/.installed: FLAGS = -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
+
+# Not from pip's cache: what lies there was compiled with other flags.
+build/peers/llama.cpp/.installed build/peers/llama.cpp-no-amx/.installed: benchmarks/peers/llama.cpp.txt
+	$(PYTHON) -m venv $(@D)
+	CFLAGS='$(FLAGS)' CXXFLAGS='$(FLAGS)' \
+	  $(@D)/bin/python -m pip install --quiet --no-cache-dir --requirement $<
+	touch $@
+
+# torch first and pinned here too.
+build/peers/litert/.installed: benchmarks/peers/litert.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet torch==2.13.0
+	$(@D)/bin/python -m pip install --quiet --requirement $<
+	touch $@
 
 clean:
 	rm -rf build $(VENV)

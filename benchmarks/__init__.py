@@ -1,0 +1,1 @@
+"""Benchmarks: questions about speed and memory, each with its command. Imports nothing."""

@@ -1,0 +1,1 @@
+"""Writes other systems' files from a checkpoint; each module runs in that system's interpreter."""
