@@ -43,8 +43,10 @@ def _part(name: str, part: Part, document: Mapping[str, Any]) -> str:
     baseline = _baseline(part, document["baseline"])
     title = (
         f"{document['shape']}, {name}: context {part['context_length']}, {document['threads']} "
-        f"threads, decode after {', '.join(f'{depth:,}' for depth in depths) or 'nothing'} tokens"
+        "threads"
     )
+    if depths:
+        title += f", decode after {', '.join(f'{depth:,}' for depth in depths)} tokens"
     if baseline is not None:
         title += f"; × is against {document['baseline']}"
     bandwidth = part["read_bytes_per_s"]

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
-# A stage that says nothing moves with its expected time, but is never done before it says so.
+# A stage that says little moves with its expected time, but is never done before it says so.
 _MOST_UNSAID = 0.95
+# With this many steps a stage says enough.
+_MANY_STEPS = 10
 
 
 class BuildClock:
@@ -20,16 +22,19 @@ class BuildClock:
         self.name = ""
         self._begun = 0.0
         self._reported = 0.0
+        self._says_enough = False
         self._done_s = self._spent_s = 0.0
         self._shown = 0.0
 
     def start(self, name: str, now: float) -> None:
         """Begin a stage."""
-        self.name, self._begun, self._reported = name, now, 0.0
+        self.name, self._begun = name, now
+        self._reported, self._says_enough = 0.0, False
 
-    def advance(self, fraction: float) -> None:
-        """Note what the stage says of itself, 0 to 1."""
-        self._reported = max(self._reported, min(fraction, 1.0))
+    def advance(self, done: int, total: int) -> None:
+        """Note what the stage says of itself: steps or bytes."""
+        self._reported = max(self._reported, min(done / total, 1.0) if total else 1.0)
+        self._says_enough = total >= _MANY_STEPS
 
     def finish(self, now: float) -> None:
         """End the stage that was begun."""
@@ -60,6 +65,8 @@ class BuildClock:
         if not self.name:
             return self._done_s
         expected_s = self.expected_s[self.name]
+        if self._says_enough:
+            return self._done_s + expected_s * self._reported
         pace = self._spent_s / self._done_s if self._spent_s and self._done_s else 1.0
         unsaid = min(_MOST_UNSAID, (now - self._begun) / (expected_s * pace))
         return self._done_s + expected_s * max(self._reported, unsaid)

@@ -111,7 +111,7 @@ class BuildBar(Progress):
                 self.clock.start(name, now)
                 self.update(self.bar, description=name, what="")
             case StageAdvanced(_, done, total, unit, what):
-                self.clock.advance(done / total if total else 1.0)
+                self.clock.advance(done, total)
                 if unit == "bytes":
                     what = f"{shown_size(done)} of {shown_size(total)}, {what}"
                 self.update(self.bar, what=what)

@@ -60,12 +60,16 @@ def quantize_weights(
     done = 0
     entries = []
     for name, rule in rules.items():
-        advance("quantize", done, total, name)
         shape = checkpoint.shape(name)
+
+        def told(rows: int, name: str = name, before: int = done) -> None:
+            advance("quantize", before + rows * checkpoint.tensors[name].row_bytes, total, name)
+
+        told(0)
         if rule.scheme is None:
-            size_bytes, sqnr_db = _store_float(checkpoint, name, folder), None
+            size_bytes, sqnr_db = _store_float(checkpoint, name, folder, told), None
         else:
-            size_bytes, sqnr_db = _store_quantized(checkpoint, name, rule.scheme, folder)
+            size_bytes, sqnr_db = _store_quantized(checkpoint, name, rule.scheme, folder, told)
         entries.append(
             TensorEntry(
                 name=name,
@@ -102,11 +106,14 @@ def _rule(checkpoint: Checkpoint, recipe: QuantRecipe, name: str) -> QuantRule:
     return rule
 
 
-def _store_float(checkpoint: Checkpoint, name: str, folder: Path) -> int:
+def _store_float(
+    checkpoint: Checkpoint, name: str, folder: Path, told: Callable[[int], None]
+) -> int:
     shape = checkpoint.shape(name)
     with _NpyWriter(folder / f"{name}.float.npy", shape, np.dtype(np.float32)) as file:
         for start, stop in _row_blocks(shape):
             file.append(_finite(name, checkpoint.read_rows(name, start, stop)).numpy())
+            told(stop)
     return 4 * math.prod(shape)
 
 
@@ -121,7 +128,11 @@ class _QuantizedRows:
 
 
 def _store_quantized(
-    checkpoint: Checkpoint, name: str, scheme: QuantScheme, folder: Path
+    checkpoint: Checkpoint,
+    name: str,
+    scheme: QuantScheme,
+    folder: Path,
+    told: Callable[[int], None],
 ) -> tuple[int, float]:
     """Return the bytes of codes and bf16 scales, and the signal to noise ratio in dB."""
     rows, in_features = checkpoint.shape(name)
@@ -129,6 +140,7 @@ def _store_quantized(
     packed_shape = (rows, in_features // 2 if scheme.bits == 4 else in_features)
     code_dtype = np.dtype(np.uint8 if scheme.bits == 4 else np.int8)
     signal = noise = 0.0
+    written = 0
 
     def quantize(block: tuple[int, int]) -> _QuantizedRows:
         return _quantize_rows(_finite(name, checkpoint.read_rows(name, *block)), scheme)
@@ -142,6 +154,8 @@ def _store_quantized(
             scales_f.append(done.scales)
             signal += done.signal
             noise += done.noise
+            written += len(done.codes)
+            told(written)
     size_bytes = math.prod(packed_shape) * code_dtype.itemsize + 2 * rows * groups
     return size_bytes, _decibels(signal, noise)
 

@@ -46,7 +46,8 @@ def test_people_get_a_table_of_the_stages(workshop: Workshop) -> None:
     workshop.build_until("onnx", KeyboardInterrupt())
     shown = pocketlm_build(workshop).stdout
     rows = [line for line in shown.splitlines() if "executorch" in line]
-    assert any("done by an earlier run" in row and "MB" in row for row in rows)
+    # The peak is this process's, which has run other tests before.
+    assert any("done by an earlier run" in row and ("MB" in row or "GB" in row) for row in rows)
     assert "peak memory" in shown and "wall s" in shown
 
 

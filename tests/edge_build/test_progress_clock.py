@@ -12,7 +12,7 @@ def test_a_stage_counts_by_its_expected_seconds() -> None:
     clock.finish(now=110.0)
     assert clock.fraction(now=110.0) == 0.25
     clock.start("b", now=110.0)
-    clock.advance(0.5)
+    clock.advance(1, 2)
     assert clock.fraction(now=110.0) == 0.625
 
 
@@ -23,6 +23,22 @@ def test_a_stage_that_says_nothing_moves_with_time_and_is_never_done() -> None:
     assert clock.fraction(now=1000.0) == 0.95
     clock.finish(now=1000.0)
     assert clock.fraction(now=1000.0) == 1.0
+
+
+def test_a_stage_that_says_much_is_taken_at_its_word() -> None:
+    clock = BuildClock({"a": 10.0})
+    clock.start("a", now=0.0)
+    clock.advance(30, 100)
+    assert clock.fraction(now=9.0) == 0.3
+    assert clock.remaining_s(now=9.0) == 21.0
+
+
+def test_a_stage_that_says_little_moves_between_its_words() -> None:
+    clock = BuildClock({"a": 10.0})
+    clock.start("a", now=0.0)
+    clock.advance(1, 5)
+    assert clock.fraction(now=1.0) == 0.2
+    assert clock.fraction(now=4.0) == 0.4
 
 
 def test_the_rest_takes_the_pace_of_what_is_done() -> None:
@@ -48,16 +64,17 @@ def test_a_stage_taken_over_leaves_the_rest_as_the_whole() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 50)), max_size=30),
+    st.lists(st.tuples(st.integers(0, 20), st.floats(0, 50)), max_size=30),
+    st.sampled_from([5, 20]),
     st.floats(0.1, 100),
     st.floats(0.1, 100),
 )
 def test_the_bar_never_goes_back_nor_over_the_end(
-    steps: list[tuple[float, float]], first_s: float, second_s: float
+    steps: list[tuple[int, float]], total: int, first_s: float, second_s: float
 ) -> None:
     clock = BuildClock({"a": first_s, "b": second_s})
     now, shown = 0.0, []
-    for i, (fraction, passed_s) in enumerate(steps):
+    for i, (done, passed_s) in enumerate(steps):
         if i % 10 == 0:
             if clock.name:
                 clock.finish(now)
@@ -65,7 +82,7 @@ def test_the_bar_never_goes_back_nor_over_the_end(
             if i >= 20:
                 break
         now += passed_s
-        clock.advance(fraction)
+        clock.advance(done, total)
         shown.append(clock.fraction(now))
         assert clock.remaining_s(now) >= 0
     assert shown == sorted(shown)
