@@ -3,10 +3,12 @@
 import argparse
 import datetime
 import json
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from benchmarks import machine, systems
 from benchmarks.artifacts import Reuse
@@ -36,11 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: 2 with a message, when something stands in the way.
     """
     parsed = _parser().parse_args(arguments)
+    # As Ctrl-C does: what is being measured must not go on alone.
+    signal.signal(signal.SIGTERM, _stop)
     try:
         _run_suite(parsed)
     except SuiteError as error:
         say(f"benchmark: {error}")
         raise SystemExit(2) from error
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:
