@@ -15,6 +15,7 @@ from edge_build.backend import Artifact, LoweringInput
 from edge_build.backends.executorch.inspection import ProgramReport, inspect_program
 from edge_build.backends.executorch.metadata import constant_methods
 from edge_build.backends.executorch.program import logits_size, simplify_views, trace
+from edge_build.backends.executorch.release import forget_programs
 from edge_build.backends.executorch.template import make_template
 from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantScheme
@@ -41,6 +42,7 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
     path.parent.mkdir(parents=True, exist_ok=True)
     with quiet_executorch():
         _write(source, path)
+        forget_programs()
         source.advance(4, _STEPS, "checking the file")
         report = inspect_program(path)
     check_program(source, report)

@@ -1,14 +1,19 @@
 """Lowered programs: what is in the file is what the recipe and the cache plan asked for."""
 
+import gc
 import hashlib
 import os
 import re
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
+from torch._subclasses import FakeTensor
 
 pytest.importorskip("executorch")
 
@@ -17,7 +22,14 @@ from edge_build.backends.executorch.lowering import check_program, wanted_linear
 from edge_build.errors import BuildError
 from edge_build.kv_cache import KV_PRECISIONS as KV
 from edge_build.kv_cache import KvPrecision
-from tests.artifacts import CHUNK, CONTEXT, TOKENIZER_SIZE, lowered_executorch
+from tests.artifacts import (
+    CHUNK,
+    CONTEXT,
+    TOKENIZER_SIZE,
+    executorch_source,
+    lowered_executorch,
+    write,
+)
 
 QUANTIZED = [
     ("gemma3_text", "int4-g32", {"int4 in groups"}),
@@ -148,6 +160,23 @@ def test_same_input_gives_the_same_bytes_in_another_process() -> None:
         lowered_executorch("gemma3_text", "int4-g32").model_file.read_bytes()
     ).hexdigest()
     assert other.stdout.strip() == here
+
+
+def test_no_weight_outlives_its_lowering(tmp_path: Path) -> None:
+    _, source, _ = executorch_source("gemma3_text", "int4-g32", "LLG")
+    before = _tensors()
+    write("executorch", source, tmp_path / "bundle")
+    assert len(_tensors()) == len(before)
+
+
+def _tensors() -> list[torch.Tensor]:
+    gc.collect()
+    with warnings.catch_warnings():
+        # To ask some of torch's own objects for their type is deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+    # What only has a shape, and what is empty, holds no memory.
+    return [t for t in tensors if t.numel() and not isinstance(t, FakeTensor)]
 
 
 def test_a_missing_linear_layer_is_an_error() -> None:
