@@ -67,15 +67,13 @@ class LoweringMemory:
 
 _LOWERING = {
     # The head and a layer of each kind go through the exporter and its passes, which copy codes;
-    # the other layers stream. executorch holds on to the last program that it partitioned.
+    # the other layers stream.
     "executorch": LoweringMemory(
         library_bytes=140 * MB,
         layer_bytes=4 * MB,
         head_copies=4.4,
         template_copies=16,
-        left=LoweringMemory(
-            library_bytes=90 * MB, layer_bytes=4 * MB, head_copies=1.9, template_copies=11
-        ),
+        left=LoweringMemory(library_bytes=80 * MB, layer_bytes=0),
     ),
     # Weights stream from the store to the file.
     "onnx": LoweringMemory(

@@ -149,6 +149,11 @@ class BackendEntry:
         return sum(cache.size_bytes for cache in self.caches)
 
     @property
+    def anonymous_bytes(self) -> int:
+        """Bytes of the memory plan that no file backs."""
+        return sum(line.size_bytes for line in self.memory_plan if line.kind == "anonymous")
+
+    @property
     def kv_scale_bytes(self) -> int:
         """Bytes of the caches' constant scales, which are part of the artifact."""
         return sum(cache.scale_bytes for cache in self.caches)

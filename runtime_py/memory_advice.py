@@ -1,20 +1,27 @@
-"""What the kernel should do with a loaded model's memory. Only advice: nothing depends on it.
+"""What the kernel and the allocator should do with a loaded model's memory.
 
-Linux alone has these calls; elsewhere they do nothing.
+Only advice: nothing depends on it. Linux alone has these calls, and glibc alone the allocator's;
+elsewhere they do nothing.
 """
 
 import ctypes
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 _MADV_DONTNEED = 4
-_MADV_COLLAPSE = 25
-# A huge page is 2 MiB; a smaller mapping may hold none that is aligned.
-_LEAST_BYTES = 4 << 20
-# Pages that were never touched stay that way: a huge page would make them resident.
-_TOUCHED = 0.9
+_MADV_HUGEPAGE = 14
+# mallopt(3).
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_NEVER = -1
+# The most that these two become when glibc adapts them itself, which it stops once they are set.
+_ADAPTED_MMAP_BYTES = 32 << 20
+_ADAPTED_TRIM_BYTES = 64 << 20
+_HUGE_PAGE_BYTES = 2 << 20
+_PIECE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -42,19 +49,50 @@ def release_file_pages(file: Path) -> None:
             libc.madvise(mapping.start, mapping.size_bytes, _MADV_DONTNEED)
 
 
-def use_huge_pages() -> None:
-    """Gather large anonymous memory, such as packed weights, in huge pages.
+@contextmanager
+def huge_page_heap(size_bytes: int) -> Iterator[None]:
+    """Have what is allocated within the block, such as packed weights, lie in huge pages.
 
     A token reads all weights once: with pages of 4 KiB the processor looks up an address every
-    other microsecond.
+    other microsecond. The kernel gives huge pages where it was asked before a page is touched. So
+    the heap grows by what will be needed, asks for them and is handed back untouched; what is
+    allocated next comes from there, instead of from mappings of its own.
+
+    Args:
+        size_bytes: what will be allocated, about; what goes beyond lies in small pages.
     """
     libc = _libc()
-    if libc is None:
+    if libc is None or not _keep_one_heap(libc):
+        yield
         return
-    for mapping in _mappings():
-        touched = mapping.resident_bytes > _TOUCHED * mapping.size_bytes
-        if not mapping.path and mapping.size_bytes >= _LEAST_BYTES and touched:
-            libc.madvise(mapping.start, mapping.size_bytes, _MADV_COLLAPSE)
+    try:
+        _advise_heap(libc, size_bytes)
+        yield
+    finally:
+        libc.mallopt(_M_MMAP_THRESHOLD, _ADAPTED_MMAP_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _ADAPTED_TRIM_BYTES)
+        libc.malloc_trim(0)
+
+
+def _keep_one_heap(libc: ctypes.CDLL) -> bool:
+    if not hasattr(libc, "mallopt"):
+        return False
+    # Some versions refuse a threshold so high.
+    larger = libc.mallopt(_M_MMAP_THRESHOLD, 2 * _PIECE_BYTES)
+    return bool(larger and libc.mallopt(_M_TRIM_THRESHOLD, _NEVER))
+
+
+def _advise_heap(libc: ctypes.CDLL, size_bytes: int) -> None:
+    pieces = []
+    for _ in range(-(-size_bytes // _PIECE_BYTES)):
+        piece = libc.malloc(_PIECE_BYTES)
+        if not piece:
+            break
+        pieces.append(piece)
+        start = -(-piece // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES
+        libc.madvise(start, piece + _PIECE_BYTES - start, _MADV_HUGEPAGE)
+    for piece in pieces:
+        libc.free(piece)
 
 
 def _libc() -> ctypes.CDLL | None:
@@ -63,6 +101,8 @@ def _libc() -> ctypes.CDLL | None:
     libc = ctypes.CDLL(None)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     libc.munlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    libc.malloc.argtypes, libc.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
+    libc.free.argtypes = (ctypes.c_void_p,)
     return libc
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runtime_py.engine import Engine
 from runtime_py.errors import RunError
 from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
-from runtime_py.memory_advice import release_file_pages, use_huge_pages
+from runtime_py.memory_advice import huge_page_heap, release_file_pages
 
 METHOD = "forward"
 _OPERATOR_LIBRARIES = (
@@ -108,10 +108,9 @@ def load(
         )
     model = LoadedProgram(program, manifest, entry)
     # The first call packs the weights. What it writes at position 0 nobody sees: see `reset`.
-    with _quiet():
+    with _quiet(), huge_page_heap(entry.anonymous_bytes):
         model.run([0], 0)
     release_file_pages(path)
-    use_huge_pages()
     return model
 
 

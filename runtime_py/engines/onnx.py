@@ -5,7 +5,9 @@ follows from the position alone, so going back needs no copying, only the check 
 still there.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from runtime_py.engine import Engine, LoadedModel
 from runtime_py.errors import RunError
 from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
-from runtime_py.memory_advice import release_file_pages, use_huge_pages
+from runtime_py.memory_advice import huge_page_heap, release_file_pages
 
 # Manifest options with these prefixes are session configuration entries.
 _SESSION_PREFIXES = ("session.", "optimization.", "mlas.")
@@ -125,7 +127,10 @@ def _load(
         if name.startswith(_SESSION_PREFIXES):
             options.add_session_config_entry(name, value)
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        with huge_page_heap(entry.anonymous_bytes), _attention(entry.options):
+            session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
     except _runtime_errors() as error:
         raise RunError(
             f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}; "
@@ -134,8 +139,24 @@ def _load(
     _check_inputs(path, session, entry)
     # The kernels have packed copies of most weights; the rest comes back as it is read.
     release_file_pages(path.with_name(f"{path.name}.data"))
-    use_huge_pages()
     return OnnxModel(session, manifest, entry)
+
+
+@contextmanager
+def _attention(options: Mapping[str, str]) -> Iterator[None]:
+    """Choose the kernel that the bundle asks for; only the environment reaches it.
+
+    It is read when a session is made. Who has set it already keeps his setting.
+    """
+    name = "ORT_GQA_DISABLE_FLASH_ATTENTION"
+    if options.get("attention") != "unfused" or name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

@@ -1,16 +1,18 @@
 """Advice to the kernel: what is read back is what was there."""
 
 import mmap
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from runtime_py import memory_advice
 from runtime_py.memory_advice import (
     Mapping,
+    huge_page_heap,
     parse_smaps,
     release_file_pages,
-    use_huge_pages,
 )
 
 SMAPS = """\
@@ -47,11 +49,43 @@ def test_released_pages_come_back_from_the_file(tmp_path: Path) -> None:
 
 
 @linux
-def test_memory_in_huge_pages_holds_what_it_held() -> None:
-    with mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        memory[:] = bytes(range(256)) * (1 << 15)
-        use_huge_pages()
-        assert memory[:] == bytes(range(256)) * (1 << 15)
+def test_what_is_allocated_within_the_block_asks_for_huge_pages() -> None:
+    # In a process of its own: this one's allocator must stay as other tests found it.
+    code = """
+import ctypes
+from runtime_py.memory_advice import huge_page_heap
+
+libc = ctypes.CDLL(None)
+libc.malloc.argtypes, libc.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
+libc.free.argtypes = (ctypes.c_void_p,)
+
+def flags(address):
+    inside = False
+    for line in open("/proc/self/smaps"):
+        first, *rest = line.split()
+        if first == "VmFlags:" and inside:
+            return rest
+        if not first.endswith(":"):
+            start, end = (int(number, 16) for number in first.split("-"))
+            inside = start <= address < end
+
+with huge_page_heap(64 << 20):
+    within = libc.malloc(16 << 20)
+    ctypes.memset(within, 7, 16 << 20)
+after = libc.malloc(40 << 20)
+assert ctypes.string_at(within, 16 << 20) == bytes([7]) * (16 << 20)
+print("hg" in flags(within + (8 << 20)), "hg" in flags(after + (8 << 20)))
+libc.free(within)
+libc.free(after)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_without_glibc_the_block_just_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_advice, "_libc", lambda: None)
+    with huge_page_heap(1 << 30):
+        assert bytes(10) == b"\0" * 10
 
 
 def _resident_bytes(file: Path) -> int:

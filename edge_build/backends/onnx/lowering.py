@@ -17,11 +17,15 @@ from runtime_py.manifest import ActivationQuantization, CacheEntry
 
 MODEL = "onnx/model.onnx"
 LOCAL_CACHE = "local-cache"
+ATTENTION = "attention"
 
 # Every runtime of the floors below reads it; they stop at 11 to 13.
 _IR_VERSION = 10
 # No large constant may be folded at load: it would be a heap copy of weights that are mapped.
 _SESSION_OPTIONS = {"optimization.constant_folding_max_output_size_in_bytes": "1048576"}
+# Scores of a chunk that may exist at once. On the CPU the kernel that keeps them is faster than the
+# one that goes over keys block by block, up to twice, until they leave the caches.
+_UNFUSED_SCORES_BYTES = 32 << 20
 # The first release whose CPU kernels do what the graph asks, by what asks it.
 _FLOOR = "1.23"  # RMSNormalization-23; windows that count the query's own token
 _WINDOWED_FLOOR = "1.29"  # GroupQueryAttention with sliding_window_cache
@@ -61,7 +65,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         rewind_tokens=_rewind_tokens(caches, source.caches.chunk),
         logits_size=source.config.vocab_size,
         memory_plan=memory_plan(source, data_file.stat().st_size),
-        options={LOCAL_CACHE: local_cache, **_SESSION_OPTIONS},
+        options={LOCAL_CACHE: local_cache, **_attention(source, caches), **_SESSION_OPTIONS},
         attention_quantization="kv_per_channel" if _has_codes(plan) else "none",
     )
 
@@ -84,6 +88,14 @@ def _caches(source: LoweringInput, local_cache: str) -> tuple[CacheEntry, ...]:
         replace(cache, kind="windowed") if cache.kind == "ring" else cache
         for cache in source.caches.layers
     )
+
+
+def _attention(source: LoweringInput, caches: tuple[CacheEntry, ...]) -> dict[str, str]:
+    """Choose the kernel of float32 caches; int8 ones have no faster one than the runtime's own."""
+    slots = max(cache.capacity for cache in caches)
+    scores_bytes = 4 * source.config.num_attention_heads * source.caches.chunk * slots
+    floating = all(cache.dtype == "float32" for cache in caches)
+    return {ATTENTION: "unfused"} if floating and scores_bytes <= _UNFUSED_SCORES_BYTES else {}
 
 
 def _has_codes(plan: CachePlan) -> bool:

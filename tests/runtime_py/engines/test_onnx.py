@@ -1,11 +1,14 @@
 """The ONNX Runtime engine: in-place caches, going back, and artifacts that cannot be loaded."""
 
+import os
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from edge_build.kv_cache import KvPrecision
@@ -138,6 +141,30 @@ def test_manifest_options_reach_the_session() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists mappings")
+@pytest.mark.parametrize("asked", ["unfused", None])
+def test_the_bundle_chooses_the_attention_kernel(
+    asked: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "ORT_GQA_DISABLE_FLASH_ATTENTION"
+    monkeypatch.delenv(name, raising=False)
+    seen = []
+    make = onnxruntime.InferenceSession
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        seen.append(os.environ.get(name))
+        return make(*arguments, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
+    built = lowered_onnx(Build("gemma3_text"))
+    assert built.entry.options["attention"] == "unfused"
+    kept = {key: value for key, value in built.entry.options.items() if key != "attention"}
+    chosen = {**kept, "attention": asked} if asked else kept
+    entry = replace(built.entry, options=chosen)
+    engines.load("onnx").load(built.folder, built.manifest, entry, 1).close()
+    assert seen == ["1" if asked else None]
+    assert name not in os.environ
+
+
 def test_the_weights_file_is_not_resident_after_loading() -> None:
     built = lowered_onnx(Build("gemma3_text", "int4-g32"))
     data = str((built.folder / f"{built.artifact.model}.data").resolve())
