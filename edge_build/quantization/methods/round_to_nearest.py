@@ -33,14 +33,17 @@ def quantize(weight: Tensor, scheme: QuantScheme) -> tuple[Tensor, Tensor]:
     absmax = grouped.abs().amax(-1, keepdim=True)
     best_error = torch.full_like(absmax, float("inf"))
     best_scale = torch.ones_like(absmax)
+    # One buffer for all candidates: the few operations on it are all that a build waits for here.
+    codes = torch.empty_like(grouped)
     for divisor in divisors:
         scale = _bf16(absmax / divisor)
-        codes = (grouped / scale).round_().clamp_(lowest, highest)
-        error = codes.mul_(scale).sub_(grouped).square_().sum(-1, keepdim=True)
+        torch.div(grouped, scale, out=codes).round_().clamp_(lowest, highest)
+        torch.addcmul(grouped, codes, scale, value=-1, out=codes)
+        error = torch.linalg.vector_norm(codes, dim=-1, keepdim=True)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
         best_scale = torch.where(better, scale, best_scale)
-    codes = (grouped / best_scale).round_().clamp_(lowest, highest)
+    torch.div(grouped, best_scale, out=codes).round_().clamp_(lowest, highest)
     return codes.to(torch.int8).reshape(weight.shape), best_scale.squeeze(-1)
 
 
