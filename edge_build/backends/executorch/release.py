@@ -6,7 +6,8 @@ def forget_programs() -> None:
 
     A cache of compared nodes and each partitioner module's note of the last node that it refused
     point into the graph, and a graph points at its weights: 440 MB at four layers of the Gemma 3
-    270M shape, which the golden answers would have to share the memory with.
+    270M shape, which the golden answers would have to share the memory with. torch's cache of
+    traced calls can hold a delegate.
     """
     from executorch.backends.xnnpack.partition.config import (
         gemm_configs,
@@ -15,7 +16,9 @@ def forget_programs() -> None:
         xnnpack_config,
     )
     from executorch.exir.backend.utils import is_same_node
+    from torch._subclasses import FakeTensorMode
 
+    FakeTensorMode.cache_clear()
     is_same_node.cache_clear()
     for module in (gemm_configs, generic_node_configs, node_configs, xnnpack_config):
         module.why.node = None

@@ -8,13 +8,18 @@ from torch import Tensor, nn
 pytest.importorskip("executorch")
 
 from edge_build.backends.executorch.lowering import quiet_executorch
-from edge_build.backends.executorch.parts import QuantizedEmbedding, QuantizedLinear, TanhGeluMLP
+from edge_build.backends.executorch.parts import (
+    MeanNorm,
+    QuantizedEmbedding,
+    QuantizedLinear,
+    TanhGeluMLP,
+)
 from edge_build.quantization.activations import quantize_per_token_asymmetric
 from edge_build.quantization.packing import pack_int4
 from edge_build.quantization.recipe import QuantScheme
 from edge_build.quantization.weight import QuantizedWeight
 from models.config import LayerConfig, ModelConfig
-from models.layers import MLP
+from models.layers import MLP, RMSNorm
 
 COLUMNS = 64
 SCHEMES = (QuantScheme(4, 32), QuantScheme(4), QuantScheme(8))
@@ -118,3 +123,17 @@ def test_gelu_stays_the_tanh_gelu_in_the_delegate() -> None:
         (found,) = Running(Both(TanhGeluMLP(mlp)), x, 8)(x)
     # float32 in other polynomials; the delegate's own gelu is the erf kind, 5e-4 away.
     assert (found - expected).abs().max() < 5e-6
+
+
+@pytest.mark.parametrize("size", [128, 1152, 257])  # one step, two, and no divisor to cut it at
+def test_norms_of_every_length_are_rms_norm(size: int) -> None:
+    generator = torch.Generator().manual_seed(7)
+    weight, x = torch.rand(size, generator=generator), torch.randn(1, 5, size, generator=generator)
+    norm = RMSNorm(size, 1e-6)
+    norm.weight.data = weight
+    with quiet_executorch():
+        running = Running(Both(MeanNorm(weight.numpy(), 1e-6)), x, 8)
+    for tokens in (1, 5):
+        (found,) = running(x[:, :tokens])
+        # float32 sums in another order.
+        torch.testing.assert_close(found, norm(x[:, :tokens]).detach(), rtol=2e-6, atol=2e-6)
