@@ -91,11 +91,10 @@ def _caches(source: LoweringInput, local_cache: str) -> tuple[CacheEntry, ...]:
 
 
 def _attention(source: LoweringInput, caches: tuple[CacheEntry, ...]) -> dict[str, str]:
-    """Choose the kernel of float32 caches; int8 ones have no faster one than the runtime's own."""
+    """Choose the runtime's kernel; its own choice is the one that keeps no scores."""
     slots = max(cache.capacity for cache in caches)
     scores_bytes = 4 * source.config.num_attention_heads * source.caches.chunk * slots
-    floating = all(cache.dtype == "float32" for cache in caches)
-    return {ATTENTION: "unfused"} if floating and scores_bytes <= _UNFUSED_SCORES_BYTES else {}
+    return {ATTENTION: "unfused"} if scores_bytes <= _UNFUSED_SCORES_BYTES else {}
 
 
 def _has_codes(plan: CachePlan) -> bool:
