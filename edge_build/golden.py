@@ -4,6 +4,7 @@ The reference keeps all keys and masks by position, so a ring that loses a key c
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from runtime_py.golden import (
     make_digest,
 )
 from runtime_py.manifest import ActivationQuantization, AttentionQuantization
+from runtime_py.memory_advice import huge_page_heap
 from runtime_py.tokenizer import Tokenizer
 
 # Two float32 runtimes differ by the order of their sums, 1e-6 of a row's spread; two runs that
@@ -34,6 +36,7 @@ from runtime_py.tokenizer import Tokenizer
 # (docs/numerics.md).
 _FLOAT_TOLERANCE = 1e-3
 _ROUNDINGS = 2.0
+_HEAP_BYTES = 1 << 30
 _LARGE_GOLDEN_TOKENS = 8
 _SMALL_GOLDEN_TOKENS = 64
 _LONGEST_PROMPT = 2048
@@ -54,6 +57,9 @@ class _Rounding:
 
     def __str__(self) -> str:
         return ", ".join(dict.fromkeys((self.activations, self.attention)))
+
+
+_NO_ROUNDING = _Rounding("none", "none")
 
 
 def record_golden(
@@ -78,7 +84,11 @@ def record_golden(
     prompts = _prompts(prepared, tokenizer, chats)
     roundings = tuple(dict.fromkeys(_Rounding.of(a) for a in artifacts.values()))
     recorder = _Recorder(prepared, weights, kv_scales, prompts, advance)
-    with reference_threads(prepared.parameters):
+    # A large model's activations are a hundred megabytes each: without a heap that keeps them, the
+    # kernel hands out and clears every page of every one of them anew.
+    large = prepared.parameters > LARGE_PARAMETERS
+    heap = huge_page_heap(_HEAP_BYTES) if large else nullcontext()
+    with reference_threads(prepared.parameters), heap:
         answers = recorder.record_all(roundings)
     (bundle / "golden").mkdir()
     paths = {}
@@ -160,11 +170,16 @@ class _Recorder:
         noise = 0.0
         cases = []
         for name, prompt in self.prompts.items():
-            choose = self._forced if self.large else self._greedy
-            case, rows = choose(model, name, prompt, rounding)
+            if self.large:
+                case, rows, exact = self._forced(model, name, prompt, rounding)
+            else:
+                case, rows = self._greedy(model, name, prompt, rounding)
+                exact = rows
+                if rounding != _NO_ROUNDING:
+                    unrounded.reset()
+                    exact = unrounded.run((*case.prompt_ids, *case.fed_ids), rows=len(rows))
             cases.append(case)
-            if rounding != _Rounding("none", "none"):
-                noise = max(noise, _rounding_noise(unrounded, case, rows))
+            noise = max(noise, _largest_change(rows, exact))
         tolerance = max(_FLOAT_TOLERANCE, _ROUNDINGS * noise)
         return float(f"{tolerance:.2g}"), tuple(cases)
 
@@ -182,18 +197,21 @@ class _Recorder:
 
     def _forced(
         self, model: ReferenceModel, name: str, text: tuple[int, ...], rounding: _Rounding
-    ) -> tuple[GoldenCase, Tensor]:
-        """Return a case over the last tokens of a text, and its rows [steps, V].
+    ) -> tuple[GoldenCase, Tensor, Tensor]:
+        """Return a case over the last tokens of a text, its rows [steps, V], and those unrounded.
 
         All rows come from one pass; feeding choices back would read a large model's weights, and
         dequantize them, once a token.
         """
-        model.reset()
         steps = min(self.tokens, len(text))
-        rows = model.run(text, rows=steps)
+        if rounding == _NO_ROUNDING:
+            model.reset()
+            rows = exact = model.run(text, rows=steps)
+        else:
+            rows, exact = model.run_both(text, rows=steps)
         self._advance(name, rounding, self.tokens)
         split = len(text) - (steps - 1)
-        return self._case(name, text[:split], text[split:], list(rows)), rows
+        return self._case(name, text[:split], text[split:], list(rows)), rows, exact
 
     def _advance(self, name: str, rounding: _Rounding, steps: int) -> None:
         self.done += steps
@@ -220,8 +238,6 @@ class _Recorder:
         )
 
 
-def _rounding_noise(unrounded: ReferenceModel, case: GoldenCase, rounded: Tensor) -> float:
+def _largest_change(rounded: Tensor, exact: Tensor) -> float:
     """Return the largest change of a logit by rounding, in units of its row's std."""
-    unrounded.reset()
-    exact = unrounded.run((*case.prompt_ids, *case.fed_ids), rows=len(rounded))
     return float(((rounded - exact).abs().amax(-1) / exact.std(-1)).max())

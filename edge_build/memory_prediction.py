@@ -35,6 +35,8 @@ _EAGER_BLOCK_BYTES = 2 * 16 * MB
 _EAGER_WIDE_TENSORS = 5
 # Tensors of scores that live at once: products, scaled, masked, weights.
 _EAGER_SCORES = 4
+# A large model's activations come from a heap that keeps what they leave between them.
+_HEAP_FACTOR = 1.3
 # Rows of logits, twice, their difference, and its sizes.
 _ROUNDING_ROWS = 4
 
@@ -183,7 +185,8 @@ def _golden(prepared: Preparation) -> list[MemoryTerm]:
     rows = recorded * (_ROUNDING_ROWS if rounds else 1)
     return [
         _tokenizer(prepared, holes=_HOLES_BYTES),
-        *_eager(prepared, tokens, models),
+        # A large model reads with rounding and without at once, from the same weights.
+        *_eager(prepared, tokens, models, batch=models if large else 1),
         MemoryTerm("rows of logits", rows * prepared.checkpoint.config.vocab_size * 4),
     ]
 
@@ -193,8 +196,8 @@ def _tokenizer(prepared: Preparation, holes: int) -> MemoryTerm:
     return MemoryTerm("tokenizer", max(0, size - holes))
 
 
-def _eager(prepared: Preparation, tokens: int, models: int) -> list[MemoryTerm]:
-    """Return what the eager model holds while it reads a prompt of `tokens`."""
+def _eager(prepared: Preparation, tokens: int, models: int, batch: int = 1) -> list[MemoryTerm]:
+    """Return what eager models hold while one reads a prompt of `tokens`, `batch` times at once."""
     config = prepared.checkpoint.config
     matrices = [
         math.prod(prepared.checkpoint.shape(name))
@@ -204,14 +207,15 @@ def _eager(prepared: Preparation, tokens: int, models: int) -> list[MemoryTerm]:
     kept = sum(size for size in matrices if size <= _KEPT_ELEMENTS)
     blocks = _EAGER_BLOCK_BYTES if max(matrices) > _KEPT_ELEMENTS else 0
     past = 2 * tokens * config.key_value_size * config.num_layers
-    wide = tokens * config.intermediate_size * _EAGER_WIDE_TENSORS
-    scores = config.num_attention_heads * tokens**2 * _EAGER_SCORES
+    wide = batch * tokens * config.intermediate_size * _EAGER_WIDE_TENSORS
+    heap = _HEAP_FACTOR if prepared.parameters > LARGE_PARAMETERS else 1
+    scores = batch * config.num_attention_heads * tokens**2 * _EAGER_SCORES
     return [
         MemoryTerm("kernels of torch", _KERNEL_BYTES),
         MemoryTerm("small weights, unpacked", models * kept * 4),
         MemoryTerm("blocks of large weights", blocks),
         MemoryTerm("keys and values of the longest prompt", models * past * 4),
-        MemoryTerm("activations of the longest prompt", (wide + scores) * 4),
+        MemoryTerm("activations of the longest prompt", int((wide + scores) * 4 * heap)),
     ]
 
 

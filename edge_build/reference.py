@@ -66,7 +66,7 @@ class ReferenceLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.fake_quantize is not None:
-            x = self.fake_quantize(x)
+            x = _with_rest(self.fake_quantize(x[:1]), x)
         return torch.cat([nn.functional.linear(x, block) for block in self._blocks()], dim=-1)
 
     def _blocks(self) -> Iterable[Tensor]:
@@ -82,6 +82,11 @@ class ReferenceLinear(nn.Module):
 
     def _rows(self, start: int, stop: int) -> Tensor:
         return torch.from_numpy(self.weights.rows(self.name, start, stop))
+
+
+def _with_rest(rounded: Tensor, batch: Tensor) -> Tensor:
+    """Return [B, ...] with the first rounded: a second is the same sequence without rounding."""
+    return torch.cat((rounded, batch[1:])) if len(batch) > 1 else rounded
 
 
 class ReferenceEmbedding(nn.Module):
@@ -138,11 +143,28 @@ class ReferenceModel:
         Returns:
             [rows, V] float32.
         """
-        positions = torch.arange(self.position, self.position + len(tokens))
+        return self._run([list(tokens)], rows or len(tokens))[0]
+
+    @torch.no_grad()
+    def run_both(self, tokens: Sequence[int], rows: int) -> tuple[Tensor, Tensor]:
+        """Process a sequence twice at once, the second time without rounding.
+
+        Weights are dequantized once for both. Only from an empty model, which is empty afterwards.
+
+        Returns:
+            [rows, V] float32, rounded and not.
+        """
+        assert not self.past, "a sequence has begun"
+        rounded, exact = self._run([list(tokens)] * 2, rows)
+        self.reset()
+        return rounded, exact
+
+    def _run(self, batch: list[list[int]], rows: int) -> Tensor:
+        positions = torch.arange(self.position, self.position + len(batch[0]))
         step = _KeepEverything(self.config, self.past, positions, self.rounding)
-        hidden = self.decoder.hidden(torch.tensor([list(tokens)]), step)
+        hidden = self.decoder.hidden(torch.tensor(batch), step)
         self.past = step.present
-        logits: Tensor = self.decoder.logits(hidden[:, -(rows or len(tokens)) :])[0]
+        logits: Tensor = self.decoder.logits(hidden[:, -rows:])
         return logits
 
 
@@ -169,7 +191,8 @@ class _KeepEverything:
         settings = self.config.layers[layer]
         cosines, sines = self.tables[settings]
         query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
-        query, key, value = self.rounding(layer, query, key, value)
+        rounded = self.rounding(layer, query[:1], key[:1], value[:1])
+        query, key, value = map(_with_rest, rounded, (query, key, value))
         if self.past:
             key = torch.cat((self.past[layer][0], key), dim=1)
             value = torch.cat((self.past[layer][1], value), dim=1)

@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from models.config import ModelConfig
 from models.safetensors_files import StoredTensor, read_headers
 
 # Published name below a layer → name in a GGUF file.
@@ -86,14 +88,17 @@ def write(checkpoint: Path, out: Path) -> None:
     Raises:
         SystemExit: the model type has no counterpart here.
     """
-    outer = json.loads((checkpoint / "config.json").read_text())
-    if outer["model_type"] not in _ARCHITECTURES:
+    published = json.loads((checkpoint / "config.json").read_text())
+    family = published["model_type"]
+    if family not in _ARCHITECTURES:
         known = ", ".join(_ARCHITECTURES)
-        raise SystemExit(f"{checkpoint}: model_type {outer['model_type']}; known: {known}")
-    architecture = _ARCHITECTURES[outer["model_type"]]
+        raise SystemExit(f"{checkpoint}: model_type {family}; known: {known}")
+    architecture = _ARCHITECTURES[family]
+    # Published files leave out what is the default of their class; the family knows it.
+    config = import_module(f"models.families.{family}").read_config(published)
     tensors = _text_tensors(read_headers(checkpoint))
     writer = gguf.GGUFWriter(out, architecture.name)
-    _add_config(writer, {**outer, **outer.get("text_config", {})}, tensors)
+    _add_config(writer, config)
     for name, tensor in tensors.items():
         _add_tensor(writer, gguf_name(name, architecture), tensor)
     writer.write_header_to_file()
@@ -116,30 +121,26 @@ def _text_tensors(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]
     return tensors
 
 
-def _add_config(
-    writer: gguf.GGUFWriter, config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]
-) -> None:
-    vocab_size = tensors["model.embed_tokens"].shape[0]
-    heads = config["num_attention_heads"]
-    head_dim = config.get("head_dim", config["hidden_size"] // heads)
+def _add_config(writer: gguf.GGUFWriter, config: ModelConfig) -> None:
+    everywhere = next(layer for layer in config.layers if layer.window is None)
+    windows = {layer.window for layer in config.layers if layer.window is not None}
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_theta"])
-    if config.get("sliding_window") and config["model_type"] != "qwen3":
-        writer.add_sliding_window(config["sliding_window"])
-    scaling = config.get("rope_scaling") or {}
-    if scaling.get("factor"):
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(everywhere.rope_theta)
+    for window in windows:
+        writer.add_sliding_window(window)
+    if everywhere.rope_factor != 1:
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(scaling["factor"])
-    writer.add_vocab_size(vocab_size)
+        writer.add_rope_scaling_factor(everywhere.rope_factor)
+    writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
 
 

@@ -13,6 +13,7 @@ PACKAGES = ("models", "edge_build", "runtime_py", "device_tests")
 CONTRACT_MODULES = {
     "runtime_py.manifest",
     "runtime_py.golden",
+    "runtime_py.memory_advice",
     "runtime_py.typed_json",
     "runtime_py.tokenizer",
     "runtime_py.chat_template",

@@ -16,6 +16,7 @@ from edge_build.quantization.apply import choose_rules, quantize_weights
 from edge_build.quantization.weight import WeightStore
 from edge_build.reference import ReferenceModel
 from models.checkpoint import Checkpoint, load_decoder, open_checkpoint
+from runtime_py.manifest import AttentionQuantization
 
 TOKENS = torch.randint(0, 512, (37,), generator=torch.Generator().manual_seed(5)).tolist()
 
@@ -90,3 +91,20 @@ def test_rows_of_zeros_stay_zero() -> None:
     zeros = torch.zeros(2, 64)
     assert torch.equal(quantize_per_token_asymmetric(zeros), zeros)
     assert torch.equal(quantize_per_block_symmetric(zeros, 32), zeros)
+
+
+@pytest.mark.parametrize("attention", ["none", "qkv_per_token"])
+def test_both_at_once_are_the_two_apart(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, attention: AttentionQuantization
+) -> None:
+    checkpoint = open_checkpoint(tiny_checkpoint("gemma3_text"))
+    weights = store(checkpoint, "int4-g32", tmp_path)
+    rounding = ReferenceModel(checkpoint.config, weights, "per_token_asymmetric", attention)
+    rounded, exact = rounding.run_both(TOKENS, rows=3)
+    assert rounding.position == 0
+    alone = ReferenceModel(checkpoint.config, weights, "none").run(TOKENS, rows=3)
+    assert not torch.allclose(rounded, exact, atol=1e-3)
+    # Products of a batch may add up in another order; a code that turns moves a row by more.
+    torch.testing.assert_close(exact, alone, rtol=0, atol=1e-5 * float(alone.std()))
+    close = (rounded - rounding.run(TOKENS, rows=3)).abs().max()
+    assert close < 0.1 * rounded.std()
