@@ -1,6 +1,5 @@
 """Measures systems round by round, A B C A B C, each time in a fresh process."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from benchmarks.machine import Quietness
 from benchmarks.processes import Guard, SuiteError, run, say
 from benchmarks.systems.system import System, Target
 from benchmarks.workers.measuring import Job
+from models.checkpoint import open_checkpoint
 
 PREFILL_TOKENS = 512
 DECODE_STEPS = 64
@@ -139,14 +139,14 @@ def _write_checkpoint(target: Target) -> None:
 
 
 def _job(part: Part, plan: Plan, system: System) -> Job:
-    config = json.loads((plan.target(part).checkpoint / "config.json").read_text())
+    config = open_checkpoint(plan.target(part).checkpoint).config
     # Only where depths are what is asked for may a system take a shorter way to them.
     more = system.depth_settings if part.name == "depth" else {}
     return Job(
         artifact=str(system.artifact),
         threads=plan.threads,
         context_length=part.context_length,
-        vocab_size=config.get("text_config", config)["vocab_size"],
+        vocab_size=config.vocab_size,
         prefill_tokens=PREFILL_TOKENS,
         prefill_repeats=part.prefill_repeats,
         depths=part.depths,
