@@ -292,8 +292,12 @@ def test_too_small_a_disk_keeps_what_is_finished(
 # The command line, but that one step of a build is a signal to the own process.
 SIGNALLED = """
 import os
+import signal
 import edge_build.build
 from pocketlm import main
+
+# A command in the background of a shell inherits that Ctrl-C is ignored, and Python keeps it so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def signalled(*arguments):
     os.kill(os.getpid(), int(os.environ["SIGNAL"]))
