@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import psutil
 from numpy.typing import NDArray
 
 from runtime_py.engine import Engine
+from runtime_py.environment import environment_default
 from runtime_py.errors import RunError
 from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
 from runtime_py.memory_advice import huge_page_heap, release_file_pages
@@ -135,8 +136,7 @@ def _import_runtime() -> Any:
     return runtime
 
 
-@contextmanager
-def _one_thread_per_product() -> Iterator[None]:
+def _one_thread_per_product() -> AbstractContextManager[None]:
     """Have the BLAS that torch loads start no threads of its own.
 
     The attention operator calls it from every thread of ExecuTorch's pool. Teams of more threads
@@ -144,15 +144,7 @@ def _one_thread_per_product() -> Iterator[None]:
     the environment reaches threads that torch did not start, and it is read once, at the import;
     a process that imported torch before keeps its setting.
     """
-    name = "OMP_NUM_THREADS"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[name]
+    return environment_default("OMP_NUM_THREADS", "1")
 
 
 @contextmanager

@@ -5,9 +5,8 @@ follows from the position alone, so going back needs no copying, only the check 
 still there.
 """
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime_py.engine import Engine, LoadedModel
+from runtime_py.environment import environment_default
 from runtime_py.errors import RunError
 from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
 from runtime_py.memory_advice import huge_page_heap, release_file_pages
@@ -142,21 +142,11 @@ def _load(
     return OnnxModel(session, manifest, entry)
 
 
-@contextmanager
-def _attention(options: Mapping[str, str]) -> Iterator[None]:
-    """Choose the kernel that the bundle asks for; only the environment reaches it.
-
-    It is read when a session is made. Who has set it already keeps his setting.
-    """
-    name = "ORT_GQA_DISABLE_FLASH_ATTENTION"
-    if options.get("attention") != "unfused" or name in os.environ:
-        yield
-        return
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[name]
+def _attention(options: Mapping[str, str]) -> AbstractContextManager[None]:
+    """Choose the kernel that the bundle asks for; it is read when a session is made."""
+    if options.get("attention") != "unfused":
+        return nullcontext()
+    return environment_default("ORT_GQA_DISABLE_FLASH_ATTENTION", "1")
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

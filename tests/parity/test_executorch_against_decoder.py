@@ -16,13 +16,7 @@ from tests.artifacts import (
     random_tokens,
 )
 from tests.conftest import WINDOW
-
-SPLITS = {
-    "ones": [1] * CONTEXT,
-    "chunks": [CHUNK] * (CONTEXT // CHUNK) + [CONTEXT % CHUNK],
-    "uneven": [1, 2, CHUNK, 1, CHUNK, 3, 4, CHUNK, 1, 1, CHUNK, 2, CHUNK, 4, 3, CHUNK],
-}
-assert all(sum(splits) == CONTEXT for splits in SPLITS.values())
+from tests.parity_cases import SPLITS
 
 
 @pytest.mark.parametrize("splits", SPLITS.values(), ids=list(SPLITS))

@@ -8,15 +8,12 @@ pytest.importorskip("executorch")
 
 from edge_build.reference import ReferenceModel
 from tests.artifacts import (
-    CHUNK,
     CONTEXT,
-    Lowered,
-    derived_bound,
-    ends,
     logits_after,
     lowered_executorch,
     random_tokens,
 )
+from tests.parity_cases import SPLITS, reference_errors
 
 # Gemma 2 has attention of plain operators, which rounds no queries.
 ROUNDED = {
@@ -24,21 +21,6 @@ ROUNDED = {
     "gemma2": "kv_per_token",
     "qwen3": "qkv_per_token",
 }
-SPLITS = {
-    "ones": [1] * CONTEXT,
-    "chunks": [CHUNK] * (CONTEXT // CHUNK) + [CONTEXT % CHUNK],
-    "uneven": [1, 2, CHUNK, 1, CHUNK, 3, 4, CHUNK, 1, 1, CHUNK, 2, CHUNK, 4, 3, CHUNK],
-}
-assert all(sum(splits) == CONTEXT for splits in SPLITS.values())
-
-
-def errors(built: Lowered, splits: list[int]) -> tuple[np.ndarray, float]:
-    """Return the largest error of each call's row in its std, and the derived bound."""
-    tokens = random_tokens(CONTEXT)
-    expected, bound = derived_bound(built, tokens)
-    rows = expected[ends(splits)]
-    found = logits_after(built.load(), tokens, splits)
-    return np.abs(found - rows).max(-1) / rows.std(-1), bound
 
 
 @pytest.mark.parametrize("splits", SPLITS.values(), ids=list(SPLITS))
@@ -46,7 +28,7 @@ def errors(built: Lowered, splits: list[int]) -> tuple[np.ndarray, float]:
 def test_int8_caches_agree_with_the_reference(family: str, splits: list[int]) -> None:
     built = lowered_executorch(family, "none", kv="int8")
     assert built.artifact.attention_quantization == ROUNDED[family]
-    found, bound = errors(built, splits)
+    found, bound = reference_errors(built, splits)
     # The same codes but where a value lies on a rounding edge: 2e-6 seen without, 1e-3 with one.
     assert np.median(found) < 2e-5
     assert found.max() <= min(bound, 0.01)
@@ -54,7 +36,9 @@ def test_int8_caches_agree_with_the_reference(family: str, splits: list[int]) ->
 
 @pytest.mark.parametrize("splits", SPLITS.values(), ids=list(SPLITS))
 def test_int8_caches_under_quantized_weights_agree_with_the_reference(splits: list[int]) -> None:
-    found, bound = errors(lowered_executorch("gemma3_text", "int4-g32", kv="int8"), splits)
+    found, bound = reference_errors(
+        lowered_executorch("gemma3_text", "int4-g32", kv="int8"), splits
+    )
     # Equal until a first activation, query or key falls on the other side of an edge.
     assert found.min() < 1e-5
     assert found.max() <= bound

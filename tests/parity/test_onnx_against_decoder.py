@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edge_build.reference import ReferenceModel
 from models.checkpoint import load_decoder
+from tests import parity_cases
 from tests.artifacts import (
     CHUNK,
     CONTEXT,
@@ -20,21 +21,9 @@ from tests.artifacts import (
     random_tokens,
 )
 from tests.conftest import WINDOW
+from tests.parity_cases import ONNX_KINDS
 
-# Qwen3 has no local layers: both options give the same file.
-KINDS = [
-    ("gemma3_text", "windowed"),
-    ("gemma3_text", "ring"),
-    ("gemma2", "windowed"),
-    ("gemma2", "ring"),
-    ("qwen3", "windowed"),
-]
-SPLITS = {
-    "ones": [1] * CONTEXT,
-    "twos": [2] * (CONTEXT // 2),
-    "chunks": [CHUNK] * (CONTEXT // CHUNK),
-    "mixed": [1, 2, CHUNK, 1, CHUNK, 3, 4, CHUNK, 1, 1, CHUNK, 2, CHUNK, 4, 3, CHUNK],
-}
+SPLITS = {**parity_cases.SPLITS, "twos": [2] * (CONTEXT // 2)}
 LONGEST_CHUNK = WINDOW + 1
 
 
@@ -51,7 +40,7 @@ def to_the_end(splits: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("splits", SPLITS.values(), ids=list(SPLITS))
-@pytest.mark.parametrize(("family", "local_cache"), KINDS)
+@pytest.mark.parametrize(("family", "local_cache"), ONNX_KINDS)
 def test_float_artifact_agrees_with_the_decoder_at_every_position(
     family: str, local_cache: str, splits: list[int]
 ) -> None:

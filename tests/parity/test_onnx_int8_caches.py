@@ -6,61 +6,36 @@ import pytest
 
 from edge_build.reference import ReferenceModel
 from tests.artifacts import (
-    CHUNK,
     CONTEXT,
     Build,
     Lowered,
-    derived_bound,
-    ends,
     logits_after,
     lowered_onnx,
     random_tokens,
 )
 from tests.conftest import WINDOW
-
-# Qwen3 has no local layers: both options give the same file.
-KINDS = [
-    ("gemma3_text", "windowed"),
-    ("gemma3_text", "ring"),
-    ("gemma2", "windowed"),
-    ("gemma2", "ring"),
-    ("qwen3", "windowed"),
-]
-SPLITS = {
-    "ones": [1] * CONTEXT,
-    "chunks": [CHUNK] * (CONTEXT // CHUNK) + [CONTEXT % CHUNK],
-    "mixed": [1, 2, CHUNK, 1, CHUNK, 3, 4, CHUNK, 1, 1, CHUNK, 2, CHUNK, 4, 3, CHUNK],
-}
-
-
-def errors(built: Lowered, splits: list[int]) -> tuple[np.ndarray, float]:
-    """Return the largest error of each call's row in its std, and the derived bound."""
-    tokens = random_tokens(CONTEXT)
-    expected, bound = derived_bound(built, tokens)
-    rows = expected[ends(splits)]
-    found = logits_after(built.load(), tokens, splits)
-    return np.abs(found - rows).max(-1) / rows.std(-1), bound
+from tests.parity_cases import ONNX_KINDS, SPLITS, reference_errors
 
 
 @pytest.mark.parametrize("splits", SPLITS.values(), ids=list(SPLITS))
-@pytest.mark.parametrize(("family", "local_cache"), KINDS)
+@pytest.mark.parametrize(("family", "local_cache"), ONNX_KINDS)
 def test_int8_caches_agree_with_the_reference(
     family: str, local_cache: str, splits: list[int]
 ) -> None:
     built = lowered_onnx(Build(family, "none", local_cache, kv="int8"))
     assert built.artifact.attention_quantization == "kv_per_channel"
-    found, bound = errors(built, splits)
+    found, bound = reference_errors(built, splits)
     # The same codes but where a value lies on a rounding edge: 4e-6 seen without, 2e-3 with one.
     assert np.median(found) < 2e-5
     assert found.max() <= min(bound, 0.01)
 
 
-@pytest.mark.parametrize(("family", "local_cache"), KINDS)
+@pytest.mark.parametrize(("family", "local_cache"), ONNX_KINDS)
 def test_int8_caches_under_quantized_weights_agree_with_the_reference(
     family: str, local_cache: str
 ) -> None:
-    found, bound = errors(
-        lowered_onnx(Build(family, "int4-g32", local_cache, kv="int8")), SPLITS["mixed"]
+    found, bound = reference_errors(
+        lowered_onnx(Build(family, "int4-g32", local_cache, kv="int8")), SPLITS["uneven"]
     )
     # Equal until a first activation or key falls on the other side of an edge.
     assert found.min() < 1e-5
@@ -72,7 +47,7 @@ def test_int8_caches_under_quantized_weights_agree_with_the_reference(
 def test_any_split_gives_the_same_logits(local_cache: str, split: int) -> None:
     built = lowered_onnx(Build("gemma3_text", "none", local_cache, chunk=WINDOW + 1, kv="int8"))
     whole, rest = divmod(CONTEXT, split)
-    found, bound = errors(built, [split] * whole + [rest] * bool(rest))
+    found, bound = reference_errors(built, [split] * whole + [rest] * bool(rest))
     assert np.median(found) < 2e-5
     assert found.max() <= min(bound, 0.01)
 
@@ -90,7 +65,7 @@ def test_the_rounding_of_keys_and_values_is_what_the_runtime_computes(local_cach
 @pytest.mark.parametrize("local_cache", ["windowed", "ring"])
 def test_values_beyond_the_scales_saturate_as_in_the_reference(local_cache: str) -> None:
     built = lowered_onnx(Build("gemma3_text", "none", local_cache, kv="int8", kv_range=0.25))
-    found, bound = errors(built, SPLITS["mixed"])
+    found, bound = reference_errors(built, SPLITS["uneven"])
     assert np.median(found) < 2e-5
     assert found.max() <= bound
     codes = np.concatenate([buffer.ravel() for buffer in saturated(built)])

@@ -15,11 +15,10 @@ pytest.importorskip("executorch")
 from edge_build.kv_cache import KV_PRECISIONS, KvPrecision
 from runtime_py import open_bundle, open_session
 from runtime_py.golden import Golden
-from tests.artifacts import CHUNK, CONTEXT, Lowered, logits_after, lowered_executorch, random_tokens
+from tests.artifacts import CONTEXT, Lowered, logits_after, lowered_executorch, random_tokens
+from tests.parity_cases import SPLITS
 
-# Past three wraps of every ring, chunks of every length.
-SPLITS = [1, 2, CHUNK, 1, CHUNK, 3, 4, CHUNK, 1, 1, CHUNK, 2, CHUNK, 4, 3, CHUNK]
-assert sum(SPLITS) == CONTEXT
+UNEVEN = SPLITS["uneven"]
 
 
 def run(runner: Path, bundle: Path, script: Sequence[str], folder: Path, *more: str) -> Any:
@@ -51,11 +50,11 @@ def test_logits_are_those_of_the_wheel(
 ) -> None:
     built = lowered_executorch(family, "none", kv=kv)
     tokens = random_tokens(CONTEXT)
-    expected = logits_after(built.load(), tokens, SPLITS)
-    script = [*feed(tokens, SPLITS), "reset", *feed(tokens, SPLITS)]
+    expected = logits_after(built.load(), tokens, UNEVEN)
+    script = [*feed(tokens, UNEVEN), "reset", *feed(tokens, UNEVEN)]
     status, events, logits = run(executorch_runner, bundle_of(built), script, tmp_path)
     assert status == 0, events[-1]
-    found = np.fromfile(logits, np.float32).reshape(2, len(SPLITS), expected.shape[1])
+    found = np.fromfile(logits, np.float32).reshape(2, len(UNEVEN), expected.shape[1])
     # A reset leaves nothing behind.
     np.testing.assert_array_equal(found[0], found[1])
     errors = np.abs(found[0] - expected).max(-1) / expected.std(-1)
