@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from edge_build.progress import silent
 from edge_build.quantization import recipes
-from edge_build.quantization.apply import choose_rules, quantize_weights
+from edge_build.quantization.apply import quantize_weights
+from edge_build.quantization.rules import choose_rules
 from edge_build.quantization.weight import WeightStore
 from edge_build.reference import ReferenceModel
 from models.checkpoint import Checkpoint, open_checkpoint
@@ -53,7 +54,7 @@ def eager(checkpoint: Checkpoint, weights: WeightStore, kind: str, tokens: list[
 
 
 def store(checkpoint: Checkpoint, recipe: str, folder: str) -> WeightStore:
-    rules = choose_rules(checkpoint, recipes.load(recipe))
+    rules = choose_rules(checkpoint.shapes, recipes.load(recipe))
     return quantize_weights(checkpoint, rules, Path(folder), silent).weights
 
 

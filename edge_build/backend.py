@@ -71,6 +71,34 @@ class Lower(Protocol):
 
 
 @dataclass(frozen=True)
+class Foreseen:
+    """What a manifest will say of an artifact, known from shapes alone.
+
+    Attributes:
+        caches: one entry a layer.
+        options: as in the manifest.
+        logits_size: width of a row of logits.
+    """
+
+    caches: tuple[CacheEntry, ...]
+    options: Mapping[str, str]
+    logits_size: int
+
+
+class Foresee(Protocol):
+    def __call__(
+        self, config: ModelConfig, plan: CachePlan, options: Mapping[str, str]
+    ) -> Foreseen:
+        """Return what an artifact with these caches will be; `options` has no defaults."""
+        ...
+
+
+def true_rings(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> Foreseen:
+    """Local layers have true rings, and no option changes how the artifact is run."""
+    return Foreseen(plan.layers, dict(options), config.vocab_size)
+
+
+@dataclass(frozen=True)
 class Backend:
     """One backend.
 
@@ -78,10 +106,11 @@ class Backend:
         lower: LoweringInput, bundle folder → Artifact.
         options: names of the options it takes, each with its choices; the first is the default.
         kv: precisions that it can keep keys and values in, each with how it stores them.
-        check: (config, option values) → raises BuildError for what this backend cannot hold.
+        foresee: what shapes decide before anything is built.
     """
 
     name: str
     lower: Lower
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kv: Mapping[KvPrecision, CacheQuantization] = field(default_factory=lambda: {"float32": "none"})
+    foresee: Foresee = true_rings

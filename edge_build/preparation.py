@@ -8,8 +8,8 @@ from edge_build.backend import Backend
 from edge_build.errors import BuildError
 from edge_build.kv_cache import CachePlan, plan_caches
 from edge_build.quantization import recipes
-from edge_build.quantization.apply import choose_rules
 from edge_build.quantization.recipe import QuantRecipe, QuantRule
+from edge_build.quantization.rules import choose_rules
 from edge_build.spec import BuildSpec
 from edge_build.staging import refuse_existing
 from edge_build.text_files import TextFiles, read_text_files
@@ -86,7 +86,7 @@ def prepare(spec: BuildSpec) -> Preparation:
     text = read_text_files(checkpoint.folder, config)
     context_length = spec.resolved_context(config.max_position_embeddings)
     caches = plan_caches(config, context_length, spec.resolved_chunk(context_length))
-    rules = choose_rules(checkpoint, recipe)
+    rules = choose_rules(checkpoint.shapes, recipe)
     return Preparation(spec, recipe, rules, chosen, checkpoint, text, caches)
 
 

@@ -50,6 +50,11 @@ class Checkpoint:
         """Return the weights' names; a tied model has no lm_head."""
         return tuple(self.tensors)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight, by name."""
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a weight's shape, [out, in] or [size]."""
         return self.tensors[name].shape

@@ -81,14 +81,27 @@ class LogitsDigest:
 
         Infinite where the row has a value that is not finite, or is too short.
         """
-        ids = [*self.top_ids, *self.sample_ids]
-        if max(ids) >= len(logits) or not np.isfinite(logits).all():
+        if max(self.ids) >= len(logits) or not np.isfinite(logits).all():
             return float("inf")
-        found = logits[ids].astype(np.float64)
+        mean, std = (float(f(logits, dtype=np.float64)) for f in (np.mean, np.std))
+        return self.error_of_columns(logits[list(self.ids)], mean, std)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The columns that the digest keeps."""
+        return (*self.top_ids, *self.sample_ids)
+
+    def error_of_columns(self, logits: NDArray[np.float32], mean: float, std: float) -> float:
+        """Return `error` of a row of which no more is known than a digest keeps.
+
+        Args:
+            logits: at `ids`, in that order.
+            mean, std: over the whole row, which is finite.
+        """
+        found = logits.astype(np.float64)
         differences = np.abs(found - np.array([*self.top_logits, *self.sample_logits]))
-        mean_error = abs(float(np.mean(logits, dtype=np.float64)) - self.mean)
-        std_error = abs(float(np.std(logits, dtype=np.float64)) - self.std)
-        return max(float(differences.max()), mean_error, std_error) / self.std
+        largest = max(float(differences.max()), abs(mean - self.mean), abs(std - self.std))
+        return largest / self.std
 
 
 @dataclass(frozen=True)

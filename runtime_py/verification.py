@@ -3,12 +3,11 @@
 Knows nothing of how the answers were made.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime_py.bundle import Bundle
 from runtime_py.chat_template import ChatTemplate, read_chat_template
@@ -27,6 +26,20 @@ _LONGEST_BY_TOKEN = 512
 
 def silent(done: int, total: int, what: str) -> None:
     """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an artifact answered in one step.
+
+    Attributes:
+        greedy_id: largest logit among the ids that the tokenizer has.
+        error_std: of the logits against the recorded digest, in units of its std; 0 where none was
+            recorded.
+    """
+
+    greedy_id: int
+    error_std: float
 
 
 @dataclass(frozen=True)
@@ -107,8 +120,46 @@ def verify(
     Raises:
         RunError: the answers cannot be read, or the artifact cannot be loaded.
     """
-    entry = bundle.backend(backend)
-    golden = Golden.from_json(bundle.read_text(entry.golden))
+    golden = read_golden(bundle, backend)
+    tokenizer = read_tokenizer(bundle)
+    replays = replays_of(golden)
+    total = sum(len(case.continuation_ids) for case, _ in replays)
+
+    def answers(session: Session) -> Iterator[Iterator[Answer]]:
+        done = 0
+        for case, replay in replays:
+            yield _replay(session, case, replay, choices(tokenizer, bundle))
+            done += len(case.continuation_ids)
+            advance(done, total, f"{case.name} {replay}")
+
+    with open_session(bundle, backend, threads) as session:
+        return judge(bundle, backend, answers(session))
+
+
+def read_golden(bundle: Bundle, backend: str) -> Golden:
+    """Read a backend's golden answers.
+
+    Raises:
+        RunError: the bundle has no such backend, or the answers cannot be read.
+    """
+    return Golden.from_json(bundle.read_text(bundle.backend(backend).golden))
+
+
+def choices(tokenizer: Tokenizer, bundle: Bundle) -> int:
+    """Return how many ids a greedy choice is among: what the tokenizer has."""
+    return min(tokenizer.size, bundle.manifest.vocab_size)
+
+
+def judge(bundle: Bundle, backend: str, answers: Iterable[Iterable[Answer]]) -> Verdict:
+    """Hold what some runtime answered against a backend's golden answers.
+
+    Args:
+        answers: for each of `replays_of` the golden answers, in that order, an answer a step.
+
+    Raises:
+        RunError: the golden answers cannot be read.
+    """
+    entry, golden = bundle.backend(backend), read_golden(bundle, backend)
     tokenizer, template = read_tokenizer(bundle), read_chat_template(bundle)
     mismatches = [*_check_text(golden, tokenizer, template, bundle.manifest.stop_ids)]
     for check, expected, found in (
@@ -118,17 +169,11 @@ def verify(
         if expected != found:
             mismatches.append(Mismatch(check, backend, None, None, expected, found))
     cases = []
-    replays = list(_replays(golden))
-    total = sum(len(case.continuation_ids) for case, _ in replays)
-    with open_session(bundle, backend, threads) as session:
-        replayer = _Replayer(session, tokenizer, golden.tolerance)
-        done = 0
-        for case, replay in replays:
-            verdict, differences = replayer.replay(case, replay)
-            cases.append(verdict)
-            mismatches += differences
-            done += len(case.continuation_ids)
-            advance(done, total, f"{case.name} {replay}")
+    judging = _Judge(tokenizer, golden.tolerance)
+    for (case, replay), steps in zip(replays_of(golden), answers, strict=True):
+        verdict, differences = judging.judge(case, replay, steps)
+        cases.append(verdict)
+        mismatches += differences
     return Verdict(
         bundle=bundle.manifest.name,
         backend=backend,
@@ -138,6 +183,20 @@ def verify(
         cases=tuple(cases),
         mismatches=tuple(mismatches),
     )
+
+
+def replays_of(golden: Golden) -> list[tuple[GoldenCase, Replay]]:
+    """Return the cases in the ways and the order in which they are replayed."""
+    return list(_replays(golden))
+
+
+def pieces_of(case: GoldenCase, replay: Replay) -> list[tuple[int, ...]]:
+    """Return the calls that replay a case, after a reset: each step's answer follows the last of
+    its prompt's, then one call a step.
+    """
+    by_token = replay == "token by token"
+    prompt = [(token,) for token in case.prompt_ids] if by_token else [case.prompt_ids]
+    return [*prompt, *((token,) for token in case.fed_ids)]
 
 
 def _replays(golden: Golden) -> Iterator[tuple[GoldenCase, Replay]]:
@@ -190,46 +249,50 @@ def _check_chats(
             yield Mismatch("chat", name, None, None, str(chat.ids), str(ids))
 
 
-class _Replayer:
-    """Feeds recorded tokens to one session and compares what comes out."""
+def _replay(session: Session, case: GoldenCase, replay: Replay, choices: int) -> Iterator[Answer]:
+    """Feed the recorded tokens, whatever the artifact itself prefers."""
+    session.reset()
+    calls = pieces_of(case, replay)
+    first = len(calls) - len(case.continuation_ids)
+    for call, tokens in enumerate(calls):
+        # What follows the prompt is decoded, as in generation.
+        decoding = call > first
+        logits = session.decode(tokens[0]) if decoding else session.prefill(list(tokens))
+        if call >= first:
+            digest = case.digest(call - first)
+            error = digest.error(logits) if digest is not None else 0.0
+            yield Answer(int(np.argmax(logits[:choices])), error)
 
-    def __init__(self, session: Session, tokenizer: Tokenizer, tolerance: float) -> None:
-        self.session = session
+
+class _Judge:
+    """Compares answers with a case's."""
+
+    def __init__(self, tokenizer: Tokenizer, tolerance: float) -> None:
         self.tokenizer = tokenizer
         self.tolerance = tolerance
-        self.limit = min(tokenizer.size, session.vocab_size)
 
-    def replay(self, case: GoldenCase, replay: Replay) -> tuple[CaseVerdict, list[Mismatch]]:
-        """Feed the recorded tokens, whatever the artifact itself prefers."""
+    def judge(
+        self, case: GoldenCase, replay: Replay, answers: Iterable[Answer]
+    ) -> tuple[CaseVerdict, list[Mismatch]]:
         name = f"{case.name} ({replay})"
         mismatches: list[Mismatch] = []
         near_ties, worst = 0, 0.0
-        for step, logits in enumerate(self._rows(case, by_token=replay == "token by token")):
+        steps = zip(case.continuation_ids, case.margins, answers, strict=True)
+        for step, (expected, margin, answer) in enumerate(steps):
             position = len(case.prompt_ids) - 1 + step
-            expected, found = case.continuation_ids[step], int(np.argmax(logits[: self.limit]))
-            if found != expected and case.margins[step] < 2 * self.tolerance:
+            found, error = answer.greedy_id, answer.error_std
+            if found != expected and margin < 2 * self.tolerance:
                 near_ties += 1
             elif found != expected:
-                texts = self._margin(expected, case.margins[step]), self._token(found)
+                texts = self._margin(expected, margin), self._token(found)
                 mismatches.append(Mismatch("greedy id", name, step, position, *texts))
-            digest = case.digest(step)
-            error = digest.error(logits) if digest is not None else 0.0
             worst = max(worst, error)
             if error > self.tolerance:
                 texts = f"error up to {self.tolerance:.3g} std", f"{error:.3g} std"
                 mismatches.append(Mismatch("logits", name, step, position, *texts))
-        steps = len(case.continuation_ids)
         passed = not mismatches
-        return CaseVerdict(case.name, replay, steps, near_ties, worst, passed), mismatches
-
-    def _rows(self, case: GoldenCase, by_token: bool) -> Iterator[NDArray[np.float32]]:
-        self.session.reset()
-        pieces = [[token] for token in case.prompt_ids] if by_token else [list(case.prompt_ids)]
-        for piece in pieces:
-            logits = self.session.prefill(piece)
-        yield logits
-        for token in case.fed_ids:
-            yield self.session.decode(token)
+        count = len(case.continuation_ids)
+        return CaseVerdict(case.name, replay, count, near_ties, worst, passed), mismatches
 
     def _token(self, token: int) -> str:
         return f"{token} {self.tokenizer.token(token)!r}"

@@ -20,7 +20,8 @@ from edge_build.kv_calibration import scales_of
 from edge_build.kv_scales import KvScales
 from edge_build.progress import silent
 from edge_build.quantization import recipes
-from edge_build.quantization.apply import choose_rules, quantize_weights
+from edge_build.quantization.apply import quantize_weights
+from edge_build.quantization.rules import choose_rules
 from edge_build.quantization.weight import WeightStore
 from edge_build.reference import ReferenceModel
 from models.checkpoint import Checkpoint, open_checkpoint
@@ -151,7 +152,7 @@ def _source(
     checkpoint = open_checkpoint(folder / "checkpoint")
     store = folder / "store"
     store.mkdir()
-    rules = choose_rules(checkpoint, recipes.load(recipe))
+    rules = choose_rules(checkpoint.shapes, recipes.load(recipe))
     source = LoweringInput(
         config=checkpoint.config,
         weights=quantize_weights(checkpoint, rules, store, silent).weights,

@@ -1,27 +1,30 @@
-"""Compiles the runners for a processor: sources here, ExecuTorch's libraries from its wheel."""
+"""Compiles the runners for a processor: sources here, libraries from the runtimes' wheels."""
 
 import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from device_tests.errors import DeviceError
+from device_tests.native.packages import Runtime, onnxruntime_library
 
 SOURCES = Path(__file__).parent
-_COMMON = ("runner.c", "bundle.c", "events.c", "json.c")
+# The folder that the runner is in, to the loader.
+BESIDE = "$ORIGIN"
 # The wheel's libraries without torch; all are needed, because kernels register when they load.
-_LIBRARIES = (
+EXECUTORCH_LIBRARIES = (
     "executorch",
     "executorch_kernels_optimized",
     "executorch_kernels_quantized",
     "executorch_backend_xnnpack",
     "executorch_threadpool",
 )
+_COMMON = ("runner.c", "bundle.c", "events.c", "json.c", "phases.c")
 _DEFINES = ("C10_USING_CUSTOM_GENERATED_MACROS", "ET_EVENT_TRACER_ENABLED", "ET_USE_THREADPOOL")
 _WARNINGS = ("-Wall", "-Wextra")
+_C = ("-std=c11", "-D_GNU_SOURCE", *_WARNINGS, "-O2")
 # Sums of floats may be taken in any order, which is what lets loops over them be vectorized; but
 # infinities mask scores, so they must stay what they are.
 _FAST = ("-O3", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno")
@@ -55,60 +58,60 @@ def toolchain(architecture: str | None = None) -> Toolchain:
     return found
 
 
-def executorch_package() -> Path:
-    """Return the folder of the installed ExecuTorch wheel, with its headers and libraries.
-
-    Raises:
-        DeviceError: it is not installed.
-    """
-    spec = find_spec("executorch")
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    for place in map(Path, places):
-        if (place / "lib" / "libexecutorch.so").exists():
-            return place
-    raise DeviceError(
-        "the ExecuTorch runner needs the libraries of its wheel, at least 1.5; "
-        "pip install 'pocketlm[build]'"
-    )
-
-
-def compile_executorch_runner(out: Path, tools: Toolchain, package: Path) -> Path:
-    """Write an executable that finds its libraries in the wheel that it was compiled with.
+def compile_executorch_runner(
+    out: Path, tools: Toolchain, runtime: Runtime, run_path: str | None = None
+) -> Path:
+    """Write an executable linked with ExecuTorch's libraries.
 
     Args:
         out: path of the executable; objects stand beside it while they are made.
-        package: folder of an ExecuTorch wheel for the toolchain's processor.
+        runtime: ExecuTorch for the toolchain's processor.
+        run_path: where the runner looks for libraries, such as BESIDE; None is where they are now.
 
     Raises:
         DeviceError: a compiler fails.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    objects = _compile_common(out.parent, tools)
-    include = package / "include"
+    include, libraries = runtime.package / "include", runtime.package / "lib"
     flags = (
         "-std=c++17",
         *_WARNINGS,
         *_FAST,
         *(f"-D{name}" for name in _DEFINES),
+        f'-DEXECUTORCH_VERSION="{runtime.version}"',
         # Its headers warn; ours are compiled with warnings.
         *("-isystem", str(include)),
         *("-isystem", str(include / "executorch" / "runtime" / "core" / "portable_type" / "c10")),
     )
+    objects = _compile_common(out, tools)
     for name in ("engine.cpp", "llama_operators.cpp"):
-        target = out.parent / f"{name}.o"
-        _run((tools.cpp, *flags, "-c", str(SOURCES / "executorch" / name), "-o", str(target)))
-        objects.append(target)
-    libraries = package / "lib"
-    _run(
-        (
-            tools.cpp, "-o", str(out), *map(str, objects),
-            f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-Wl,--no-as-needed",
-            *(f"-l{name}" for name in _LIBRARIES),
-        )
-    )  # fmt: skip
-    for target in objects:
-        target.unlink()
+        objects.append(_object(out, SOURCES / "executorch" / name, (tools.cpp, *flags)))
+    linked = (f"-L{libraries}", *(f"-l{name}" for name in EXECUTORCH_LIBRARIES))
+    _link(out, objects, tools.cpp, ("-Wl,--no-as-needed", *linked), run_path or str(libraries))
     return out
+
+
+def compile_onnx_runner(
+    out: Path, tools: Toolchain, runtime: Runtime, run_path: str | None = None
+) -> Path:
+    """Write an executable that opens ONNX Runtime's library when it starts.
+
+    Args:
+        out: path of the executable; objects stand beside it while they are made.
+        runtime: ONNX Runtime for the toolchain's processor.
+        run_path: where the runner looks for the library, such as BESIDE; None is where it is now.
+
+    Raises:
+        DeviceError: the compiler fails, or the runtime has no shared library.
+    """
+    library = onnxruntime_library(runtime.package)
+    define = f'-DONNXRUNTIME_LIBRARY="{library.name}"'
+    objects = _compile_common(out, tools)
+    objects.append(_object(out, SOURCES / "onnx" / "engine.c", (tools.c, *_C, define)))
+    _link(out, objects, tools.c, ("-ldl",), run_path or str(library.parent))
+    return out
+
+
+COMPILE_RUNNER = {"executorch": compile_executorch_runner, "onnx": compile_onnx_runner}
 
 
 def compile_sampler(out: Path, tools: Toolchain) -> Path:
@@ -119,20 +122,28 @@ def compile_sampler(out: Path, tools: Toolchain) -> Path:
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     source = SOURCES / "sampler" / "sampler.c"
-    _run((tools.c, "-std=c99", "-D_GNU_SOURCE", *_WARNINGS, "-O2", "-static", str(source),
-          "-o", str(out)))  # fmt: skip
+    _run((tools.c, *_C, "-static", "-s", str(source), "-o", str(out)))
     return out
 
 
-def _compile_common(folder: Path, tools: Toolchain) -> list[Path]:
-    objects = []
-    for name in _COMMON:
-        target = folder / f"{name}.o"
-        source = SOURCES / "common" / name
-        _run((tools.c, "-std=c99", "-D_GNU_SOURCE", *_WARNINGS, "-O2", "-c", str(source),
-              "-o", str(target)))  # fmt: skip
-        objects.append(target)
-    return objects
+def _compile_common(out: Path, tools: Toolchain) -> list[Path]:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return [_object(out, SOURCES / "common" / name, (tools.c, *_C)) for name in _COMMON]
+
+
+def _object(out: Path, source: Path, compiler: Sequence[str]) -> Path:
+    target = out.with_name(f"{out.name}.{source.name}.o")
+    _run((*compiler, "-c", str(source), "-o", str(target)))
+    return target
+
+
+def _link(
+    out: Path, objects: Sequence[Path], compiler: str, linked: Sequence[str], run_path: str
+) -> None:
+    inputs = map(str, objects)
+    _run((compiler, "-s", "-o", str(out), *inputs, f"-Wl,-rpath,{run_path}", *linked))
+    for target in objects:
+        target.unlink()
 
 
 def _run(command: Sequence[str]) -> None:

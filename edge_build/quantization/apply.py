@@ -18,7 +18,7 @@ from edge_build.errors import BuildError
 from edge_build.progress import Advance
 from edge_build.quantization import methods
 from edge_build.quantization.packing import pack_int4
-from edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
+from edge_build.quantization.recipe import QuantRule, QuantScheme
 from edge_build.quantization.weight import WeightStore
 from models.checkpoint import Checkpoint
 from runtime_py.manifest import TensorEntry
@@ -26,7 +26,6 @@ from runtime_py.manifest import TensorEntry
 # Elements in one block of rows. Smaller ones stay in a core's own cache, but then the threads
 # spend their time handing the interpreter to each other.
 _BLOCK_ELEMENTS = 1 << 19
-_GROUP_SIZES = (32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,6 @@ class QuantizedModel:
 
     weights: WeightStore
     tensors: tuple[TensorEntry, ...]
-
-
-def choose_rules(checkpoint: Checkpoint, recipe: QuantRecipe) -> dict[str, QuantRule]:
-    """Return the rule of every weight.
-
-    Raises:
-        BuildError: a group size does not divide a tensor's input channels.
-    """
-    return {name: _rule(checkpoint, recipe, name) for name in checkpoint.names()}
 
 
 def quantize_weights(
@@ -86,25 +76,6 @@ def quantize_weights(
     advance("quantize", total, total, "weights")
     schemes = {name: rule.scheme for name, rule in rules.items()}
     return QuantizedModel(WeightStore(folder, schemes), tuple(entries))
-
-
-def _rule(checkpoint: Checkpoint, recipe: QuantRecipe, name: str) -> QuantRule:
-    shape = checkpoint.shape(name)
-    if len(shape) == 1:
-        return QuantRule(name, None, "norm weights are small and multiply the residual stream")
-    rule = recipe.rule(name)
-    if rule.scheme is not None and rule.scheme.group_size is not None:
-        in_features, group_size = shape[1], rule.scheme.group_size
-        if in_features % group_size:
-            fits = [str(size) for size in _GROUP_SIZES if in_features % size == 0]
-            advice = f"group sizes that do: {', '.join(fits)}" if fits else "none of ours does"
-            raise BuildError(
-                f"{name}: {in_features} input channels are not a multiple of group_size="
-                f"{group_size} (recipe {recipe.name}); {advice}; or use int4-channel"
-            )
-    if rule.scheme is not None and shape[1] % 2:
-        raise BuildError(f"{name}: {shape[1]} input channels cannot be packed in pairs")
-    return rule
 
 
 def _store_float(

@@ -12,7 +12,8 @@ from edge_build.quantization.activations import (
     quantize_per_block_symmetric,
     quantize_per_token_asymmetric,
 )
-from edge_build.quantization.apply import choose_rules, quantize_weights
+from edge_build.quantization.apply import quantize_weights
+from edge_build.quantization.rules import choose_rules
 from edge_build.quantization.weight import WeightStore
 from edge_build.reference import ReferenceModel
 from models.checkpoint import Checkpoint, load_decoder, open_checkpoint
@@ -22,7 +23,7 @@ TOKENS = torch.randint(0, 512, (37,), generator=torch.Generator().manual_seed(5)
 
 
 def store(checkpoint: Checkpoint, recipe: str, folder: Path) -> WeightStore:
-    rules = choose_rules(checkpoint, recipes.load(recipe))
+    rules = choose_rules(checkpoint.shapes, recipes.load(recipe))
     return quantize_weights(checkpoint, rules, folder, silent).weights
 
 

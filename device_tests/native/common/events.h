@@ -20,11 +20,6 @@ void event(const char *format, ...);
 // Writes a JSON string, quotes included, cut to the buffer.
 const char *event_text(char *buffer, size_t size, const char *text);
 
-// Marks the end of a phase: the memory that is resident now, by mapping, and the most that was
-// resident since the last mark. Linux resets that peak on request; where it cannot, the peak is of
-// the whole run and the line says so.
-void event_phase(const char *name);
-
 // Says why the run ends, and ends it with status 3.
 #if defined(__GNUC__)
 __attribute__((format(printf, 1, 2), noreturn))

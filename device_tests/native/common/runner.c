@@ -1,24 +1,32 @@
 // Runs a language model bundle as a script says, and tells what happened in JSON lines (events.h).
 //
-//   runner BUNDLE --script FILE [--threads N] [--logits FILE] [--library FILE] [--packed-cache FILE]
+//   runner BUNDLE --script FILE [--threads N] [--logits FILE] [--library FILE]
+//                 [--packed-cache FILE]
 //
 // A script has one command a line:
-//   phase NAME         mark the end of a phase of memory (event_phase)
+//   phase NAME         mark the end of a phase of memory (phases_mark)
 //   reset              start again at position 0
+//   choices COUNT      greedy choices are among the first COUNT ids, which is what a tokenizer has
+//   columns [ID ...]   rows that are kept from now on have these columns; without ids, all
 //   feed ID ID ...     process these tokens, in chunks
 //   feed+ ID ID ...    likewise, and append the last row of logits to the logits file
 //   decode COUNT       feed the greedy choice back, COUNT times
 //   decode+ COUNT      likewise, with every row
 //
-// The logits file holds float32 rows of the vocabulary's length. What a cache holds follows from the
-// position alone, so a reset clears nothing: no slot is read before it is written again.
+// The logits file holds rows of float32: the columns asked for, in that order. What a cache holds
+// follows from the position alone, so a reset clears nothing: no slot is read before it is written
+// again.
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine.h"
 #include "events.h"
+#include "phases.h"
+
+enum { MAX_REGIONS = 1024 };
 
 typedef struct {
   const char *folder, *script, *logits;
@@ -26,13 +34,17 @@ typedef struct {
 } arguments;
 
 typedef struct {
+  int64_t *ids;
+  size_t count, room;
+} token_list;
+
+typedef struct {
   const bundle *opened;
   engine *loaded;
   FILE *logits;
-  long position;
+  long position, choices;
   const float *row;  // after the last token
-  int64_t *tokens;
-  size_t room;
+  token_list tokens, columns;
 } session;
 
 static long whole_number(const char *text, long least, const char *what) {
@@ -75,17 +87,41 @@ static arguments read_arguments(int count, char **given) {
 
 static int64_t greedy(const session *s) {
   long best = 0;
-  for (long id = 1; id < s->opened->vocab_size; id++) {
+  for (long id = 1; id < s->choices; id++) {
     if (s->row[id] > s->row[best]) best = id;
   }
   return best;
 }
 
-static void keep_row(session *s) {
-  size_t columns = (size_t)s->opened->vocab_size;
-  if (!s->logits) event_fail("the script keeps rows of logits; --logits FILE is missing");
-  if (fwrite(s->row, sizeof *s->row, columns, s->logits) != columns || fflush(s->logits) != 0) {
+static void write_logits(session *s, const float *logits, size_t count) {
+  if (fwrite(logits, sizeof *logits, count, s->logits) != count) {
     event_fail("the logits file cannot be written: %s", strerror(errno));
+  }
+}
+
+static void keep_row(session *s) {
+  if (!s->logits) event_fail("the script keeps rows of logits; --logits FILE is missing");
+  for (size_t i = 0; i < s->columns.count; i++) write_logits(s, s->row + s->columns.ids[i], 1);
+  if (!s->columns.count) write_logits(s, s->row, (size_t)s->opened->vocab_size);
+}
+
+// Tells of a row that is kept what its columns do not: whether it is whole, and its spread.
+static void print_spread(const session *s) {
+  const long columns = s->opened->vocab_size;
+  double sum = 0, squares = 0;
+  int finite = 1;
+  for (long id = 0; id < columns; id++) {
+    sum += (double)s->row[id];
+    finite = finite && isfinite(s->row[id]);
+  }
+  const double mean = sum / (double)columns;
+  for (long id = 0; id < columns; id++) {
+    squares += ((double)s->row[id] - mean) * ((double)s->row[id] - mean);
+  }
+  if (finite) {
+    printf(",\"finite\":true,\"mean\":%.9g,\"std\":%.9g", mean, sqrt(squares / (double)columns));
+  } else {
+    printf(",\"finite\":false");
   }
 }
 
@@ -104,26 +140,33 @@ static void process(session *s, const int64_t *tokens, size_t count, int keep) {
   }
   double taken = event_clock_s() - start;
   if (keep) keep_row(s);
-  event("{\"event\":\"run\",\"tokens\":%zu,\"position\":%ld,\"greedy_id\":%lld,\"clock_s\":%.6f,"
-        "\"wall_s\":%.6f}",
-        count, s->position, (long long)greedy(s), start, taken);
+  printf("{\"event\":\"run\",\"tokens\":%zu,\"position\":%ld,\"greedy_id\":%lld,\"clock_s\":%.6f,"
+         "\"wall_s\":%.6f",
+         count, s->position, (long long)greedy(s), start, taken);
+  if (keep) print_spread(s);
+  event("}");
 }
 
-static size_t read_tokens(session *s, char *text) {
-  size_t count = 0;
-  for (char *word = strtok(text, " \t"); word; word = strtok(NULL, " \t")) {
-    if (count == s->room) {
-      s->room = s->room ? 2 * s->room : 256;
-      s->tokens = realloc(s->tokens, s->room * sizeof *s->tokens);
-      if (!s->tokens) event_fail("out of memory");
+static void read_tokens(const session *s, char *text, token_list *out) {
+  out->count = 0;
+  for (char *word = text ? strtok(text, " \t") : NULL; word; word = strtok(NULL, " \t")) {
+    if (out->count == out->room) {
+      out->room = out->room ? 2 * out->room : 256;
+      out->ids = realloc(out->ids, out->room * sizeof *out->ids);
+      if (!out->ids) event_fail("out of memory");
     }
-    s->tokens[count] = whole_number(word, 0, "a token id");
-    if (s->tokens[count] >= s->opened->vocab_size) {
+    int64_t id = whole_number(word, 0, "a token id");
+    if (id >= s->opened->vocab_size) {
       event_fail("token id %s: the vocabulary has %ld", word, s->opened->vocab_size);
     }
-    count++;
+    out->ids[out->count++] = id;
   }
-  return count;
+}
+
+static void mark_phase(const session *s, const char *name) {
+  static engine_region regions[MAX_REGIONS];
+  size_t count = s->loaded ? engine_regions(s->loaded, regions, MAX_REGIONS) : 0;
+  phases_mark(name, regions, count < MAX_REGIONS ? count : MAX_REGIONS);
 }
 
 static void decode(session *s, long count, int keep) {
@@ -143,13 +186,18 @@ static void run_line(session *s, char *line) {
   if (!*line) {
     return;
   } else if (strcmp(line, "phase") == 0 && rest) {
-    event_phase(rest);
+    mark_phase(s, rest);
   } else if (strcmp(line, "reset") == 0) {
     s->position = 0;
     s->row = NULL;
+  } else if (strcmp(line, "choices") == 0 && rest) {
+    long count = whole_number(rest, 1, "choices");
+    s->choices = count < s->opened->vocab_size ? count : s->opened->vocab_size;
+  } else if (strcmp(line, "columns") == 0) {
+    read_tokens(s, rest, &s->columns);
   } else if (strcmp(line, "feed") == 0 && rest) {
-    size_t count = read_tokens(s, rest);
-    if (count) process(s, s->tokens, count, keep);
+    read_tokens(s, rest, &s->tokens);
+    if (s->tokens.count) process(s, s->tokens.ids, s->tokens.count, keep);
   } else if (strcmp(line, "decode") == 0 && rest) {
     decode(s, whole_number(rest, 1, "decode"), keep);
   } else {
@@ -168,6 +216,7 @@ static void run_script(session *s, const char *path) {
 }
 
 int main(int count, char **given) {
+  phases_prepare();
   arguments asked = read_arguments(count, given);
   char error[512];
   bundle opened;
@@ -176,19 +225,20 @@ int main(int count, char **given) {
   if (bundle_open(&opened, asked.folder, ENGINE_BACKEND, error, sizeof error) != 0) {
     event_fail("%s", error);
   }
-  session s = {.opened = &opened};
+  session s = {.opened = &opened, .choices = opened.vocab_size};
   if (asked.logits && !(s.logits = fopen(asked.logits, "wb"))) {
     event_fail("%s: %s", asked.logits, strerror(errno));
   }
-  event_phase("started");
+  mark_phase(&s, "started");
   double start = event_clock_s();
   s.loaded = engine_load(&opened, &asked.engine);
   event("{\"event\":\"loaded\",\"clock_s\":%.6f,\"wall_s\":%.6f}", start, event_clock_s() - start);
-  event_phase("loaded");
+  mark_phase(&s, "loaded");
   run_script(&s, asked.script);
   if (s.logits && fclose(s.logits) != 0) event_fail("%s: %s", asked.logits, strerror(errno));
   engine_close(s.loaded);
-  free(s.tokens);
+  free(s.tokens.ids);
+  free(s.columns.ids);
   bundle_close(&opened);
   event("{\"event\":\"end\",\"clock_s\":%.6f}", event_clock_s());
   return 0;

@@ -4,8 +4,11 @@
 #include <executorch/runtime/backend/backend_options_map.h>
 #include <executorch/runtime/backend/options.h>
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <cstdint>
-#include <exception>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -26,12 +29,16 @@ using executorch::extension::Module;
 using executorch::runtime::BackendOptions;
 using executorch::runtime::Error;
 using executorch::runtime::EValue;
+using executorch::runtime::HierarchicalAllocator;
+using executorch::runtime::Span;
 using executorch::runtime::LoadBackendOptionsMap;
 
 extern "C" const char* const ENGINE_BACKEND = "executorch";
 
 struct engine {
   const bundle* opened;
+  std::vector<Span<uint8_t>> buffers;  // planned memory, by what the program calls memory 1, 2, ...
+  std::unique_ptr<HierarchicalAllocator> planned;
   std::unique_ptr<Module> program;
   std::vector<EValue> outputs;
 };
@@ -42,10 +49,30 @@ void check(Error error, const char* what) {
   if (error != Error::Ok) event_fail("%s: ExecuTorch error 0x%x", what, unsigned(error));
 }
 
+// Planned memory of our own: pages that take memory when they are written, and whose purpose is
+// known. Module's own would be written whole at once, caches that no token has reached included.
+void plan_memory(engine& loaded) {
+  const auto meta = loaded.program->method_meta("forward");
+  if (!meta.ok()) check(meta.error(), "loading the program");
+  for (size_t i = 0; i < meta->num_memory_planned_buffers(); i++) {
+    const auto size = meta->memory_planned_buffer_size(i);
+    if (!size.ok()) check(size.error(), "planned memory");
+    void* data = mmap(nullptr, std::max<size_t>(size_t(*size), 1), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) event_fail("no memory for %lld bytes", (long long)*size);
+    loaded.buffers.emplace_back(static_cast<uint8_t*>(data), size_t(*size));
+  }
+  loaded.planned = std::make_unique<HierarchicalAllocator>(
+      Span<Span<uint8_t>>(loaded.buffers.data(), loaded.buffers.size()));
+}
+
 // Packed weights in a file that a second run maps, instead of memory that only swap can free.
-void load(Module& program, const char* packed_cache) {
+void load(engine& loaded, const char* packed_cache) {
+  Module& program = *loaded.program;
   if (packed_cache == nullptr) {
-    check(program.load_forward(), "loading the program");
+    check(program.load(), "loading the program");
+    plan_memory(loaded);
+    check(program.load_forward(loaded.planned.get()), "loading the method");
     return;
   }
   BackendOptions<3> options;
@@ -55,18 +82,21 @@ void load(Module& program, const char* packed_cache) {
   LoadBackendOptionsMap map;
   check(map.set_options("XnnpackBackend", options.view()), "options of XNNPACK");
   check(program.load(map), "loading the program");
-  check(program.load_forward(nullptr, nullptr, &map), "loading the method");
+  plan_memory(loaded);
+  check(program.load_forward(loaded.planned.get(), nullptr, &map), "loading the method");
 }
 
 }  // namespace
 
 extern "C" engine* engine_load(const bundle* opened, const engine_settings* settings) {
+  event("{\"event\":\"runtime\",\"name\":\"executorch\",\"version\":\"%s\",\"kernels\":\"xnnpack\"}",
+        EXECUTORCH_VERSION);
   executorch::extension::threadpool::get_threadpool()->_unsafe_reset_threadpool(
       uint32_t(settings->threads));
   // Mapped, not locked: phones allow 64 KB of locked memory, and an embedding table is read by row.
   auto program = std::make_unique<Module>(opened->model_path, Module::LoadMode::Mmap);
-  load(*program, settings->packed_cache);
-  auto* loaded = new engine{opened, std::move(program), {}};
+  auto* loaded = new engine{opened, {}, nullptr, std::move(program), {}};
+  load(*loaded, settings->packed_cache);
   // The first call packs the weights. What it writes at position 0 is written again before it is
   // seen.
   const int64_t token = 0;
@@ -90,4 +120,24 @@ extern "C" const float* engine_run(engine* loaded, const int64_t* tokens, int co
   return logits.const_data_ptr<float>();
 }
 
-extern "C" void engine_close(engine* loaded) { delete loaded; }
+// The builder puts caches of global layers, then rings, into memory of their own behind that of
+// activations; what a model does not have takes no number.
+extern "C" size_t engine_regions(const engine* loaded, engine_region* out, size_t room) {
+  const bundle* opened = loaded->opened;
+  auto is_ring = [](const bundle_cache& c) { return std::strcmp(c.kind, "ring") == 0; };
+  const bundle_cache *first = opened->caches, *last = first + opened->layers;
+  std::vector<const char*> parts = {"activations"};
+  if (!std::all_of(first, last, is_ring)) parts.push_back("kv-global");
+  if (std::any_of(first, last, is_ring)) parts.push_back("kv-ring");
+  const size_t count = std::min(parts.size(), loaded->buffers.size());
+  for (size_t i = 0; i < std::min(count, room); i++) {
+    out[i] = {parts[i], loaded->buffers[i].data(), loaded->buffers[i].size()};
+  }
+  return count;
+}
+
+extern "C" void engine_close(engine* loaded) {
+  const auto buffers = loaded->buffers;
+  delete loaded;
+  for (const auto& buffer : buffers) munmap(buffer.data(), buffer.size());
+}

@@ -7,10 +7,8 @@ caches, and copies of its delegates in which other weights are named. What flows
 takes the same places in the next part, whatever layer that is.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from io import BufferedIOBase
-from math import prod
 from typing import Any
 
 from executorch.exir._serialize._cord import Cord, FileBackedData
@@ -18,7 +16,6 @@ from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
 from executorch.exir._serialize._program import PTEFile, serialize_pte_binary
 from executorch.exir._serialize.data_serializer import DataEntry
 from executorch.exir.schema import (
-    AllocationDetails,
     BackendDelegate,
     BackendDelegateDataReference,
     BackendDelegateInlineData,
@@ -36,7 +33,6 @@ from executorch.exir.schema import (
 )
 
 from edge_build.backend import LoweringInput
-from edge_build.backends.executorch.arena import Lifetime, place
 from edge_build.backends.executorch.constants import (
     Constant,
     constant_bytes,
@@ -44,44 +40,18 @@ from edge_build.backends.executorch.constants import (
     layer_constants,
 )
 from edge_build.backends.executorch.inspection import CACHE_PREFIX
+from edge_build.backends.executorch.memory_places import (
+    cache_names,
+    layer_of_cache,
+    plan_memory,
+)
+from edge_build.backends.executorch.stored_data import StoredData
 from edge_build.backends.executorch.template import Template
 from edge_build.errors import BuildError
 
 METHOD = "forward"
-_VIEW = "executorch_prim::et_view"
 _SCALES = "scale_"
 _SHARED = -1
-# Kernels may read a little past the end of a tensor, also of the last one.
-_READ_PAST_BYTES = 64
-_ITEM_BYTES = {
-    "BOOL": 1, "BYTE": 1, "CHAR": 1, "SHORT": 2, "HALF": 2, "INT": 4, "FLOAT": 4, "LONG": 8,
-    "DOUBLE": 8,
-}  # fmt: skip
-
-
-class StoredData(FileBackedData):
-    """Data that is made when it is written: memory follows one tensor."""
-
-    def __init__(self, size: int, produce: Callable[[], bytes]) -> None:
-        self._size, self._produce = size, produce
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "StoredData":
-        return self
-
-    def prefix(self, size: int) -> bytes:
-        return self._produce()[:size]
-
-    def sha256(self) -> bytes:
-        return bytes.fromhex(digest(self._produce()))
-
-    def to_bytes(self) -> bytes:
-        return self._produce()
-
-    def write_to_file(self, outfile: BufferedIOBase) -> None:
-        outfile.write(self._produce())
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def unroll(
@@ -139,8 +109,7 @@ class _Parts:
     def __init__(self, plan: ExecutionPlan) -> None:
         self.values = plan.values
         self.cache_layers = {
-            index: int(name.removeprefix(CACHE_PREFIX).partition(".")[0])
-            for index, name in _cache_names(plan.values)
+            index: layer_of_cache(name) for index, name in cache_names(plan.values)
         }
         self.made_by: dict[int, int] = {}
         self.instructions: dict[int, list[Instruction]] = {_SHARED: []}
@@ -232,7 +201,10 @@ class _Unrolled:
     def program(self) -> Program:
         """Return the program with memory planned for its values."""
         outputs = [self.layer_values[value] for value in self.plan.outputs]
-        arena_bytes = self._plan_memory(outputs)
+        kinds = [cache.kind for cache in self.source.caches.layers]
+        memory_bytes = plan_memory(
+            self.values, self.instructions, self.plan.operators, outputs, kinds
+        )
         chain = replace(self.plan.chains[0], instructions=self.instructions, stacktrace=None)
         plan = replace(
             self.plan,
@@ -241,7 +213,7 @@ class _Unrolled:
             outputs=outputs,
             chains=[chain],
             delegates=self.delegates,
-            non_const_buffer_sizes=[0, arena_bytes],
+            non_const_buffer_sizes=memory_bytes,
         )
         plans = self.source_program.execution_plan
         return replace(
@@ -347,61 +319,9 @@ class _Unrolled:
     def _bytes(self, constant: Constant) -> bytes:
         return constant_bytes(self.source.config, self.source.weights, constant)
 
-    def _plan_memory(self, outputs: Sequence[int]) -> int:
-        """Give every value its place in the one arena; return its bytes."""
-        caches = [index for index, _ in _cache_names(self.values)]
-        end = len(self.instructions)
-        spans: dict[int, Lifetime] = {}
-        shares: dict[int, int] = {}
-        for step, instruction in enumerate(self.instructions):
-            call = instruction.instr_args
-            if isinstance(call, KernelCall) and self._operator(call) == _VIEW:
-                shares[call.args[-1]] = shares.get(call.args[0], call.args[0])
-            for value in call.args:
-                if self._is_planned(value):
-                    owner = shares.get(value, value)
-                    first = spans[owner].first if owner in spans else step
-                    size = max(
-                        _size(self.values[value]), spans[owner].size_bytes if owner in spans else 0
-                    )
-                    spans[owner] = Lifetime(size, first, step)
-        for value in caches:
-            spans[value] = Lifetime(_size(self.values[value]), 0, end)
-        for value in outputs:
-            owner = shares.get(value, value)
-            spans[owner] = replace(spans[owner], last=end)
-        offsets, arena_bytes = place(list(spans.values()))
-        places = dict(zip(spans, offsets, strict=True))
-        for value in [*spans, *shares]:
-            offset = places.get(shares.get(value, value))
-            if offset is not None and self._is_planned(value):
-                details = AllocationDetails(1, offset & 0xFFFFFFFF, offset >> 32)
-                tensor = replace(self.values[value].val, allocation_info=details)
-                self.values[value] = EValue(tensor)
-        return arena_bytes + _READ_PAST_BYTES
-
-    def _operator(self, call: KernelCall) -> str:
-        return str(self.plan.operators[call.op_index].name)
-
-    def _is_planned(self, value: int) -> bool:
-        content = self.values[value].val
-        return isinstance(content, Tensor) and content.allocation_info is not None
-
-
-def _cache_names(values: Sequence[EValue]) -> Iterator[tuple[int, str]]:
-    for index, value in enumerate(values):
-        info = getattr(value.val, "extra_tensor_info", None)
-        name = info.fully_qualified_name if info is not None else None
-        if name and name.startswith(CACHE_PREFIX):
-            yield index, name
-
 
 def _renamed_cache(value: EValue, layer: int) -> EValue:
     info = value.val.extra_tensor_info
     kind = info.fully_qualified_name.rpartition(".")[2]
     name = f"{CACHE_PREFIX}{layer}.{kind}"
     return EValue(replace(value.val, extra_tensor_info=replace(info, fully_qualified_name=name)))
-
-
-def _size(value: EValue) -> int:
-    return prod(value.val.sizes) * _ITEM_BYTES[value.val.scalar_type.name]

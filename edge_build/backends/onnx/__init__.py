@@ -7,6 +7,7 @@ inside GroupQueryAttention and runs in the stock onnxruntime-genai; "ring" is a 
 from pathlib import Path
 
 from edge_build.backend import Artifact, Backend, LoweringInput
+from edge_build.backends.onnx.choices import LOCAL_CACHE, foresee
 
 
 def lower(source: LoweringInput, bundle: Path) -> Artifact:
@@ -20,7 +21,8 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
 BACKEND = Backend(
     "onnx",
     lower,
-    options={"local-cache": ("windowed", "ring")},
+    options={LOCAL_CACHE: ("windowed", "ring")},
     # GroupQueryAttention reads constant scales only.
     kv={"float32": "none", "int8": "per_channel"},
+    foresee=foresee,
 )

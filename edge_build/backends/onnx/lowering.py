@@ -6,6 +6,7 @@ from pathlib import Path
 import onnx_ir
 
 from edge_build.backend import Artifact, LoweringInput
+from edge_build.backends.onnx.choices import SESSION_OPTIONS, foresee
 from edge_build.backends.onnx.external_data import attach_weights
 from edge_build.backends.onnx.genai_config import GENAI_CONFIG_NAME, genai_config, runs_in_genai
 from edge_build.backends.onnx.memory_plan import memory_plan
@@ -16,16 +17,9 @@ from edge_build.kv_cache import CachePlan
 from runtime_py.manifest import ActivationQuantization, CacheEntry
 
 MODEL = "onnx/model.onnx"
-LOCAL_CACHE = "local-cache"
-ATTENTION = "attention"
 
 # Every runtime of the floors below reads it; they stop at 11 to 13.
 _IR_VERSION = 10
-# No large constant may be folded at load: it would be a heap copy of weights that are mapped.
-_SESSION_OPTIONS = {"optimization.constant_folding_max_output_size_in_bytes": "1048576"}
-# Scores of a chunk that may exist at once. On the CPU the kernel that keeps them is faster than the
-# one that goes over keys block by block, up to twice, until they leave the caches.
-_UNFUSED_SCORES_BYTES = 32 << 20
 # The first release whose CPU kernels do what the graph asks, by what asks it.
 _FLOOR = "1.23"  # RMSNormalization-23; windows that count the query's own token
 _WINDOWED_FLOOR = "1.29"  # GroupQueryAttention with sliding_window_cache
@@ -35,11 +29,11 @@ _CODES_FLOOR = "1.27"  # GroupQueryAttention over int8 keys and values
 
 def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
     """Write model.onnx, model.onnx.data and, where it applies, genai_config.json."""
-    local_cache = source.options.get(LOCAL_CACHE, "windowed")
     model_file, data_file = bundle / MODEL, bundle / f"{MODEL}.data"
     model_file.parent.mkdir(parents=True, exist_ok=True)
     source.advance(0, 3, "tracing")
-    caches = _caches(source, local_cache)
+    foreseen = foresee(source.config, source.caches, source.options)
+    caches = foreseen.caches
     plan = replace(source.caches, layers=caches)
     kv_scales = source.kv_scales if _has_codes(plan) else None
     traced = trace(source.config, source.weights, plan, kv_scales)
@@ -52,7 +46,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
     onnx_ir.save(traced.model, model_file)
     files = [MODEL, f"{MODEL}.data"]
     if runs_in_genai(plan):
-        text = genai_config(replace(source, caches=plan), MODEL, _SESSION_OPTIONS)
+        text = genai_config(replace(source, caches=plan), MODEL, SESSION_OPTIONS)
         (bundle / GENAI_CONFIG_NAME).write_text(text, encoding="utf-8")
         files.append(GENAI_CONFIG_NAME)
     source.advance(3, 3, "done")
@@ -63,9 +57,9 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         runtime_floor={"onnxruntime": _floor(caches)},
         caches=caches,
         rewind_tokens=_rewind_tokens(caches, source.caches.chunk),
-        logits_size=source.config.vocab_size,
+        logits_size=foreseen.logits_size,
         memory_plan=memory_plan(source, data_file.stat().st_size),
-        options={LOCAL_CACHE: local_cache, **_attention(source, caches), **_SESSION_OPTIONS},
+        options=foreseen.options,
         attention_quantization="kv_per_channel" if _has_codes(plan) else "none",
     )
 
@@ -79,22 +73,6 @@ def _describe(model: onnx_ir.Model, name: str, plan: CachePlan) -> None:
         axis = free_axis(cache)
         if axis is not None:
             model.metadata_props[axis] = str(cache.capacity)
-
-
-def _caches(source: LoweringInput, local_cache: str) -> tuple[CacheEntry, ...]:
-    if local_cache == "ring":
-        return source.caches.layers
-    return tuple(
-        replace(cache, kind="windowed") if cache.kind == "ring" else cache
-        for cache in source.caches.layers
-    )
-
-
-def _attention(source: LoweringInput, caches: tuple[CacheEntry, ...]) -> dict[str, str]:
-    """Choose the runtime's kernel; its own choice is the one that keeps no scores."""
-    slots = max(cache.capacity for cache in caches)
-    scores_bytes = 4 * source.config.num_attention_heads * source.caches.chunk * slots
-    return {ATTENTION: "unfused"} if scores_bytes <= _UNFUSED_SCORES_BYTES else {}
 
 
 def _has_codes(plan: CachePlan) -> bool:

@@ -103,7 +103,8 @@ def test_repeated_layers_equal_layers_lowered_one_by_one(
     assert report.delegates == expected_report.delegates
     assert report.caches == expected_report.caches
     assert report.delegate_data_bytes == expected_report.delegate_data_bytes
-    assert report.arena_bytes <= expected_report.arena_bytes + 64
+    # Kernels may read a little past the end of each memory: activations, global caches, rings.
+    assert report.arena_bytes <= expected_report.arena_bytes + 3 * 64
 
 
 def _write_every_layer(source: LoweringInput, path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from edge_build.errors import BuildError
 from edge_build.progress import silent
 from edge_build.quantization import recipes
-from edge_build.quantization.apply import QuantizedModel, choose_rules, quantize_weights
+from edge_build.quantization.apply import QuantizedModel, quantize_weights
 from edge_build.quantization.quality import summarize
+from edge_build.quantization.rules import choose_rules
 from models.checkpoint import Checkpoint, open_checkpoint
 
 
@@ -20,7 +21,7 @@ def checkpoint(tiny_checkpoint: Callable[[str], Path]) -> Checkpoint:
 
 
 def quantize(checkpoint: Checkpoint, recipe: str, folder: Path) -> QuantizedModel:
-    rules = choose_rules(checkpoint, recipes.load(recipe))
+    rules = choose_rules(checkpoint.shapes, recipes.load(recipe))
     return quantize_weights(checkpoint, rules, folder, silent)
 
 
@@ -80,7 +81,7 @@ def test_a_recipe_file_decides_per_weight(checkpoint: Checkpoint, tmp_path: Path
         '[[rules]]\npattern = "embed_tokens"\n'
         '[[rules]]\npattern = "*"\nbits = 4\ngroup_size = 64\n'
     )
-    rules = choose_rules(checkpoint, recipes.load(str(recipe)))
+    rules = choose_rules(checkpoint.shapes, recipes.load(str(recipe)))
     down, embedding = rules["layers.0.mlp.down_proj"], rules["embed_tokens"]
     assert down.scheme is not None and (down.scheme.bits, down.reason) == (8, "outliers")
     assert embedding.scheme is None
@@ -106,7 +107,7 @@ def test_a_bad_recipe_file_is_explained(
     recipe = tmp_path / "bad.toml"
     recipe.write_text(text)
     with pytest.raises(BuildError, match=message):
-        choose_rules(checkpoint, recipes.load(str(recipe)))
+        choose_rules(checkpoint.shapes, recipes.load(str(recipe)))
 
 
 def test_a_missing_recipe_file_is_named(tmp_path: Path) -> None:

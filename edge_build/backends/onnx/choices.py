@@ -1,0 +1,44 @@
+"""What a bundle's options and shapes decide for ONNX Runtime, before anything is traced."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from edge_build.backend import Foreseen
+from edge_build.kv_cache import CachePlan
+from models.config import ModelConfig
+from runtime_py.manifest import CacheEntry
+
+LOCAL_CACHE = "local-cache"
+ATTENTION = "attention"
+
+# No large constant may be folded at load: it would be a heap copy of weights that are mapped.
+SESSION_OPTIONS = {"optimization.constant_folding_max_output_size_in_bytes": "1048576"}
+# Scores of a chunk that may exist at once. On the CPU the kernel that keeps them is faster than the
+# one that goes over keys block by block, up to twice, until they leave the caches.
+_UNFUSED_SCORES_BYTES = 32 << 20
+
+
+def foresee(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> Foreseen:
+    """Return how the artifact will be run."""
+    local_cache = options.get(LOCAL_CACHE, "windowed")
+    layers = plan.layers if local_cache == "ring" else tuple(map(_windowed, plan.layers))
+    return Foreseen(
+        caches=layers,
+        options={
+            LOCAL_CACHE: local_cache,
+            **_attention(config, plan.chunk, layers),
+            **SESSION_OPTIONS,
+        },
+        logits_size=config.vocab_size,
+    )
+
+
+def _windowed(cache: CacheEntry) -> CacheEntry:
+    return replace(cache, kind="windowed") if cache.kind == "ring" else cache
+
+
+def _attention(config: ModelConfig, chunk: int, caches: Sequence[CacheEntry]) -> dict[str, str]:
+    """Choose the runtime's kernel; its own choice is the one that keeps no scores."""
+    slots = max(cache.capacity for cache in caches)
+    scores_bytes = 4 * config.num_attention_heads * chunk * slots
+    return {ATTENTION: "unfused"} if scores_bytes <= _UNFUSED_SCORES_BYTES else {}

@@ -1,0 +1,96 @@
+"""What a build's manifest would say of memory, from shapes alone. Reads and writes no file.
+
+It has weights, caches and options as a build would make them, no files and no golden answers: it
+serves planning, and no runtime opens it.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edge_build import backends
+from edge_build.backend import Backend
+from edge_build.errors import BuildError
+from edge_build.kv_cache import KvPrecision, plan_caches
+from edge_build.quantization import recipes
+from edge_build.quantization.recipe import QuantRule
+from edge_build.quantization.rules import choose_rules
+from edge_build.spec import BuildSpec
+from models.config import ModelConfig
+from models.weight_shapes import weight_shapes
+from runtime_py.manifest import BackendEntry, Manifest, TensorEntry
+
+_NO_ANSWERS = "planned"
+
+
+@dataclass(frozen=True)
+class BuildChoices:
+    """What a builder may choose that changes memory; None is the build's own default."""
+
+    recipe: str
+    context_length: int | None = None
+    chunk: int | None = None
+    kv: KvPrecision = "float32"
+    backends: tuple[str, ...] = backends.NAMES
+
+
+def plan_manifest(name: str, config: ModelConfig, choices: BuildChoices) -> Manifest:
+    """Return the manifest that a build would write, as far as shapes say.
+
+    Raises:
+        BuildError: a choice does not suit the model.
+    """
+    # The defaults are a build's own.
+    spec = BuildSpec(Path(name), Path(), context_length=choices.context_length, chunk=choices.chunk)
+    context_length = spec.resolved_context(config.max_position_embeddings)
+    plan = plan_caches(config, context_length, spec.resolved_chunk(context_length))
+    recipe = recipes.load(choices.recipe)
+    shapes = weight_shapes(config)
+    entries = {}
+    for backend in map(backends.load, choices.backends):
+        if choices.kv not in backend.kv:
+            raise BuildError(f"backend {backend.name} keeps no keys and values in {choices.kv}")
+        stored = plan.stored(backend.kv[choices.kv])
+        foreseen = backend.foresee(config, stored, _defaults(backend))
+        entries[backend.name] = BackendEntry(
+            model=_NO_ANSWERS,
+            activation_quantization="none",
+            runtime_floor={},
+            caches=foreseen.caches,
+            rewind_tokens=None,
+            logits_size=foreseen.logits_size,
+            golden=_NO_ANSWERS,
+            memory_plan=(),
+            options=foreseen.options,
+        )
+    return Manifest(
+        name=name,
+        model=json.loads(json.dumps(asdict(config))),
+        context_length=plan.context_length,
+        prefill_chunk=plan.chunk,
+        recipe=recipe.name,
+        bos_id=None,
+        stop_ids=(),
+        tensors=tuple(
+            _tensor(tensor, shapes[tensor], rule)
+            for tensor, rule in choose_rules(shapes, recipe).items()
+        ),
+        backends=entries,
+        files=(),
+        notes=(),
+        build={},
+    )
+
+
+def _defaults(backend: Backend) -> dict[str, str]:
+    return {option: values[0] for option, values in backend.options.items()}
+
+
+def _tensor(name: str, shape: tuple[int, ...], rule: QuantRule) -> TensorEntry:
+    scheme = rule.scheme
+    if scheme is None:
+        return TensorEntry(name, shape, 32, None, 4 * math.prod(shape), None, rule.reason)
+    # Codes, and a scale of two bytes a group.
+    size_bytes = math.prod(shape) * scheme.bits // 8 + 2 * shape[0] * scheme.groups(shape[1])
+    return TensorEntry(name, shape, scheme.bits, scheme.group_size, size_bytes, None, rule.reason)

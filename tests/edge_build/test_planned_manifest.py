@@ -1,0 +1,45 @@
+"""A planned manifest says of memory what the built one says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge_build.errors import BuildError
+from edge_build.planned_manifest import BuildChoices, plan_manifest
+from models import shapes
+from models.checkpoint import open_checkpoint
+from runtime_py import open_bundle
+
+PICO = Path("models/pico")
+
+
+def test_it_says_what_the_built_one_says(pico_bundle: Path) -> None:
+    built = open_bundle(pico_bundle).manifest
+    choices = BuildChoices(built.recipe, built.context_length, built.prefill_chunk)
+    planned = plan_manifest("pico", open_checkpoint(PICO).config, choices)
+    assert planned.model == built.model
+    assert [replace(t, sqnr_db=None) for t in built.tensors] == list(planned.tensors)
+    for name, entry in built.backends.items():
+        assert planned.backends[name].caches == entry.caches
+        assert planned.backends[name].logits_size == entry.logits_size
+    assert planned.backends["onnx"].options == built.backends["onnx"].options
+
+
+def test_defaults_are_a_builds_own() -> None:
+    planned = plan_manifest(
+        "gemma-3-1b", shapes.load("gemma-3-1b").config, BuildChoices("int4-g32", kv="int8")
+    )
+    assert (planned.context_length, planned.prefill_chunk) == (4096, 128)
+    quantizations = {n: e.caches[0].quantization for n, e in planned.backends.items()}
+    assert quantizations == {"executorch": "per_token", "onnx": "per_channel"}
+    kinds = {n: {cache.kind for cache in e.caches} for n, e in planned.backends.items()}
+    assert kinds == {"executorch": {"ring", "linear"}, "onnx": {"windowed", "linear"}}
+
+
+def test_a_choice_that_does_not_suit_is_refused() -> None:
+    config = shapes.load("gemma-3-1b").config
+    with pytest.raises(BuildError, match="made for at most 32768"):
+        plan_manifest("gemma-3-1b", config, BuildChoices("int4-g32", context_length=1 << 20))
+    with pytest.raises(BuildError, match="unknown"):
+        plan_manifest("gemma-3-1b", config, BuildChoices("int3"))
