@@ -1,0 +1,1 @@
+"""What a profile says, as a document for machines, a page, and a view for terminals."""

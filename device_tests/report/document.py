@@ -1,0 +1,229 @@
+"""The report of one profile: the values, and the JSON that holds them. Draws nothing.
+
+Within a schema version, fields are only added. Bytes are bytes, times are seconds of the device's
+monotonic clock, counted from the runner's start.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from device_tests.errors import DeviceError
+from device_tests.facts import DeviceFacts
+from device_tests.verdict import Verdict
+from runtime_py.typed_json import FieldError, load_object, read_as
+
+SCHEMA_VERSION = 1
+
+# "dirty" has no file behind it: only swap or a kill frees it. "clean" pages can be read again.
+PartKind = Literal["dirty", "clean"]
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """What was run.
+
+    Attributes:
+        digest: sha256 of the bundle's manifest.
+        kv_dtype: of what the caches hold, "float32" or "int8".
+        artifact_bytes: files that the runtime opens.
+    """
+
+    name: str
+    digest: str
+    backend: str
+    recipe: str
+    context_length: int
+    prefill_chunk: int
+    kv_dtype: str
+    artifact_bytes: int
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How it was run.
+
+    Attributes:
+        kernels: the policy that decides which kernels compute, "mlas.disable_kleidiai=1".
+        prompt_tokens, decode_tokens: of the measured run.
+        packed_cache: whether packed weights were mapped from a file.
+    """
+
+    runtime: str
+    runtime_version: str
+    threads: int
+    kernels: str
+    prompt_tokens: int
+    decode_tokens: int
+    packed_cache: bool = False
+
+
+@dataclass(frozen=True)
+class PartBytes:
+    """Bytes of one part of memory that are resident."""
+
+    part: str
+    kind: PartKind
+    resident_bytes: int
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of the run, measured at its end.
+
+    Attributes:
+        peak_bytes: most that was resident during the phase.
+        parts: what is resident at its end, all of it: the parts add up to `resident_bytes`.
+    """
+
+    name: str
+    start_s: float
+    end_s: float
+    peak_bytes: int
+    resident_bytes: int
+    dirty_bytes: int
+    clean_bytes: int
+    swap_bytes: int
+    parts: tuple[PartBytes, ...]
+
+
+@dataclass(frozen=True)
+class LedgerLine:
+    """One part of memory as predicted from the bundle, and as measured.
+
+    Attributes:
+        within: whether the difference is inside the band; None where nothing was predicted.
+        arithmetic: how the prediction comes about, for people.
+    """
+
+    part: str
+    kind: PartKind
+    predicted_bytes: int | None
+    measured_bytes: int
+    within: bool | None
+    arithmetic: str = ""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All lines, at the end of the last phase.
+
+    Attributes:
+        unattributed_bytes: measured, but in no line.
+        predicted_peak_bytes, measured_peak_bytes: most that is resident at any time of the run.
+        band_ratio, band_bytes: a line is within where its error is below either.
+    """
+
+    lines: tuple[LedgerLine, ...]
+    unattributed_bytes: int
+    predicted_peak_bytes: int
+    measured_peak_bytes: int
+    band_ratio: float
+    band_bytes: int
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the sampler saw at one moment; None where the device does not say."""
+
+    clock_s: float
+    resident_bytes: int
+    anonymous_bytes: int | None = None
+    file_bytes: int | None = None
+    swap_bytes: int | None = None
+    available_bytes: int | None = None
+    pressure_some_s: float | None = None
+    celsius: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of the model: a prompt, or one token."""
+
+    clock_s: float
+    wall_s: float
+    tokens: int
+    position: int
+
+
+@dataclass(frozen=True)
+class AnswerDifference:
+    """One step whose answer is not the bundle's."""
+
+    case: str
+    step: int
+    position: int
+    what: str
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The golden answers of the bundle against the device's own.
+
+    Attributes:
+        largest_error, tolerance: of logits, in standard deviations of a row.
+        near_ties: choices that may fall either way, and fell the other way.
+    """
+
+    steps: int
+    largest_error: float
+    tolerance: float
+    near_ties: int
+    differences: tuple[AnswerDifference, ...]
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """One profile.
+
+    Attributes:
+        created: UTC, ISO 8601.
+        reason: the verdict in a sentence, with what to do where something is to be done.
+        ledger, answers: None where the run did not come that far.
+    """
+
+    created: str
+    pocketlm_version: str
+    verdict: Verdict
+    reason: str
+    target: str
+    bundle: BundleFacts
+    device: DeviceFacts
+    run: RunFacts
+    load_s: float | None
+    phases: tuple[Phase, ...]
+    ledger: Ledger | None
+    samples: tuple[Sample, ...]
+    steps: tuple[Step, ...]
+    answers: Answers | None
+    warnings: tuple[str, ...] = ()
+    schema_version: int = field(default=SCHEMA_VERSION)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> "Report":
+        """Read a report that `to_json` wrote.
+
+        Args:
+            name: what to call it in the error.
+
+        Raises:
+            DeviceError: it is something else, or of a newer schema.
+        """
+        try:
+            document = load_object(text)
+            found = document.get("schema_version")
+            if type(found) is int and found > SCHEMA_VERSION:
+                raise DeviceError(
+                    f"{name}: a report of schema {found}; this pocketlm reads up to "
+                    f"{SCHEMA_VERSION}; update pocketlm"
+                )
+            return read_as(cls, document)
+        except FieldError as error:
+            raise DeviceError(f"{name}: no report of pocketlm profile: {error}") from error

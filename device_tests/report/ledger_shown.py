@@ -1,0 +1,43 @@
+"""The ledger as text, row by row, as the page and the terminal show it."""
+
+from dataclasses import dataclass
+
+from device_tests.report.document import Report
+from device_tests.report.quantities import NOTHING, ByteUnit, percent_text, share_text, size_text
+from device_tests.report.reading import LedgerRow
+
+
+@dataclass(frozen=True)
+class LedgerText:
+    """One row in the unit of its table."""
+
+    part: str
+    kind: str
+    predicted: str
+    measured: str
+    difference: str
+    percent: str
+    within: str
+    arithmetic: str
+
+
+def ledger_text(row: LedgerRow, unit: ByteUnit) -> LedgerText:
+    """Return a row as text."""
+    difference, ratio = row.difference_bytes, row.difference_ratio
+    return LedgerText(
+        part=row.part,
+        kind=row.kind or "",
+        predicted=NOTHING if row.predicted_bytes is None else unit.number(row.predicted_bytes),
+        measured=unit.number(row.measured_bytes),
+        difference=NOTHING if difference is None else unit.signed_number(difference),
+        percent="" if ratio is None else percent_text(ratio),
+        within={True: "yes", False: "no", None: NOTHING}[row.within],
+        arithmetic=row.arithmetic,
+    )
+
+
+def band_text(report: Report) -> str:
+    """Return the error that a line may have: "5.0 % or 2.0 MB"; empty where there is no ledger."""
+    if report.ledger is None:
+        return ""
+    return f"{share_text(report.ledger.band_ratio)} or {size_text(report.ledger.band_bytes)}"

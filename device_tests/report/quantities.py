@@ -1,0 +1,99 @@
+"""Numbers as people read them: sizes, durations, rates, and text from a device. Draws nothing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MINUS = "−"  # as wide as a plus, unlike a hyphen
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class ByteUnit:
+    """A unit that a whole table or axis is written in."""
+
+    name: str
+    size: int
+    decimals: int
+
+    def number(self, size_bytes: float) -> str:
+        """Return a size without its unit: "1,042.1"."""
+        return f"{size_bytes / self.size:,.{self.decimals}f}".replace("-", MINUS)
+
+    def signed_number(self, size_bytes: float) -> str:
+        """Return a difference without its unit: "+3.2", "−0.4", "0.0"."""
+        text = self.number(size_bytes)
+        if not any(digit in text for digit in "123456789"):
+            return text.lstrip(MINUS)
+        return text if text.startswith(MINUS) else f"+{text}"
+
+
+def byte_unit(sizes_bytes: Iterable[int]) -> ByteUnit:
+    """Return the unit in which the largest size has at least three digits; MB at most.
+
+    Sizes of one table are compared with each other, so all of them get one unit.
+    """
+    largest = max((abs(size) for size in sizes_bytes), default=0)
+    if largest >= 100_000_000:
+        return ByteUnit("MB", 1_000_000, 1)
+    if largest >= 1_000_000:
+        return ByteUnit("MB", 1_000_000, 2)
+    return ByteUnit("kB", 1_000, 1)
+
+
+def size_text(size_bytes: float) -> str:
+    """Return a size in decimal units with three digits or more: "1.04 GB", "87.3 MB", "12 kB"."""
+    sign, size = (MINUS if size_bytes < 0 else ""), abs(size_bytes)
+    for limit, unit, name, decimals in (
+        (999_500_000, 1e9, "GB", 2),
+        (99_950_000, 1e6, "MB", 0),
+        (999_500, 1e6, "MB", 1),
+        (99_950, 1e3, "kB", 0),
+        (999.5, 1e3, "kB", 1),
+    ):
+        if size >= limit:
+            return f"{sign}{size / unit:,.{decimals}f} {name}"
+    return f"{sign}{size:.0f} B"
+
+
+def signed_size_text(size_bytes: float) -> str:
+    """Return a difference with its sign: "+12 MB", "−1.04 GB", "0 B"."""
+    return f"+{size_text(size_bytes)}" if size_bytes > 0 else size_text(size_bytes)
+
+
+def duration_text(duration_s: float) -> str:
+    """Return a duration with about three digits: "42.0 ms", "1.31 s", "128 s"."""
+    sign, seconds = (MINUS if duration_s < 0 else ""), abs(duration_s)
+    if seconds < 0.9995:
+        return f"{sign}{1000 * seconds:.{1 if seconds < 0.09995 else 0}f} ms"
+    return f"{sign}{seconds:,.{2 if seconds < 9.995 else 1 if seconds < 99.95 else 0}f} s"
+
+
+def rate_text(per_s: float) -> str:
+    """Return a rate without its unit, with about three digits: "18.3", "0.42", "1,204"."""
+    sign, rate = (MINUS if per_s < 0 else ""), abs(per_s)
+    return f"{sign}{rate:,.{2 if rate < 9.995 else 1 if rate < 99.95 else 0}f}"
+
+
+def percent_text(ratio: float) -> str:
+    """Return a signed percentage: "+3.1 %", "−12 %", "0.0 %"."""
+    percent = 100 * ratio
+    text = f"{abs(percent):,.{1 if abs(percent) < 9.95 else 0}f} %"
+    if not any(digit in text for digit in "123456789"):
+        return text
+    return f"{MINUS if percent < 0 else '+'}{text}"
+
+
+def share_text(ratio: float) -> str:
+    """Return a share of something: "40 %", "3.1 %", "0.02 %"."""
+    percent = 100 * ratio
+    decimals = 0 if percent >= 9.95 else 1 if percent >= 0.95 or percent == 0 else 2
+    return f"{percent:.{decimals}f} %"
+
+
+def plain_text(text: str) -> str:
+    """Return text that cannot steer what shows it.
+
+    A device names itself, so a name may hold escape sequences of terminals, characters that turn
+    the direction of what follows, or halves of a surrogate pair, which no file can hold.
+    """
+    return "".join(c if c.isprintable() else " " if c in "\n\t\r" else "\ufffd" for c in text)

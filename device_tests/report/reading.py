@@ -1,0 +1,217 @@
+"""What a report says beyond its fields: figures, order of parts, whether times may be shown.
+
+The page, the terminal and the comparison all read a report through this, so they agree. Draws
+nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from device_tests.facts import EMULATED, Provenance
+from device_tests.report.document import PartKind, Phase, Report, Step
+from device_tests.verdict import MEASURED, Verdict
+
+UNATTRIBUTED = "unattributed"
+TIMES_HIDDEN = "times are emulated, not shown"
+EMULATED_TIMES = "Times are the emulator's and say nothing of a device, so none are shown."
+
+Tone = Literal["good", "caution", "bad"]
+
+_CAUTION: tuple[Verdict, ...] = ("under_pressure", "throttled")
+
+_MEANING: dict[Verdict, str] = {
+    "ok": "Ran to its end. What was measured stands.",
+    "wrong_answers": "Ran to its end, with answers that are not the bundle's. "
+    "Sizes and times stand.",
+    "under_pressure": "Ran to its end while the system took memory back. "
+    "Sizes are too small: the run needs more than was seen.",
+    "throttled": "Ran to its end, ever slower or hot. Times are too long; sizes stand.",
+    "oom_killed": "Killed for want of memory. What was seen before stands, the peak does not.",
+    "killed_unknown": "Killed, and nothing says why. What was seen before is all there is.",
+    "illegal_instruction": "Compiled for another processor. Nothing was measured.",
+    "crashed": "A fault in the runner. What was seen before is all there is.",
+    "runner_error": "The runner gave up. What was seen before is all there is.",
+    "timeout": "Not done in the time allowed. What was seen before is all there is.",
+    "lost_device": "The device went away. What was seen before is all there is.",
+    "no_space": "The device's disk is full. Nothing was measured.",
+    "permission": "The device does not let us. Nothing was measured.",
+    "unauthorized": "The device does not know this computer. Nothing was measured.",
+}
+
+_PROVENANCE: dict[Provenance, str] = {
+    "real": "A real device. Sizes and times are its own.",
+    "host": "This computer. Sizes and times are its own, and no phone's.",
+    "qemu-system": "Emulated device: memory is the guest kernel's own; times are the emulator's.",
+    "qemu-user": "Emulated programs: memory is inflated by the emulator, "
+    "which lives in the same process; times are the emulator's.",
+}
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """How fast the run was; None where the run did not come that far.
+
+    Attributes:
+        first_token_s: time of the prompt, after which the first token is known.
+        prefill_per_s, decode_per_s: tokens over time, in all.
+        slowest_decode_s: time of the token that took longest.
+    """
+
+    first_token_s: float | None
+    prefill_per_s: float | None
+    decode_per_s: float | None
+    slowest_decode_s: float | None
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One row of the table of parts, the last of which may be what no line explains."""
+
+    part: str
+    kind: PartKind | None
+    predicted_bytes: int | None
+    measured_bytes: int
+    within: bool | None
+    arithmetic: str = ""
+
+    @property
+    def difference_bytes(self) -> int | None:
+        """Measured less predicted."""
+        if self.predicted_bytes is None:
+            return None
+        return self.measured_bytes - self.predicted_bytes
+
+    @property
+    def difference_ratio(self) -> float | None:
+        """The difference over the prediction."""
+        if not self.predicted_bytes or self.difference_bytes is None:
+            return None
+        return self.difference_bytes / self.predicted_bytes
+
+
+def is_emulated(report: Report) -> bool:
+    """Return whether times of this report say nothing of a device."""
+    return report.device.provenance in EMULATED
+
+
+def meaning(verdict: Verdict) -> str:
+    """Return what a verdict says of the figures."""
+    return _MEANING[verdict]
+
+
+def provenance_text(provenance: Provenance) -> str:
+    """Return how far figures can be trusted."""
+    return _PROVENANCE[provenance]
+
+
+def provenance_stamp(provenance: Provenance) -> str:
+    """Return what has to stand on every figure of an emulated run; empty for others."""
+    stamps: dict[Provenance, str] = {
+        "qemu-system": "emulated device: memory is the guest kernel's own",
+        "qemu-user": "emulated programs: memory is inflated",
+    }
+    return stamps.get(provenance, "")
+
+
+def tone(verdict: Verdict) -> Tone:
+    """Return whether a verdict is good news."""
+    if verdict == "ok":
+        return "good"
+    return "caution" if verdict in _CAUTION else "bad"
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """Return a verdict as people read it: "oom killed"."""
+    return verdict.replace("_", " ")
+
+
+def has_measured(report: Report) -> bool:
+    """Return whether the run came to its end."""
+    return report.verdict in MEASURED
+
+
+def last_phase(report: Report) -> Phase | None:
+    """Return the phase at whose end the parts of memory are told."""
+    return report.phases[-1] if report.phases else None
+
+
+def peak_bytes(report: Report) -> int | None:
+    """Return the most that was resident at any time, as far as anything saw it."""
+    seen = [phase.peak_bytes for phase in report.phases]
+    seen += [sample.resident_bytes for sample in report.samples]
+    if report.ledger is not None:
+        seen.append(report.ledger.measured_peak_bytes)
+    return max(seen, default=None)
+
+
+def speeds(report: Report) -> Speeds | None:
+    """Return how fast the run was; None where its times are the emulator's.
+
+    A call of one token is decoding; the calls before the first of these are the prompt.
+    """
+    if is_emulated(report):
+        return None
+    timed = [step for step in report.steps if step.wall_s > 0 and step.tokens > 0]
+    decode = decode_steps(report)
+    prompt = [step for step in timed if step.tokens > 1]
+    opening = []
+    for step in timed:
+        if step.tokens == 1:
+            break
+        opening.append(step)
+    return Speeds(
+        first_token_s=sum(step.wall_s for step in opening) if opening else None,
+        prefill_per_s=_per_s(prompt),
+        decode_per_s=_per_s(decode),
+        slowest_decode_s=max((step.wall_s for step in decode), default=None),
+    )
+
+
+def decode_steps(report: Report) -> tuple[Step, ...]:
+    """Return the calls of one token that took any time."""
+    return tuple(step for step in report.steps if step.tokens == 1 and step.wall_s > 0)
+
+
+def load_s(report: Report) -> float | None:
+    """Return how long loading took; None where that is the emulator's time, or it never ended."""
+    return None if is_emulated(report) else report.load_s
+
+
+def ledger_rows(report: Report) -> tuple[LedgerRow, ...]:
+    """Return the ledger's lines, dirty parts first, larger ones first, then what none explains."""
+    if report.ledger is None:
+        return ()
+    rows = [
+        LedgerRow(
+            line.part, line.kind, line.predicted_bytes, line.measured_bytes, line.within,
+            line.arithmetic,
+        )
+        for line in report.ledger.lines
+    ]  # fmt: skip
+    rows.sort(key=lambda row: (row.kind != "dirty", -row.measured_bytes))
+    rest = report.ledger.unattributed_bytes
+    return (*rows, LedgerRow(UNATTRIBUTED, None, None, rest, None))
+
+
+def total_rows(report: Report) -> tuple[LedgerRow, ...]:
+    """Return what all rows add up to at the end, and the peak, which is of another moment."""
+    if report.ledger is None:
+        return ()
+    rows = ledger_rows(report)
+    predicted = [row.predicted_bytes for row in rows if row.part != UNATTRIBUTED]
+    known = [size for size in predicted if size is not None]
+    # A sum that leaves parts out is no prediction of the whole.
+    whole = sum(known) if known and len(known) == len(predicted) else None
+    measured = sum(row.measured_bytes for row in rows)
+    ledger = report.ledger
+    return (
+        LedgerRow("all, at the end", None, whole, measured, None),
+        LedgerRow(
+            "peak, at any time", None, ledger.predicted_peak_bytes, ledger.measured_peak_bytes, None
+        ),
+    )
+
+
+def _per_s(steps: list[Step] | tuple[Step, ...]) -> float | None:
+    wall_s = sum(step.wall_s for step in steps)
+    return sum(step.tokens for step in steps) / wall_s if wall_s > 0 else None

@@ -1,0 +1,154 @@
+"""Two reports side by side."""
+
+import io
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from device_tests.facts import EMULATED, Provenance
+from device_tests.report.comparison import Comparison, compare
+from device_tests.report.comparison_terminal import print_comparison
+from device_tests.report.document import PartBytes, Report
+from tests.device_tests.report.sample_reports import (
+    MB,
+    PHONE,
+    RUN,
+    failed_report,
+    hostile_report,
+    killed_report,
+    sample_report,
+)
+
+
+def with_parts(report: Report, *parts: PartBytes) -> Report:
+    return replace(report, phases=(*report.phases[:-1], replace(report.phases[-1], parts=parts)))
+
+
+def packed(report: Report) -> Report:
+    """Return the report as it would be with packed weights in a file."""
+    last = report.phases[-1]
+    kept = tuple(part for part in last.parts if part.part != "packed weights")
+    moved = PartBytes("packed weights", "clean", 388 * MB)
+    return replace(
+        with_parts(report, *kept, moved), run=replace(RUN, packed_cache=True), load_s=0.4
+    )
+
+
+def printed(comparison: Comparison) -> str:
+    screen = io.StringIO()
+    print_comparison(comparison, Console(file=screen, width=80))
+    assert max(map(len, screen.getvalue().splitlines())) <= 80
+    return screen.getvalue()
+
+
+def test_a_run_against_itself_changes_nothing() -> None:
+    found = compare(sample_report(), sample_report())
+    assert found.facts == () and found.notes == ()
+    assert {change.difference_bytes for change in (*found.sizes, *found.parts)} == {0}
+    assert {time.difference_ratio for time in found.times} == {0.0}
+    assert "same bundle, device and run" in printed(found)
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**12))
+def test_a_difference_is_after_less_before(before: int, after: int) -> None:
+    reports = [
+        with_parts(sample_report(), PartBytes("KV cache", "dirty", size))
+        for size in (before, after)
+    ]
+    (part,) = compare(*reports).parts
+    assert part.difference_bytes == after - before
+    if before:
+        assert part.difference_ratio == (after - before) / before
+    else:
+        assert part.difference_ratio is None
+
+
+def test_a_part_that_turns_from_dirty_to_clean_is_two_parts() -> None:
+    found = compare(sample_report(), packed(sample_report()))
+    weights = [part for part in found.parts if part.name == "packed weights"]
+    assert [(w.kind, w.before_bytes, w.after_bytes, w.difference_bytes) for w in weights] == [
+        ("dirty", round(388.2 * MB), None, None),
+        ("clean", None, 388 * MB, None),
+    ]
+
+
+def test_what_was_run_differently_stands_first() -> None:
+    text = printed(compare(sample_report(), packed(sample_report())))
+    assert re.search(r"run: packed weights +made while loading +mapped from a file", text)
+    assert text.index("run: packed weights") < text.index("peak")
+
+
+def test_what_no_two_runs_share_is_no_difference() -> None:
+    other = replace(
+        sample_report(),
+        created="2026-12-01T00:00:00+00:00",
+        device=replace(PHONE, available_bytes=1, free_bytes=2, free_swap_bytes=3),
+    )
+    assert compare(sample_report(), other).facts == ()
+
+
+def test_times_are_compared_within_a_provenance() -> None:
+    found = compare(sample_report(), packed(sample_report()))
+    load = found.times[0]
+    assert (load.name, load.unit, load.before, load.after) == ("load", "s", 2.86, 0.4)
+    assert load.difference_ratio == pytest.approx(0.4 / 2.86 - 1)
+    assert {time.name for time in found.times} == {"load", "first token", "prefill", "decode"}
+
+
+@pytest.mark.parametrize("provenance", EMULATED)
+def test_times_of_an_emulator_are_never_shown(provenance: Provenance) -> None:
+    emulated = sample_report(provenance)
+    for pair in ((emulated, emulated), (sample_report(), emulated), (emulated, sample_report())):
+        found = compare(*pair)
+        assert found.times == ()
+        assert "times are emulated, not shown" in found.notes
+        text = printed(found)
+        assert "tokens/s" not in text
+        assert not re.search(r"\d\s?(ms|s|seconds)\b", text)
+
+
+def test_a_phone_is_not_held_against_a_computer() -> None:
+    found = compare(sample_report("host"), sample_report("real"))
+    assert found.times == ()
+    assert any("before is of provenance host, after of real" in note for note in found.notes)
+
+
+def test_a_run_that_was_killed_is_compared_as_far_as_it_came() -> None:
+    found = compare(sample_report(), killed_report())
+    assert found.phase == "started"
+    assert "after: oom killed" in found.notes[0]
+    assert found.sizes[0].name == "peak"
+
+
+def test_a_run_that_never_began_has_nothing_to_compare() -> None:
+    found = compare(failed_report(), sample_report())
+    assert (found.phase, found.parts) == (None, ())
+    assert found.sizes[0].before_bytes is None
+    assert found.sizes[0].difference_bytes is None
+    assert "parts of memory are not compared" in printed(found)
+
+
+def test_a_verdict_that_spoils_figures_is_noted() -> None:
+    found = compare(
+        replace(sample_report(), verdict="under_pressure"),
+        replace(sample_report(), verdict="throttled"),
+    )
+    assert found.notes == (
+        "before: under pressure; its sizes are too small",
+        "after: throttled; its times are too long",
+    )
+
+
+def test_json_holds_all_values() -> None:
+    found = compare(sample_report(), packed(hostile_report()))
+    document = json.loads(found.to_json())
+    assert document["schema_version"] == 1
+    assert document["phase"] == found.phase
+    assert document["sizes"][0]["difference_bytes"] == found.sizes[0].difference_bytes
+    assert len(document["parts"]) == len(found.parts)
+    printed(found)

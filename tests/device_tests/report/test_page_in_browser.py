@@ -1,0 +1,115 @@
+"""The page in a browser: on a phone, on a desk, and on paper."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from device_tests.report.page import render_html
+from device_tests.report.screenshots import Browser, find_browser, main, opened_browser
+from tests.device_tests.report.sample_reports import (
+    failed_report,
+    hostile_report,
+    killed_report,
+    many_phases_report,
+    sample_report,
+    wrong_report,
+)
+
+REPORTS = {
+    "whole": sample_report(),
+    "emulated": sample_report("qemu-system"),
+    "failed": failed_report(),
+    "killed": killed_report(),
+    "wrong": wrong_report(),
+    "hostile": hostile_report(),
+    "many phases": many_phases_report(),
+}
+SCREENS = {"phone": (390, 844), "tablet": (768, 1024), "desk": (1280, 900)}
+# Boxes that stick out of the page or of the drawing that they belong to, by more than rounding.
+STICKING_OUT = """
+Array.from(document.querySelectorAll("body *, .chart text")).filter(found => {
+  const box = found.getBoundingClientRect();
+  const around = found.ownerSVGElement
+    ? found.ownerSVGElement.getBoundingClientRect() : document.body.getBoundingClientRect();
+  return box.width > 0 && !found.closest("pattern, .swatch, .bar")
+    && (box.left < around.left - 1 || box.right > around.right + 1);
+}).map(found => found.tagName + ": " + found.textContent.slice(0, 40))
+"""
+OVERLAPPING = """
+Array.from(document.querySelectorAll(".chart")).flatMap(chart => {
+  const texts = Array.from(chart.querySelectorAll("text:not(.watermark)"))
+    .map(found => [found.textContent, found.getBoundingClientRect()])
+    .filter(([_, box]) => box.width > 0);
+  return texts.flatMap(([a, one], i) => texts.slice(i + 1)
+    .filter(([_, two]) => one.left < two.right - 1 && two.left < one.right - 1
+      && one.top < two.bottom - 4 && two.top < one.bottom - 4)
+    .map(([b, _]) => a + " / " + b));
+})
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = find_browser()
+    if path is None:
+        pytest.skip("needs chromium")
+    with opened_browser(path) as found:
+        yield found
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_page_fits_its_screen(browser: Browser, tmp_path: Path, name: str, screen: str) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(render_html(REPORTS[name]), encoding="utf-8")
+    browser.requests.clear()
+    browser.show(page, *SCREENS[screen])
+    root = "document.documentElement"
+    assert browser.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
+    assert browser.evaluate(f"{root}.clientWidth") == SCREENS[screen][0]
+    assert browser.evaluate(STICKING_OUT) == []
+    assert browser.evaluate(OVERLAPPING) == []
+    assert {url.partition(":")[0] for url in browser.requests} <= {"file", "data"}
+    assert [url for url in browser.requests if url.startswith("file")] == [page.as_uri()]
+
+
+def test_a_script_that_slipped_in_would_not_run(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    html = render_html(sample_report())
+    page.write_text(html.replace("</body>", "<script>document.title = 'ran'</script></body>"))
+    browser.show(page, 390, 844)
+    assert browser.evaluate("document.title") == "gemma-3-1b on Pixel 8: ok"
+
+
+def test_dark_and_light_follow_the_reader(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(render_html(sample_report()))
+    seen = []
+    for dark in (False, True):
+        browser.show(page, 390, 844, dark)
+        seen.append(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert seen == ["rgb(255, 255, 255)", "rgb(20, 23, 26)"]
+
+
+def test_pictures_are_taken_for_the_documentation(tmp_path: Path) -> None:
+    if find_browser() is None:
+        pytest.skip("needs chromium")
+    source, out = tmp_path / "report.json", tmp_path / "pictures"
+    source.write_text(sample_report().to_json())
+    assert main([str(source), str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {
+        "report.html", "phone-light.png", "phone-dark.png", "desk-light.png", "desk-dark.png",
+        "printed.pdf",
+    }  # fmt: skip
+    assert all(path.stat().st_size > 10_000 for path in out.iterdir())
+
+
+def test_what_is_no_report_takes_no_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "report.json"
+    source.write_text("{}")
+    assert main([str(source), str(tmp_path / "out")]) == 2
+    assert "no report of pocketlm profile" in capsys.readouterr().err
+    assert main([]) == 2
