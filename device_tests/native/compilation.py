@@ -83,7 +83,7 @@ def compile_executorch_runner(
         *("-isystem", str(include / "executorch" / "runtime" / "core" / "portable_type" / "c10")),
     )
     objects = _compile_common(out, tools)
-    for name in ("engine.cpp", "llama_operators.cpp"):
+    for name in ("engine.cpp", "llama_operators.cpp", "rows.cpp"):
         objects.append(_object(out, SOURCES / "executorch" / name, (tools.cpp, *flags)))
     linked = (f"-L{libraries}", *(f"-l{name}" for name in EXECUTORCH_LIBRARIES))
     _link(out, objects, tools.cpp, ("-Wl,--no-as-needed", *linked), run_path or str(libraries))
@@ -107,7 +107,7 @@ def compile_onnx_runner(
     define = f'-DONNXRUNTIME_LIBRARY="{library.name}"'
     objects = _compile_common(out, tools)
     objects.append(_object(out, SOURCES / "onnx" / "engine.c", (tools.c, *_C, define)))
-    _link(out, objects, tools.c, ("-ldl",), run_path or str(library.parent))
+    _link(out, objects, tools.c, ("-ldl", "-lm"), run_path or str(library.parent))
     return out
 
 

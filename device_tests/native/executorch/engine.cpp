@@ -89,7 +89,8 @@ void load(engine& loaded, const char* packed_cache) {
 }  // namespace
 
 extern "C" engine* engine_load(const bundle* opened, const engine_settings* settings) {
-  event("{\"event\":\"runtime\",\"name\":\"executorch\",\"version\":\"%s\",\"kernels\":\"xnnpack\"}",
+  event("{\"event\":\"runtime\",\"name\":\"executorch\",\"version\":\"%s\","
+        "\"kernels\":\"xnnpack\"}",
         EXECUTORCH_VERSION);
   executorch::extension::threadpool::get_threadpool()->_unsafe_reset_threadpool(
       uint32_t(settings->threads));

@@ -14,6 +14,8 @@
 #include <optional>
 #include <vector>
 
+#include "rows.h"
+
 namespace {
 
 using executorch::aten::ScalarType;
@@ -53,20 +55,22 @@ class Visibility {
   int64_t start_, slots_;
 };
 
-// Float32 keys and values.
+// Float32 queries, keys and values.
 struct FloatRows {
   const float *query, *key, *value;
 
-  float score(int64_t query_row, int64_t key_row, int64_t size) const {
-    const float *q = query + query_row * size, *k = key + key_row * size;
-    float sum = 0.0f;
-    for (int64_t i = 0; i < size; i++) sum += q[i] * k[i];
-    return sum;
-  }
+  // One row of queries, against any row of keys.
+  struct Query {
+    const float *query, *key;
+    float score(int64_t key_row, int64_t size) const {
+      return rows::dot(query, key + key_row * size, size);
+    }
+  };
+
+  Query query_of(int64_t row, int64_t size) const { return {query + row * size, key}; }
 
   void add_value(float weight, int64_t row, int64_t size, float* out) const {
-    const float* v = value + row * size;
-    for (int64_t i = 0; i < size; i++) out[i] += weight * v[i];
+    rows::add(weight, value + row * size, size, out);
   }
 };
 
@@ -76,42 +80,47 @@ struct CodeRows {
   const float *query_scales, *key_scales, *value_scales;
   const int8_t *query_zeros, *key_zeros, *value_zeros;
 
-  float score(int64_t query_row, int64_t key_row, int64_t size) const {
-    const int8_t *q = query + query_row * size, *k = key + key_row * size;
-    const int32_t q_zero = query_zeros[query_row], k_zero = key_zeros[key_row];
-    int32_t products = 0, q_sum = 0, k_sum = 0;
-    for (int64_t i = 0; i < size; i++) {
-      products += int32_t(q[i]) * int32_t(k[i]);
-      q_sum += q[i];
-      k_sum += k[i];
+  // A row of queries without its zero point: then that of a key takes one product.
+  struct Query {
+    const CodeRows& all;
+    std::vector<int16_t> centered;
+    int32_t sum;
+    float scale;
+
+    float score(int64_t key_row, int64_t size) const {
+      const int32_t exact = rows::dot(centered.data(), all.key + key_row * size, size) -
+                            all.key_zeros[key_row] * sum;
+      return scale * all.key_scales[key_row] * float(exact);
     }
-    const int32_t exact =
-        products - q_zero * k_sum - k_zero * q_sum + int32_t(size) * q_zero * k_zero;
-    return query_scales[query_row] * key_scales[key_row] * float(exact);
+  };
+
+  Query query_of(int64_t row, int64_t size) const {
+    Query found{*this, std::vector<int16_t>(size_t(size)), 0, query_scales[row]};
+    for (int64_t i = 0; i < size; i++) {
+      found.centered[size_t(i)] = int16_t(query[row * size + i] - query_zeros[row]);
+      found.sum += found.centered[size_t(i)];
+    }
+    return found;
   }
 
   void add_value(float weight, int64_t row, int64_t size, float* out) const {
-    const int8_t* v = value + row * size;
-    const float scaled = weight * value_scales[row];
-    const float zero = float(value_zeros[row]);
-    for (int64_t i = 0; i < size; i++) out[i] += scaled * (float(v[i]) - zero);
+    rows::add(weight * value_scales[row], value + row * size, float(value_zeros[row]), size, out);
   }
 };
 
 // One head's attention of one token. Slots that may not be seen are not looked at.
 template <typename Rows>
-void attend_one(const Rows& rows, const Shapes& s, const Visibility& seen, float scale,
+void attend_one(const Rows& all, const Shapes& s, const Visibility& seen, float scale,
                 int64_t token, int64_t head, std::vector<float>& weights, float* out) {
   const int64_t shared = head / (s.heads / s.shared_heads), end = seen.end(token);
+  const auto query = all.query_of(token * s.heads + head, s.size);
   float largest = kHidden;
   for (int64_t slot = 0; slot < end; slot++) {
     const float added = seen.added(token, slot);
     weights[slot] = kHidden;
     if (added == kHidden) continue;
-    const float score =
-        scale * rows.score(token * s.heads + head, slot * s.shared_heads + shared, s.size) + added;
-    weights[slot] = score;
-    largest = std::max(largest, score);
+    weights[slot] = scale * query.score(slot * s.shared_heads + shared, s.size) + added;
+    largest = std::max(largest, weights[slot]);
   }
   std::memset(out, 0, size_t(s.size) * sizeof(float));
   if (largest == kHidden) return;
@@ -120,18 +129,18 @@ void attend_one(const Rows& rows, const Shapes& s, const Visibility& seen, float
     if (weights[slot] == kHidden) continue;
     const float weight = std::exp(weights[slot] - largest);
     total += weight;
-    rows.add_value(weight, slot * s.shared_heads + shared, s.size, out);
+    all.add_value(weight, slot * s.shared_heads + shared, s.size, out);
   }
   for (int64_t i = 0; i < s.size; i++) out[i] /= total;
 }
 
 template <typename Rows>
-void attend(const Rows& rows, const Shapes& s, const Visibility& seen, float scale, float* out) {
+void attend(const Rows& all, const Shapes& s, const Visibility& seen, float scale, float* out) {
   executorch::extension::parallel_for(
       0, s.tokens * s.heads, 1, [&](int64_t begin, int64_t end) {
         std::vector<float> weights(static_cast<size_t>(s.slots));
         for (int64_t i = begin; i < end; i++) {
-          attend_one(rows, s, seen, scale, i / s.heads, i % s.heads, weights, out + i * s.size);
+          attend_one(all, s, seen, scale, i / s.heads, i % s.heads, weights, out + i * s.size);
         }
       });
 }
@@ -161,9 +170,9 @@ Tensor& custom_sdpa_out(KernelRuntimeContext& context, const Tensor& query, cons
   ET_KERNEL_CHECK(context, key.scalar_type() == ScalarType::Float, InvalidArgument, out);
   ET_KERNEL_CHECK(context, executorch::runtime::resize_tensor(out, query.sizes()) == Error::Ok,
                   InvalidArgument, out);
-  const FloatRows rows{query.const_data_ptr<float>(), key.const_data_ptr<float>(),
-                       value.const_data_ptr<float>()};
-  attend(rows, s, Visibility(mask, is_causal, start, s.slots), scale_of(scale, s.size),
+  const FloatRows all{query.const_data_ptr<float>(), key.const_data_ptr<float>(),
+                      value.const_data_ptr<float>()};
+  attend(all, s, Visibility(mask, is_causal, start, s.slots), scale_of(scale, s.size),
          out.mutable_data_ptr<float>());
   return out;
 }
@@ -185,12 +194,12 @@ Tensor& custom_quantized_sdpa_out(
   ET_KERNEL_CHECK(context, key.scalar_type() == ScalarType::Char, InvalidArgument, out);
   ET_KERNEL_CHECK(context, executorch::runtime::resize_tensor(out, query.sizes()) == Error::Ok,
                   InvalidArgument, out);
-  const CodeRows rows{query.const_data_ptr<int8_t>(),         key.const_data_ptr<int8_t>(),
-                      value.const_data_ptr<int8_t>(),         query_scales->const_data_ptr<float>(),
-                      key_scales->const_data_ptr<float>(),    value_scales->const_data_ptr<float>(),
-                      query_zeros->const_data_ptr<int8_t>(),  key_zeros->const_data_ptr<int8_t>(),
-                      value_zeros->const_data_ptr<int8_t>()};
-  attend(rows, s, Visibility(mask, is_causal, start, s.slots), scale_of(scale, s.size),
+  const CodeRows all{query.const_data_ptr<int8_t>(),         key.const_data_ptr<int8_t>(),
+                     value.const_data_ptr<int8_t>(),         query_scales->const_data_ptr<float>(),
+                     key_scales->const_data_ptr<float>(),    value_scales->const_data_ptr<float>(),
+                     query_zeros->const_data_ptr<int8_t>(),  key_zeros->const_data_ptr<int8_t>(),
+                     value_zeros->const_data_ptr<int8_t>()};
+  attend(all, s, Visibility(mask, is_causal, start, s.slots), scale_of(scale, s.size),
          out.mutable_data_ptr<float>());
   return out;
 }

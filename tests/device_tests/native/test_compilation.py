@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from device_tests.errors import DeviceError
-from device_tests.native import compilation
+from device_tests.native import packages
 from device_tests.native.compilation import Toolchain, compile_sampler, toolchain
 
 
@@ -19,9 +19,9 @@ def test_missing_compilers_are_named_with_their_packages(monkeypatch: pytest.Mon
 
 
 def test_a_missing_wheel_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compilation, "find_spec", lambda name: None)
-    with pytest.raises(DeviceError, match="libraries of its wheel"):
-        compilation.executorch_package()
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match="libraries of executorch's wheel"):
+        packages.installed("executorch")
 
 
 def test_what_the_compiler_says_is_passed_on(tmp_path: Path) -> None:

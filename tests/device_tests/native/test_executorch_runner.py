@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +12,18 @@ pytest.importorskip("executorch")
 
 from edge_build.kv_cache import KV_PRECISIONS, KvPrecision
 from runtime_py import open_bundle, open_session
-from runtime_py.golden import Golden
-from tests.artifacts import CONTEXT, Lowered, logits_after, lowered_executorch, random_tokens
+from tests.artifacts import CONTEXT, logits_after, lowered_executorch, random_tokens
+from tests.device_tests.native.runs import (
+    bundle_of,
+    check_golden,
+    feed,
+    golden_of,
+    golden_script,
+    run,
+)
 from tests.parity_cases import SPLITS
 
 UNEVEN = SPLITS["uneven"]
-
-
-def run(runner: Path, bundle: Path, script: Sequence[str], folder: Path, *more: str) -> Any:
-    """Run a script; return the exit status, the events, and the path of the logits."""
-    (folder / "script.txt").write_text("\n".join(script) + "\n")
-    logits = folder / "logits.bin"
-    command = [runner, bundle, "--script", folder / "script.txt", "--logits", logits, *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], logits
-
-
-def bundle_of(built: Lowered) -> Path:
-    (built.folder / "manifest.json").write_text(built.manifest.to_json())
-    return built.folder
-
-
-def feed(tokens: Sequence[int], splits: Sequence[int]) -> list[str]:
-    lines, start = [], 0
-    for length in splits:
-        lines.append("feed+ " + " ".join(map(str, tokens[start : start + length])))
-        start += length
-    return lines
 
 
 @pytest.mark.parametrize("kv", KV_PRECISIONS)
@@ -66,25 +49,12 @@ def test_logits_are_those_of_the_wheel(
 def test_golden_answers_of_a_bundle(
     executorch_runner: Path, pico_bundle: Path, tmp_path: Path
 ) -> None:
-    golden = Golden.from_json((pico_bundle / "golden" / "executorch.json").read_text())
-    script = []
-    for case in golden.cases:
-        fed = [f"feed+ {token}" for token in case.fed_ids]
-        script += ["reset", f"feed+ {' '.join(map(str, case.prompt_ids))}", *fed]
+    golden = golden_of(pico_bundle, "executorch")
+    script = golden_script(golden)
     status, events, logits = run(executorch_runner, pico_bundle, script, tmp_path)
     assert status == 0, events[-1]
-    rows = iter(
-        np.fromfile(logits, np.float32).reshape(-1, open_bundle(pico_bundle).manifest.vocab_size)
-    )
-    for case in golden.cases:
-        for step in range(len(case.continuation_ids)):
-            row = next(rows)
-            digest = case.digest(step)
-            if digest is not None:
-                assert digest.error(row) <= golden.tolerance
-            if case.margins[step] > 2 * golden.tolerance:
-                assert int(row.argmax()) == case.continuation_ids[step]
-    assert next(rows, None) is None
+    vocab_size = open_bundle(pico_bundle).manifest.vocab_size
+    check_golden(golden, np.fromfile(logits, np.float32).reshape(-1, vocab_size))
 
 
 def test_decode_feeds_the_greedy_choice_back(

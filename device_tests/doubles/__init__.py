@@ -1,0 +1,1 @@
+"""Emulated devices that the tests of this package run on (README.md)."""

@@ -1,0 +1,72 @@
+"""A job as values: what to run on a device, and how it ended. Runs nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from device_tests.errors import DeviceError
+from device_tests.system_counters import SystemCounters
+from device_tests.thermal import ThermalState
+from device_tests.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What to run on a device.
+
+    Attributes:
+        command: words; it runs in a folder of its own, where `files` stand beside it.
+        files: name there → file here. Large files that stay are sent before, by `Target.send`.
+        companion: words of a program that runs as long as the command; `job_script.PID` among them
+            stands for the command's process. Its output is fetched.
+        fetch: names of files there that are wanted here afterwards, as far as they exist.
+    """
+
+    command: tuple[str, ...]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    companion: tuple[str, ...] = ()
+    fetch: tuple[str, ...] = ()
+    timeout_s: int = 600
+
+    def __post_init__(self) -> None:
+        if not self.command:
+            raise DeviceError("a job needs a command")
+        if self.timeout_s < 1:
+            raise DeviceError(f"a job of {self.timeout_s} s: it needs a second at least")
+        for name in (*self.files, *self.fetch):
+            if "/" in name or name.startswith(("job.", ".")) or not name:
+                raise DeviceError(
+                    f"{name!r} is no name for a file of a job: no folders, nothing hidden, and "
+                    "names that begin with 'job.' are taken"
+                )
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended, and what it left.
+
+    Attributes:
+        nonce: what `collect_job` takes, where the verdict is "lost_device".
+        reason: the verdict in a sentence, with what to do.
+        status: the runner's own; None where it is not known.
+        files: name → file here: OUTPUT, ERRORS, SAMPLES and what was asked for, where it exists.
+    """
+
+    nonce: str
+    verdict: Verdict
+    reason: str
+    status: int | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    counters_before: SystemCounters = field(default_factory=SystemCounters)
+    counters_after: SystemCounters = field(default_factory=SystemCounters)
+    thermal_before: ThermalState = field(default_factory=ThermalState)
+    thermal_after: ThermalState = field(default_factory=ThermalState)
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """What is needed to pick a job up later; it lies with the job."""
+
+    nonce: str
+    fetch: tuple[str, ...]
+    timeout_s: int

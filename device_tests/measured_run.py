@@ -1,0 +1,168 @@
+"""One run of a bundle on a device: what the runner is told, and what it left, as values.
+
+Knows jobs and scripts; judges nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_tests import answers
+from device_tests.errors import DeviceError
+from device_tests.job import run_job
+from device_tests.job_script import OUTPUT, PID, SAMPLES
+from device_tests.job_values import JobResult, JobSpec
+from device_tests.native.payload import Payload
+from device_tests.placement import Placed
+from device_tests.report.document import Sample
+from device_tests.run_events import RunEvents, read_events
+from device_tests.samples import read_samples
+from device_tests.target import Target
+from runtime_py import verification
+from runtime_py.bundle import Bundle
+
+SCRIPT, LOGITS = "script.txt", "logits.bin"
+PACKED_CACHE = "packed-weights.bin"
+PREFILLED, DECODED = "prefilled", "decoded"
+# Twenty samples a second, and the sizes that the kernel has to add up first twice a second.
+_SAMPLE_MS, _ROLLUP_EVERY = 50, 10
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is run.
+
+    Attributes:
+        prompt_ids: fed first, in chunks.
+        decode_tokens: fed back one by one after it.
+        answers: whether the golden answers are replayed afterwards.
+        packed_cache: whether packed weights are kept in a file and mapped, where the backend can.
+    """
+
+    backend: str
+    prompt_ids: tuple[int, ...]
+    decode_tokens: int
+    threads: int
+    answers: bool = True
+    packed_cache: bool = False
+    timeout_s: int = 1800
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """What a run left.
+
+    Attributes:
+        logits: the columns kept for the golden answers, one after the other.
+    """
+
+    job: JobResult
+    events: RunEvents
+    samples: tuple[Sample, ...]
+    logits: NDArray[np.float32]
+
+    @classmethod
+    def failed(cls, job: JobResult) -> "MeasuredRun":
+        """Return a run that never began."""
+        return cls(job, read_events(""), (), np.zeros(0, np.float32))
+
+
+def prompt_of(bundle: Bundle, backend: str, tokens: int) -> tuple[int, ...]:
+    """Return a prompt of so many tokens: texts that the bundle's model was recorded on, repeated.
+
+    Raises:
+        RunError: the bundle's golden answers cannot be read.
+    """
+    golden = verification.read_golden(bundle, backend)
+    texts = [(*case.prompt_ids, *case.fed_ids) for case in golden.cases]
+    ids = [token for text in texts for token in text]
+    return tuple((ids * (tokens // len(ids) + 1))[:tokens])
+
+
+def check_workload(bundle: Bundle, load: Workload) -> None:
+    """Refuse what the bundle cannot hold.
+
+    Raises:
+        DeviceError: too many tokens, or none.
+    """
+    tokens, room = len(load.prompt_ids) + load.decode_tokens, bundle.manifest.context_length
+    if not load.prompt_ids or load.decode_tokens < 1:
+        raise DeviceError("a profile feeds and decodes at least one token each")
+    if tokens > room:
+        raise DeviceError(
+            f"{len(load.prompt_ids)} prompt tokens and {load.decode_tokens} decoded ones are "
+            f"{tokens}; the bundle has room for {room}: ask for fewer, or build with --context"
+        )
+
+
+def measure(
+    target: Target,
+    bundle: Bundle,
+    payload: Payload,
+    placed: Placed,
+    load: Workload,
+    out: Path,
+    told: Callable[[str], None],
+) -> MeasuredRun:
+    """Run a bundle on a device and bring back what it said.
+
+    Args:
+        out: folder that gets what the run left.
+        told: called with each line of the runner's output as it comes.
+    """
+    with TemporaryDirectory() as temporary:
+        script = Path(temporary) / SCRIPT
+        script.write_text("\n".join(script_of(bundle, load)) + "\n", encoding="utf-8")
+        spec = JobSpec(
+            command=_command(payload, placed, load),
+            files={SCRIPT: script},
+            companion=(
+                str(placed.runner / payload.sampler[0]), PID, str(_SAMPLE_MS), str(_ROLLUP_EVERY),
+            ),
+            fetch=(LOGITS,),
+            timeout_s=load.timeout_s,
+        )  # fmt: skip
+        job = run_job(target, spec, out, told)
+    output = job.files.get(OUTPUT)
+    events = read_events(output.read_text(encoding="utf-8", errors="replace") if output else "")
+    logits = job.files.get(LOGITS)
+    samples = job.files.get(SAMPLES)
+    return MeasuredRun(
+        job,
+        events,
+        read_samples(samples.read_text(errors="replace"), events.start_s) if samples else (),
+        np.fromfile(logits, np.float32) if logits else np.zeros(0, np.float32),
+    )
+
+
+def script_of(bundle: Bundle, load: Workload) -> list[str]:
+    """Return the runner's commands: the measured run, then the golden answers."""
+    lines = [
+        f"feed {' '.join(map(str, load.prompt_ids))}",
+        f"phase {PREFILLED}",
+        f"decode {load.decode_tokens}",
+        f"phase {DECODED}",
+    ]
+    return [*lines, *answers.script(bundle, load.backend)] if load.answers else lines
+
+
+def _command(payload: Payload, placed: Placed, load: Workload) -> tuple[str, ...]:
+    def there(word: str) -> str:
+        # The payload's words are as seen from its own folder.
+        return str(placed.runner / word) if word.startswith(".") else word
+
+    options = ["--script", SCRIPT, "--threads", str(load.threads)]
+    if load.answers:
+        options += ["--logits", LOGITS]
+    if load.packed_cache:
+        options += ["--packed-cache", str(packed_cache_of(placed))]
+    return (*map(there, payload.command), str(placed.bundle), *options)
+
+
+def packed_cache_of(placed: Placed) -> PurePosixPath:
+    """Return where a bundle's packed weights are kept: they suit one device and one runtime."""
+    return placed.runner / f"{placed.bundle.name}.{PACKED_CACHE}"

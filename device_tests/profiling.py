@@ -1,0 +1,226 @@
+"""Bundle + target → report: place, run, attribute, predict, judge. The pipeline on one screen."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from device_tests import answers
+from device_tests.attribution import LOADED, KnownFiles, attribute
+from device_tests.facts import DeviceFacts
+from device_tests.job_values import JobResult
+from device_tests.ledger import compare
+from device_tests.measured_run import (
+    DECODED,
+    PACKED_CACHE,
+    MeasuredRun,
+    Workload,
+    check_workload,
+    measure,
+)
+from device_tests.native.payload import Payload, payload
+from device_tests.placement import bundle_digest, place
+from device_tests.prediction import Positions, predict
+from device_tests.report.document import (
+    Answers,
+    BundleFacts,
+    Ledger,
+    PartBytes,
+    Phase,
+    Report,
+    RunFacts,
+    Step,
+)
+from device_tests.target import LostDeviceError, RefusedError, Target
+from device_tests.verdict import MEASURED, Verdict
+from runtime_py.bundle import Bundle
+
+_EARLY = ("started", LOADED)
+
+
+@dataclass(frozen=True)
+class Told:
+    """Where a profile's progress goes.
+
+    Attributes:
+        step: what begins now.
+        sending: bytes done, bytes in all, and the file.
+        line: of the runner's output.
+    """
+
+    step: Callable[[str], None]
+    sending: Callable[[int, int, str], None]
+    line: Callable[[str], None]
+
+
+def profile(target: Target, bundle: Bundle, load: Workload, told: Told) -> Report:
+    """Run a bundle on a device and account for its memory.
+
+    Whatever happens on the device is a verdict in the report.
+
+    Raises:
+        DeviceError: the workload does not suit the bundle, or there is no runner for the device.
+        RunError: the bundle cannot be read.
+    """
+    check_workload(bundle, load)
+    told.step(f"looking at {target.name}")
+    device = target.facts()
+    # A device that is not this machine brings no C library that the runner could rely on.
+    runner = payload(load.backend, device.architecture, target.name != "host", told.step)
+    with TemporaryDirectory() as folder:
+        run = _run(target, bundle, runner, load, Path(folder), told)
+    return _report(target.name, device, bundle, runner, load, run)
+
+
+def _run(
+    target: Target, bundle: Bundle, runner: Payload, load: Workload, out: Path, told: Told
+) -> MeasuredRun:
+    try:
+        told.step(f"sending what {target.name} does not have yet")
+        placed = place(target, bundle, runner, told.sending)
+    except LostDeviceError as error:
+        return MeasuredRun.failed(JobResult("", "lost_device", str(error)))
+    except RefusedError as error:
+        return MeasuredRun.failed(JobResult("", error.reason, str(error)))
+    told.step(f"running on {target.name}")
+    return measure(target, bundle, runner, placed, load, out, told.line)
+
+
+def _report(
+    name: str,
+    device: DeviceFacts,
+    bundle: Bundle,
+    runner: Payload,
+    load: Workload,
+    run: MeasuredRun,
+) -> Report:
+    entry, manifest = bundle.backend(load.backend), bundle.manifest
+    artifacts = [file for file in manifest.files if file.path.startswith(f"{load.backend}/")]
+    files = KnownFiles.of(
+        artifact=[file.path for file in artifacts],
+        packed=[PACKED_CACHE],
+        runtime=[file.name for file in runner.files],
+    )
+    parts = attribute(run.events.phases, files)
+    ledger = _ledger(bundle, load, device, run, parts)
+    verdict, reason, found = _judged(bundle, load, run)
+    return Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        pocketlm_version=version("pocketlm"),
+        verdict=verdict,
+        reason=reason,
+        target=name,
+        bundle=BundleFacts(
+            name=manifest.name,
+            digest=bundle_digest(bundle),
+            backend=load.backend,
+            recipe=manifest.recipe,
+            context_length=manifest.context_length,
+            prefill_chunk=manifest.prefill_chunk,
+            kv_dtype=entry.caches[0].dtype,
+            artifact_bytes=sum(file.size_bytes for file in artifacts),
+        ),
+        device=device,
+        run=RunFacts(
+            runtime=run.events.runtime or runner.runtime,
+            runtime_version=run.events.runtime_version or runner.runtime_version,
+            threads=load.threads,
+            kernels=run.events.kernels,
+            prompt_tokens=len(load.prompt_ids),
+            decode_tokens=load.decode_tokens,
+            packed_cache=load.packed_cache,
+        ),
+        load_s=run.events.load_s,
+        phases=_phases(run, parts),
+        ledger=ledger,
+        samples=run.samples,
+        steps=tuple(
+            Step(call.clock_s - run.events.start_s, call.wall_s, call.tokens, call.position)
+            for call in run.events.calls
+            if not call.is_kept
+        ),
+        answers=found,
+        warnings=_warnings(device, run),
+    )
+
+
+def _judged(
+    bundle: Bundle, load: Workload, run: MeasuredRun
+) -> tuple[Verdict, str, Answers | None]:
+    verdict, reason = run.job.verdict, run.job.reason
+    if not load.answers or verdict not in MEASURED:
+        return verdict, reason, None
+    found = answers.judge(bundle, load.backend, run.events.calls, run.logits)
+    if verdict == "ok" and not found.passed:
+        return "wrong_answers", (
+            f"{len(found.differences)} answers differ from the bundle's golden answers; do not "
+            "ship this bundle to such a device"
+        ), found  # fmt: skip
+    return verdict, reason, found
+
+
+def _ledger(
+    bundle: Bundle,
+    load: Workload,
+    device: DeviceFacts,
+    run: MeasuredRun,
+    parts: list[tuple[PartBytes, ...]],
+) -> Ledger | None:
+    """Compare the end of the measured run; what verifying adds later is not part of it."""
+    last = next((i for i, phase in enumerate(run.events.phases) if phase.phase == DECODED), None)
+    if last is None:
+        return None
+    calls = [call for call in run.events.calls if not call.is_kept]
+    decoded = [call.greedy_id for call in calls[: load.decode_tokens]]
+    positions = Positions(
+        tokens=len(load.prompt_ids) + load.decode_tokens,
+        longest_call=min(bundle.manifest.prefill_chunk, len(load.prompt_ids)),
+        rows=frozenset((*load.prompt_ids, *decoded)),
+    )
+    prediction = predict(
+        bundle.manifest,
+        load.backend,
+        positions,
+        device.architecture,
+        packed_cache=load.packed_cache,
+    )
+    peak_bytes = max(phase.peak_bytes for phase in run.events.phases[: last + 1])
+    return compare(prediction, parts[last], peak_bytes)
+
+
+def _phases(run: MeasuredRun, parts: list[tuple[PartBytes, ...]]) -> tuple[Phase, ...]:
+    found, start_s = [], 0.0
+    for mark, row in zip(run.events.phases, parts, strict=True):
+        end_s = mark.clock_s - run.events.start_s
+        dirty = sum(part.resident_bytes for part in row if part.kind == "dirty")
+        found.append(
+            Phase(
+                name=mark.phase,
+                start_s=start_s,
+                end_s=end_s,
+                peak_bytes=mark.peak_bytes,
+                resident_bytes=sum(part.resident_bytes for part in row),
+                dirty_bytes=dirty,
+                clean_bytes=sum(part.resident_bytes for part in row) - dirty,
+                swap_bytes=mark.swap_bytes,
+                parts=row,
+            )
+        )
+        start_s = end_s
+    return tuple(found)
+
+
+def _warnings(device: DeviceFacts, run: MeasuredRun) -> tuple[str, ...]:
+    found = []
+    if device.oom_score_adj is not None and device.oom_score_adj < 0:
+        found.append(
+            f"processes started here have oom_score_adj {device.oom_score_adj}: the system spares "
+            "them where it would kill an app"
+        )
+    if any(not phase.regions_are_counted for phase in run.events.phases):
+        found.append("the kernel does not tell which pages are resident: caches show as 0")
+    if any(not phase.peak_is_of_phase for phase in run.events.phases):
+        found.append("the kernel does not forget a peak: peaks are of the whole run so far")
+    return tuple(found)
