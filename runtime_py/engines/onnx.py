@@ -5,6 +5,7 @@ follows from the position alone, so going back needs no copying, only the check 
 still there.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -116,6 +117,9 @@ def _allocate(cache: CacheEntry) -> NDArray[Any]:
 def _load(
     folder: Path, manifest: Manifest, entry: BackendEntry, threads: int | None
 ) -> LoadedModel:
+    # Without this, releases for Linux keep an id of the machine and send statistics. They look when
+    # they are imported; who wants that has set it.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     path = folder / entry.model

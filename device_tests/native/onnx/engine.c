@@ -46,6 +46,8 @@ static int is_older(const char *version, const char *floor) {
 
 static const OrtApi *open_runtime(const bundle *opened, const char *library) {
   const char *name = library ? library : ONNXRUNTIME_LIBRARY;
+  // Without this, releases for Linux keep an id of the device and send statistics.
+  setenv("ORT_DISABLE_TELEMETRY", "1", 0);
   void *handle = dlopen(name, RTLD_NOW);
   if (!handle) event_fail("ONNX Runtime cannot be opened: %s", dlerror());
   const OrtApiBase *(*base)(void);

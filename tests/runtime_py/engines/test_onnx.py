@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,17 @@ def test_the_bundle_chooses_the_attention_kernel(
     engines.load("onnx").load(built.folder, built.manifest, entry, 1).close()
     assert seen == ["1" if asked else None]
     assert name not in os.environ
+
+
+def test_nothing_is_written_about_the_machine(pico_bundle: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from runtime_py import open_session\n"
+        "open_session(sys.argv[1], backend='onnx').prefill([5])\n"
+    )
+    homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    kept = {name: text for name, text in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", script, pico_bundle], env={**kept, **homes}, check=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_weights_file_is_not_resident_after_loading() -> None:
