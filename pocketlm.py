@@ -6,21 +6,28 @@ from typing import Any
 
 import click
 
+import device_tests.cli
 import edge_build.cli
 import models.cli
 import runtime_py.cli
+from device_tests.errors import DeviceError
+from device_tests.target import LostDeviceError, RefusedError
 from edge_build.errors import BuildError
 from models.errors import ModelError
 from runtime_py.errors import RunError
 
+_WRONG_INPUT, _DEVICE_FAILED = 2, 3
+
 
 class PocketlmGroup(click.Group):
-    """Shows a user's mistake without a traceback, with exit code 2."""
+    """Shows a user's mistake without a traceback, with exit code 2, and a device's with 3."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except (ModelError, BuildError, RunError) as error:
+        except (LostDeviceError, RefusedError) as error:
+            self._fail(str(error), _DEVICE_FAILED)
+        except (ModelError, BuildError, RunError, DeviceError) as error:
             self._fail("; ".join((str(error), *_notes(error))))
         except KeyboardInterrupt as error:
             self._fail("; ".join(("interrupted", *(_notes(error) or ("nothing was written",)))))
@@ -29,9 +36,9 @@ class PocketlmGroup(click.Group):
                 self._fail(f"the disk is full ({error.filename or 'no file named'}); nothing kept")
             raise
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, message: str, status: int = _WRONG_INPUT) -> None:
         click.echo(f"error: {message}", err=True)
-        sys.exit(2)
+        sys.exit(status)
 
 
 def _notes(error: BaseException) -> tuple[str, ...]:
@@ -44,16 +51,23 @@ def _notes(error: BaseException) -> tuple[str, ...]:
 )
 @click.version_option(package_name="pocketlm")
 def main() -> None:
-    """Build, run and verify language models for phones.
+    """Build, run, verify and profile language models for phones.
 
     \b
     pocketlm build models/pico --out pico       a device bundle for ExecuTorch and ONNX Runtime
     pocketlm verify pico                        prove that both artifacts are right
     pocketlm run pico --prompt 'Return a list'  run one as the device would
+    pocketlm fit gemma-3-1b --device phone-6gb  what it will need, before anything is built
+    pocketlm profile pico --on adb              run it on a phone: where every megabyte went
     """
 
 
-for command in (*edge_build.cli.COMMANDS, *models.cli.COMMANDS, *runtime_py.cli.COMMANDS):
+for command in (
+    *edge_build.cli.COMMANDS,
+    *models.cli.COMMANDS,
+    *runtime_py.cli.COMMANDS,
+    *device_tests.cli.COMMANDS,
+):
     main.add_command(command)
 
 

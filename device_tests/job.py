@@ -18,7 +18,7 @@ from device_tests.job_script import (
     job_script,
     start_command,
 )
-from device_tests.job_state import JOBS, remove_stale
+from device_tests.job_state import JOBS, ask_boot_id, remove_stale
 from device_tests.job_values import JobRecord, JobResult, JobSpec
 from device_tests.patience import persist
 from device_tests.remote_shell import check, new_nonce, quote
@@ -26,6 +26,7 @@ from device_tests.target import LostDeviceError, RefusedError, Target
 from runtime_py.typed_json import FieldError, load_object, read_as
 
 RECONNECT_S = 60.0
+_START_S = 300.0  # the device may first have a whole model to write to its disk
 
 
 def run_job(
@@ -51,7 +52,6 @@ def run_job(
     """
     nonce = new_nonce()
     folder = job_folder(target, nonce)
-    record = JobRecord(nonce, spec.fetch, spec.timeout_s)
     out_folder.mkdir(parents=True, exist_ok=True)
     try:
         live = persist(lambda: remove_stale(target), reconnect_s)
@@ -60,6 +60,8 @@ def run_job(
                 f"{target.name}: job {live[0]} is still running there, and two at a time would "
                 "measure each other; collect it, stop it, or wait for its end"
             )
+        boot_id = persist(lambda: ask_boot_id(target), reconnect_s)
+        record = JobRecord(nonce, spec.fetch, spec.timeout_s, boot_id)
         _prepare(target, spec, record, folder)
         persist(lambda: _start(target, folder), reconnect_s)
     except LostDeviceError as error:
@@ -120,7 +122,7 @@ def _prepare(target: Target, spec: JobSpec, record: JobRecord, folder: PurePosix
 
 
 def _start(target: Target, folder: PurePosixPath) -> None:
-    check(target.run(start_command(folder)), f"{target.name}: starting a job")
+    check(target.run(start_command(folder), timeout_s=_START_S), f"{target.name}: starting a job")
 
 
 def _read_record(target: Target, folder: PurePosixPath) -> JobRecord:

@@ -25,7 +25,9 @@ from device_tests.remote_shell import check, quote
 from device_tests.system_counters import counters_command
 from device_tests.target import LostDeviceError, RefusedError, Target
 
-POLL_S = 1.0  # once it runs; the first questions come sooner, for jobs that are over at once
+# Each question takes some of the device's time; the first ones come sooner, for jobs that are over
+# at once.
+POLL_S = 2.0
 _FIRST_POLL_S = 0.1
 _ANSWER_S = 10.0
 _BEGIN_S = 20.0  # in which a job that was started must have written down its process
@@ -47,20 +49,28 @@ class Attendance:
     reconnect_s: float
 
     def until_end(self) -> JobResult:
-        try:
-            state = self._wait()
-            return self._result(state)
-        except LostDeviceError as error:
-            return self._lost(f"{error}; the job goes on there and can be collected later")
-        except RefusedError as error:
-            return JobResult(self.record.nonce, error.reason, str(error))
-        except BaseException:
-            abandon(self.target, self.folder)
-            raise
+        """Wait for the job's end and bring back what it left.
 
-    def _wait(self) -> JobState:
-        """Return the first state that is final."""
-        start, wait_s, read, cut = time.monotonic(), _FIRST_POLL_S, 0, ""
+        Whoever stops waiting stops the job; what a job left that has ended stays until it is here.
+        """
+        nonce = self.record.nonce
+        try:
+            try:
+                state, stopped = self._wait()
+            except LostDeviceError:
+                raise
+            except BaseException:
+                abandon(self.target, self.folder)
+                raise
+            return self._result(state, stopped)
+        except LostDeviceError as error:
+            return self._lost(f"{error}; job {nonce} goes on there and can be collected later")
+        except RefusedError as error:
+            return JobResult(nonce, error.reason, str(error))
+
+    def _wait(self) -> tuple[JobState, bool]:
+        """Return the first state that is final, and whether the runner was stopped from here."""
+        start, wait_s, read, cut, stopped = time.monotonic(), _FIRST_POLL_S, 0, "", False
         while True:
             state = self._ask(read)
             *lines, cut = (cut + state.output).split("\n")
@@ -68,7 +78,7 @@ class Attendance:
                 self.on_output(line)
             # What has already been written is shown before the end is told.
             if self._is_final(state) and state.output_end == read:
-                return state
+                return state, stopped
             waited_s = time.monotonic() - start
             if not state.begun and waited_s > _BEGIN_S:
                 raise DeviceError(
@@ -76,7 +86,8 @@ class Attendance:
                     "sh and nohup there"
                 )
             if waited_s > self.record.timeout_s + _LATE_S:
-                persist(lambda: self.target.run(kill_runner_command(self.folder)), self.reconnect_s)
+                self._kill_runner()
+                stopped = True
             if state.output_end == read:
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, POLL_S)
@@ -89,12 +100,20 @@ class Attendance:
         )
 
     def _is_final(self, state: JobState) -> bool:
-        return not state.there or state.ended is not None or (state.begun and not state.running)
+        dead = state.begun and not state.running
+        return not state.there or state.ended is not None or dead or self._has_restarted(state)
 
-    def _result(self, state: JobState) -> JobResult:
+    def _has_restarted(self, state: JobState) -> bool:
+        return state.boot_id != self.record.boot_id
+
+    def _kill_runner(self) -> None:
+        command = kill_runner_command(self.folder)
+        persist(lambda: self.target.run(command), self.reconnect_s)
+
+    def _result(self, state: JobState, stopped: bool) -> JobResult:
         if not state.there:
             return self._lost(f"{self.target.name}: the job's folder was removed while it ran")
-        if state.ended is None and state.restarted:
+        if state.ended is None and self._has_restarted(state):
             abandon(self.target, self.folder)
             return self._lost(
                 f"{self.target.name}: it restarted during the run; if memory or its battery was "
@@ -102,7 +121,7 @@ class Attendance:
             )
         if state.ended is None:
             # The job's shell is dead, its runner need not be.
-            persist(lambda: self.target.run(kill_runner_command(self.folder)), self.reconnect_s)
+            self._kill_runner()
         files = persist(self._fetch, self.reconnect_s)
         nonce, status, late = state.ended or (self.record.nonce, None, False)
         assert nonce == self.record.nonce, f"job {self.record.nonce} holds the end of {nonce}"
@@ -113,7 +132,7 @@ class Attendance:
         outcome = judge(
             Ending(
                 status,
-                late,
+                late or stopped,
                 self.record.timeout_s,
                 _text(files, OUTPUT),
                 _text(files, ERRORS),

@@ -20,7 +20,6 @@ OUTPUT, ERRORS, SAMPLES = "job.out", "job.err", "job.samples"
 BEFORE, AFTER, DONE = "job.before", "job.after", "job.done"
 _STARTED, _TIMED_OUT, _RESERVE = "job.started", "job.timed_out", "job.reserve"
 
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # Freed at the end, so that a full disk still takes the files that say so.
 _RESERVE_BYTES = 65536
 # /proc/PID/stat after the command's name: state is the first field, start time the twentieth.
@@ -61,7 +60,7 @@ def job_script(parts: ScriptParts) -> str:
 cd {quote(parts.folder)} || exit 1
 # Whoever asks twice, because the first answer was lost, starts one job.
 mkdir {_STARTED} 2>/dev/null || exit 0
-write {PID_FILE} "$$ $(start_of $$) $(cat {BOOT_ID} 2>/dev/null)"
+write {PID_FILE} "$$ $(start_of $$)"
 head -c {_RESERVE_BYTES} /dev/zero > {_RESERVE}
 {{ {_state_command()}; }} > {BEFORE}
 # In a session of its own, with whatever it starts: they are killed together.

@@ -5,7 +5,6 @@ from pathlib import PurePosixPath
 
 from device_tests.device_files import disk_command, read_free_bytes
 from device_tests.job_script import (
-    BOOT_ID,
     DONE,
     OUTPUT,
     PID_FILE,
@@ -17,6 +16,7 @@ from device_tests.remote_shell import check, quote, read_sections, section
 from device_tests.target import Target
 
 JOBS = "jobs"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # Most of a runner's output that one question brings back.
 _OUTPUT_BYTES = 256 * 1024
 # A transfer that has not grown for so long is not going on; one of another process may be.
@@ -33,7 +33,7 @@ class JobState:
         there: whether the job's folder exists.
         begun: whether its script came to write down its process.
         running: whether that process lives.
-        boot_id, begun_boot_id: of now, and of when the job began.
+        boot_id: another after every start of the device.
         ended: the nonce, the runner's status, and whether it ran out of time; None before the end.
         output_end: how far the runner's output was read, in bytes.
         output: what is new of it.
@@ -44,16 +44,15 @@ class JobState:
     begun: bool
     running: bool
     boot_id: str
-    begun_boot_id: str
     ended: tuple[str, int, bool] | None
     output_end: int
     output: str
     free_bytes: int
 
-    @property
-    def restarted(self) -> bool:
-        """Whether the device started anew since the job began."""
-        return bool(self.begun_boot_id) and self.boot_id != self.begun_boot_id
+
+def ask_boot_id(target: Target) -> str:
+    """Return what tells one start of a device from the next; empty where it does not say."""
+    return target.run(f"cat {_BOOT_ID} 2>/dev/null").output.strip()
 
 
 def ask_state(
@@ -68,7 +67,7 @@ def ask_state(
             # In this order: whoever had begun, does not run and has not ended is dead.
             section("begun", f"cat {quote(folder / PID_FILE)}"),
             section("running", f"is_running {quote(folder / PID_FILE)} && echo yes"),
-            section("boot", f"cat {BOOT_ID}"),
+            section("boot", f"cat {_BOOT_ID}"),
             section("ended", f"cat {quote(folder / DONE)}"),
             section("disk", disk_command(str(folder))),
             f"end=$(stat -c %s {output} 2>/dev/null || echo 0); most={_OUTPUT_BYTES}",
@@ -84,13 +83,11 @@ def ask_state(
     found = read_sections(head)
     ended = found.get("ended", "").split()
     end = found.get("end", "")
-    begun = found.get("begun", "").split()
     return JobState(
         there=found.get("there") == "yes",
-        begun=bool(begun),
+        begun=bool(found.get("begun")),
         running=found.get("running") == "yes",
         boot_id=found.get("boot", ""),
-        begun_boot_id=begun[2] if len(begun) > 2 else "",
         ended=(ended[0], int(ended[1]), ended[2] == "1") if len(ended) == 3 else None,
         output_end=max(output_start, int(end) if end.isdigit() else 0),
         output=new_output,

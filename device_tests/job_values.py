@@ -65,8 +65,13 @@ class JobResult:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What is needed to pick a job up later; it lies with the job."""
+    """What is needed to pick a job up later; it lies with the job.
+
+    Attributes:
+        boot_id: of the device, before the job began.
+    """
 
     nonce: str
     fetch: tuple[str, ...]
     timeout_s: int
+    boot_id: str

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from device_tests import job_state, transfer
+from device_tests import job_attendance, job_state, transfer
 from device_tests.errors import DeviceError
 from device_tests.external_tool import ToolRun, ToolTimeoutError
 from device_tests.job import collect_job, job_folder, run_job, stop_job
-from device_tests.job_script import BOOT_ID, ERRORS, OUTPUT, PID, SAMPLES
+from device_tests.job_script import ERRORS, OUTPUT, PID, SAMPLES
 from device_tests.job_values import JobResult, JobSpec
 from device_tests.shell_target import ShellTarget
 from device_tests.verdict import Verdict
@@ -153,6 +153,33 @@ def test_late_job_is_stopped_on_the_device(
     assert left_on(target) == []
 
 
+def test_late_job_that_the_device_does_not_stop_is_stopped_from_here(
+    target: ShellTarget, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_attendance, "_LATE_S", -59.5)
+    files = script("echo $$; sleep 100")
+    result = run_job(target, JobSpec(RUN, files, timeout_s=60), tmp_path / "out")
+    assert result.verdict == "timeout"
+    assert not is_alive(int(result.files[OUTPUT].read_text()))
+    assert left_on(target) == []
+
+
+def test_job_that_never_begins_is_said(
+    target: ShellTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WithoutNohup(BrokenLink):
+        """As if the device had no such program."""
+
+        def call(self, text: str, timeout_s: float) -> ToolRun:
+            return super().call(text.replace("nohup", "no-such-program"), timeout_s)
+
+    monkeypatch.setattr(job_attendance, "_BEGIN_S", 0.3)
+    lame = broken_target(tmp_path / "device", WithoutNohup(), 10**6)
+    with pytest.raises(DeviceError, match=r"did not begin within 0 s; it needs sh and nohup there"):
+        run_job(lame, JobSpec(("true",)), tmp_path / "out")
+    assert left_on(lame) == []
+
+
 def test_job_whose_shell_is_killed_too_is_found_dead(
     target: ShellTarget, tmp_path: Path, script: Script
 ) -> None:
@@ -212,7 +239,7 @@ def test_lost_job_goes_on_and_is_collected_later(
     lost = lose(target, link, spec, tmp_path / "out")
     assert (lost.verdict, lost.status) == ("lost_device", None)
     assert "couldn't read from device" in lost.reason
-    assert "the job goes on there and can be collected later" in lost.reason
+    assert f"job {lost.nonce} goes on there and can be collected later" in lost.reason
     Path(job_folder(target, lost.nonce), "go").touch()
     lines: list[str] = []
     result = collect_job(target, lost.nonce, tmp_path / "out", lines.append)
@@ -267,7 +294,7 @@ def test_process_of_another_with_the_same_number_is_no_live_job(
     folder = Path(job_folder(target, "old"))
     folder.mkdir(parents=True)
     # This process has that number, but did not start then.
-    (folder / "job.pid").write_text(f"{os.getpid()} 12345 boot\n")
+    (folder / "job.pid").write_text(f"{os.getpid()} 12345\n")
     (folder / "job.runner").write_text(f"{os.getpid()} 12345\n")
     assert run_job(target, JobSpec(("true",)), tmp_path / "out").verdict == "ok"
     assert not folder.exists()
@@ -286,12 +313,31 @@ def test_restart_of_the_device_is_recognized(
         int((folder / name).read_text().split()[0]) for name in ("job.pid", "job.runner")
     )
     os.killpg(runner, signal.SIGKILL)
-    os.kill(shell, signal.SIGKILL)
+    os.killpg(shell, signal.SIGKILL)
     wait_until(lambda: not is_alive(shell))
     (tmp_path / "boot id").write_text("another\n")
-    monkeypatch.setattr(job_state, "BOOT_ID", f"'{tmp_path}/boot id'")
-    assert Path(BOOT_ID).read_text() != "another\n"
+    monkeypatch.setattr(job_state, "_BOOT_ID", f"'{tmp_path}/boot id'")
     result = collect_job(target, lost.nonce, tmp_path / "out")
+    assert result.verdict == "lost_device"
+    assert "it restarted during the run" in result.reason
+    assert left_on(target) == []
+
+
+def test_restart_that_took_the_jobs_files_is_recognized(
+    target: ShellTarget, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "boot id").write_text("another\n")
+
+    def restart(line: str) -> None:
+        (folder,) = Path(target.folder, "jobs").iterdir()
+        runner = int((folder / "job.runner").read_text().split()[0])
+        os.killpg(int((folder / "job.pid").read_text().split()[0]), signal.SIGKILL)
+        os.killpg(runner, signal.SIGKILL)
+        # What was written last never came to the disk.
+        (folder / "job.pid").write_text("")
+        monkeypatch.setattr(job_state, "_BOOT_ID", f"'{tmp_path}/boot id'")
+
+    result = run_job(target, JobSpec(RUN, script(WAITS)), tmp_path / "out", restart)
     assert result.verdict == "lost_device"
     assert "it restarted during the run" in result.reason
     assert left_on(target) == []
@@ -350,6 +396,19 @@ def test_answer_that_was_lost_starts_one_job(
     deaf = broken_target(tmp_path / "device", Deaf(), 10**6)
     assert run_job(deaf, JobSpec(RUN, files), tmp_path / "out").verdict == "ok"
     assert (tmp_path / "count").read_text() == "run\n"
+
+
+def test_results_that_cannot_be_kept_here_stay_there(
+    target: ShellTarget, tmp_path: Path, script: Script
+) -> None:
+    # A folder where a file should go.
+    (tmp_path / "out" / OUTPUT).mkdir(parents=True)
+    with pytest.raises(OSError):
+        run_job(target, JobSpec(RUN, script("echo 1")), tmp_path / "out")
+    (folder,) = Path(target.folder, "jobs").iterdir()
+    result = collect_job(target, folder.name, tmp_path / "elsewhere")
+    assert result.files[OUTPUT].read_text() == "1\n"
+    assert left_on(target) == []
 
 
 @pytest.mark.parametrize("name", ["a/b", "job.out", ".hidden", ""])

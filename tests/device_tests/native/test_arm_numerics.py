@@ -172,6 +172,19 @@ def test_onnx_rounds_activations_as_here_with_and_without_kleidiai(
     assert np.quantile(found, 0.25) < CLOSE
 
 
+@pytest.mark.parametrize("disabled", ["0", "1"])
+@pytest.mark.parametrize("cpu", DOTPROD)
+def test_onnx_over_a_long_chunk_is_as_here(
+    arm: Callable[[str], Arm], tmp_path: Path, cpu: str, disabled: str
+) -> None:
+    # Many rows at once take other kernels than one.
+    built = lowered_onnx(Build("gemma3_text", "int4-g32", chunk=CONTEXT))
+    bundle = bundle_of(built, **{"mlas.disable_kleidiai": disabled})
+    tokens = random_tokens(CONTEXT)
+    found = arm(cpu).logits("onnx", bundle, feed(tokens, [CONTEXT]), tmp_path)
+    assert errors(found, logits_after(built.load(), tokens, [CONTEXT])).max() < CLOSE
+
+
 def test_onnx_does_not_round_activations_without_dotprod(
     arm: Callable[[str], Arm], tmp_path: Path
 ) -> None:

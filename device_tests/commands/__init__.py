@@ -1,0 +1,1 @@
+"""One file a command. Heavy libraries are imported inside the commands."""

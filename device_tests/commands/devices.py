@@ -1,0 +1,71 @@
+"""pocketlm devices: what is there, and what makes ready what is not."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from device_tests.commands.flags import json_option
+
+if TYPE_CHECKING:
+    from device_tests.target import Listed
+
+# Of all that a kernel names, those that decide which kernels of matrix products run.
+_TELLING = (
+    "asimddp", "i8mm", "bf16", "sve2", "sme", "avx2", "avx512_vnni", "avx_vnni", "amx_int8",
+)  # fmt: skip
+_SHOWN_AS = {"asimddp": "dotprod"}
+
+
+@click.command("devices")
+@click.option(
+    "--on", "named", multiple=True, metavar="TARGET", help="Also this one, such as ssh:HOST."
+)
+@json_option
+def devices(named: tuple[str, ...], as_json: bool) -> None:
+    """List the devices that can be reached: phones by adb, named hosts by ssh, and this machine.
+
+    \b
+    Examples:
+      pocketlm devices
+      pocketlm devices --on ssh:raspberrypi --json
+    """
+    from device_tests.targets import list_targets
+
+    found = list_targets(named)
+    if as_json:
+        click.echo(json.dumps([asdict(listed) for listed in found], indent=1))
+        return
+    _print(found)
+
+
+def _print(found: "tuple[Listed, ...]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from device_tests.report.quantities import size_text
+
+    table = Table("target", "state", "model", "RAM", "available", "free disk", "cores", "features")
+    for listed in found:
+        facts = listed.facts
+        if facts is None:
+            table.add_row(listed.name, listed.state, *[""] * 6)
+            continue
+        features = [_SHOWN_AS.get(name, name) for name in _TELLING if name in facts.cpu_features]
+        emulated = "" if facts.provenance in ("real", "host") else f" ({facts.provenance})"
+        table.add_row(
+            listed.name,
+            listed.state,
+            f"{facts.model}{emulated}, {facts.system}",
+            size_text(facts.ram_bytes),
+            size_text(facts.available_bytes),
+            size_text(facts.free_bytes),
+            str(facts.cores),
+            " ".join(features) or "none that matter",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for listed in found:
+        if listed.advice:
+            console.print(f"{listed.name}: {listed.advice}", markup=False)

@@ -1,0 +1,211 @@
+"""pocketlm fit: will it fit, before anything is downloaded, built or sent?"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from device_tests.commands.flags import json_option
+from device_tests.errors import DeviceError
+
+if TYPE_CHECKING:
+    from device_tests.fit import Fit
+    from runtime_py.manifest import Manifest
+
+# More ways than these help nobody to choose.
+_MOST_CHANGES = 5
+
+
+@click.command("fit")
+@click.argument("what", metavar="BUNDLE|SHAPE")
+@click.option(
+    "--device",
+    "device_names",
+    multiple=True,
+    metavar="PROFILE|TARGET",
+    help="phone-4gb to phone-16gb, or a device as it is now: adb, ssh:HOST, host. Repeat for "
+    "several. Default: all profiles.",
+)
+@click.option("--backend", metavar="NAME", help="Default: every backend.")
+@click.option(
+    "--context",
+    type=int,
+    help="Of a shape: the context to build for. Of a bundle: positions that will be used.",
+)
+@click.option("--recipe", help="Of a shape. Default: int4-g32.")
+@click.option("--chunk", type=int, help="Of a shape. Default: 128.")
+@click.option("--kv", type=click.Choice(["float32", "int8"]), help="Of a shape. Default: float32.")
+@click.option("--packed-cache", is_flag=True, help="Packed weights mapped from a file.")
+@json_option
+def fit(
+    what: str,
+    device_names: tuple[str, ...],
+    backend: str | None,
+    context: int | None,
+    recipe: str | None,
+    chunk: int | None,
+    kv: str | None,
+    packed_cache: bool,
+    as_json: bool,
+) -> None:
+    """Predict the memory of a bundle, or of a published shape that was not even downloaded.
+
+    Says for each device whether it fits, is tight, or will not fit, with the arithmetic, and what
+    would make it fit. Exit code 1: it will not fit one of them.
+
+    \b
+    Examples:
+      pocketlm fit gemma-3-1b --device phone-6gb
+      pocketlm fit qwen3-4b --context 8192 --kv int8
+      pocketlm fit ./my-bundle --device adb --json
+    """
+    from device_tests import fit as fitting
+    from device_tests.rooms import profiles, room_called
+    from device_tests.variants import variants
+
+    built = (Path(what) / "manifest.json").exists()
+    if built:
+        manifest = _read_bundle(what, context, {"--recipe": recipe, "--chunk": chunk, "--kv": kv})
+    else:
+        manifest = _plan(what, context, recipe, chunk, kv)
+    names = sorted(manifest.backends) if backend is None else [backend]
+    if backend is not None and backend not in manifest.backends:
+        known = ", ".join(sorted(manifest.backends))
+        raise DeviceError(f"--backend {backend}: {what} has {known}")
+    rooms = [room_called(name) for name in device_names] or list(profiles())
+    found = [
+        fitting.fit(
+            manifest,
+            name,
+            room,
+            variants(manifest, name),
+            tokens=context if built else None,
+            packed_cache=packed_cache and name == "executorch",
+        )
+        for name in names
+        for room in rooms
+    ]
+    if as_json:
+        click.echo(json.dumps(_document(manifest, found), indent=1))
+    else:
+        _print(manifest, found)
+    if any(one.judgement.answer == "will not fit" for one in found):
+        sys.exit(1)
+
+
+def _read_bundle(folder: str, context: int | None, fixed: dict[str, object]) -> "Manifest":
+    from runtime_py.bundle import open_bundle
+
+    # Only the manifest counts here; `verify` checks the files.
+    manifest = open_bundle(folder, check_hashes=False).manifest
+    for flag, value in fixed.items():
+        if value is not None:
+            raise DeviceError(
+                f"{flag} {value}: {folder} is built already; name its shape to plan another"
+            )
+    if context is not None and not 1 <= context <= manifest.context_length:
+        raise DeviceError(
+            f"--context {context}: {folder} was built for 1 to {manifest.context_length} positions"
+        )
+    return manifest
+
+
+def _plan(
+    name: str, context: int | None, recipe: str | None, chunk: int | None, kv: str | None
+) -> "Manifest":
+    from edge_build.planned_manifest import BuildChoices, plan_manifest
+    from edge_build.quantization.recipes import DEFAULT_RECIPE
+    from models import shapes
+    from models.errors import ModelError
+
+    try:
+        shape = shapes.load(name)
+    except ModelError as error:
+        raise DeviceError(f"{name}: no bundle lies there, and {error}") from error
+    choices = BuildChoices(
+        recipe=recipe or DEFAULT_RECIPE,
+        context_length=context,
+        chunk=chunk,
+        kv="int8" if kv == "int8" else "float32",
+    )
+    return plan_manifest(name, shape.config, choices)
+
+
+def _document(manifest: "Manifest", found: "list[Fit]") -> dict[str, Any]:
+    return {
+        "name": manifest.name,
+        "recipe": manifest.recipe,
+        "context_length": manifest.context_length,
+        "prefill_chunk": manifest.prefill_chunk,
+        "fits": [
+            {
+                "backend": one.backend,
+                "device": asdict(one.room),
+                "answer": one.judgement.answer,
+                "reasons": one.judgement.reasons,
+                "positions": one.positions.tokens,
+                "dirty_bytes": one.prediction.dirty_bytes,
+                "clean_bytes": one.prediction.clean_bytes,
+                "load_peak_bytes": one.prediction.load_peak_bytes,
+                "peak_bytes": one.prediction.peak_bytes,
+                "parts": [asdict(part) for part in one.prediction.parts],
+                "changes": [asdict(change) for change in one.changes],
+            }
+            for one in found
+        ],
+    }
+
+
+def _print(manifest: "Manifest", found: "list[Fit]") -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for backend in dict.fromkeys(one.backend for one in found):
+        ours = [one for one in found if one.backend == backend]
+        _print_parts(console, manifest, ours[0])
+        for one in ours:
+            _print_answer(console, one)
+
+
+def _print_parts(console: Any, manifest: "Manifest", one: "Fit") -> None:
+    from rich.table import Table
+
+    from device_tests.report.quantities import size_text
+
+    console.print(
+        f"{manifest.name}, {manifest.recipe}, on {one.backend}: {one.positions.tokens:,} of "
+        f"{manifest.context_length:,} positions, chunks of {manifest.prefill_chunk}",
+        markup=False,
+    )
+    table = Table("part", "kind", "bytes", "how")
+    table.columns[2].justify = "right"
+    for part in one.prediction.parts:
+        table.add_row(part.part, part.kind, size_text(part.size_bytes), part.arithmetic)
+    table.add_section()
+    prediction = one.prediction
+    table.add_row("all", "dirty", size_text(prediction.dirty_bytes), "only swap or a kill frees it")
+    table.add_row("all", "clean", size_text(prediction.clean_bytes), "can be read again")
+    load = size_text(prediction.load_peak_bytes)
+    table.add_row("while loading", "peak", load, prediction.load_arithmetic)
+    console.print(table)
+
+
+def _print_answer(console: Any, one: "Fit") -> None:
+    from device_tests.report.quantities import size_text
+
+    styles = {"fits": "green", "tight": "yellow", "will not fit": "bold red"}
+    answer = one.judgement.answer
+    console.print(f"{one.room.name}: [{styles[answer]}]{answer}[/]")
+    for reason in one.judgement.reasons:
+        console.print(f"  {reason}", markup=False)
+    for change in one.changes[:_MOST_CHANGES]:
+        saved = max(change.saved_dirty_bytes, change.saved_bytes)
+        kind = "dirty" if change.saved_dirty_bytes >= change.saved_bytes else "at the peak"
+        console.print(
+            f"  {change.what}: {size_text(saved)} less {kind}, {change.answer}", markup=False
+        )
+    if answer == "will not fit" and not any(c.answer != "will not fit" for c in one.changes):
+        console.print("  no change of the build is enough; choose a smaller model", markup=False)

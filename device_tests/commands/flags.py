@@ -1,0 +1,64 @@
+"""Command line flags that several commands share, and how they show progress."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from device_tests.profiling import Told
+
+bundle_argument = click.argument("folder", metavar="BUNDLE")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
+)
+target_option = click.option(
+    "--on",
+    "target_name",
+    required=True,
+    metavar="TARGET",
+    help="adb (the only device), adb:SERIAL, ssh:HOST or host; `pocketlm devices` lists them.",
+)
+
+
+@contextmanager
+def shown_progress() -> "Iterator[Told]":
+    """Show on stderr what a device is sent and what its runner says."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    from device_tests.profiling import Told
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None, visible=False)
+
+        def sending(done: int, total: int, name: str) -> None:
+            progress.update(
+                task, completed=done, total=total, description=f"sending {name}", visible=True
+            )
+
+        def step(what: str) -> None:
+            progress.update(task, visible=False)
+            console.print(what, markup=False, highlight=False)
+
+        def line(text: str) -> None:
+            said = _phase_said(text)
+            if said:
+                step(said)
+
+        yield Told(step, sending, line)
+
+
+def _phase_said(line: str) -> str:
+    """Return what a line of the runner says of a phase's end; its other lines are too many."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return ""
+    if not isinstance(event, dict) or event.get("event") != "phase":
+        return ""
+    return f"  {event.get('phase')}: at most {event.get('peak_bytes', 0) / 1e6:,.1f} MB resident"

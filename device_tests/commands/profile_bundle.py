@@ -1,0 +1,169 @@
+"""pocketlm profile: run a bundle on a device, check its answers, and account for its memory."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from device_tests.commands.flags import shown_progress
+from device_tests.errors import DeviceError
+
+if TYPE_CHECKING:
+    from device_tests.report.document import Report
+
+_MOST_THREADS = 4
+_PROMPT_TOKENS, _DECODE_TOKENS = 512, 64
+
+
+@click.command("profile")
+@click.argument("folder", metavar="BUNDLE", required=False)
+@click.option(
+    "--on",
+    "target_name",
+    metavar="TARGET",
+    help="adb (the only device), adb:SERIAL, ssh:HOST or host; `pocketlm devices` lists them.",
+)
+@click.option("--backend", metavar="NAME", help="Default: executorch where the bundle has it.")
+@click.option("--prompt-tokens", type=int, help="Default: 512, or what the context has room for.")
+@click.option("--decode-tokens", type=int, default=_DECODE_TOKENS, show_default=True)
+@click.option("--threads", type=int, help="Default: the device's cores, at most 4.")
+@click.option("--packed-cache", is_flag=True, help="Map packed weights from a file (executorch).")
+@click.option("--no-verify", is_flag=True, help="Leave out the golden answers.")
+@click.option("--timeout", "timeout_s", type=int, default=1800, show_default=True, help="Seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the report as JSON to a file.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report as a page.")
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="A.json B.json",
+    help="Say what changed between two reports; nothing is run.",
+)
+def profile_bundle(
+    folder: str | None,
+    target_name: str | None,
+    backend: str | None,
+    prompt_tokens: int | None,
+    decode_tokens: int,
+    threads: int | None,
+    packed_cache: bool,
+    no_verify: bool,
+    timeout_s: int,
+    as_json: bool,
+    out: Path | None,
+    html: Path | None,
+    compare: tuple[Path, Path] | None,
+) -> None:
+    """Run BUNDLE on a device with its golden answers, and say where every megabyte went.
+
+    Exit code 1: answers differ, or memory is not as predicted. 3: the run did not come to its end.
+
+    \b
+    Examples:
+      pocketlm profile pico --on adb --html report.html
+      pocketlm profile pico --on ssh:raspberrypi --backend onnx --out pi.json
+      pocketlm profile --compare before.json after.json
+    """
+    if compare:
+        _compare(*compare, as_json)
+        return
+    if folder is None or target_name is None:
+        raise click.UsageError("name a BUNDLE and a device with --on, or use --compare A B")
+    for path in (out, html):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise DeviceError(f"{path}: there is no folder {path.resolve().parent}")
+    report = _run(
+        folder, target_name, backend, prompt_tokens, decode_tokens, threads,
+        packed_cache, not no_verify, timeout_s,
+    )  # fmt: skip
+    if out is not None:
+        out.write_text(report.to_json(), encoding="utf-8")
+    if html is not None:
+        from device_tests.report.page import render_html
+
+        html.write_text(render_html(report), encoding="utf-8")
+    if as_json:
+        click.echo(report.to_json(), nl=False)
+    else:
+        from rich.console import Console
+
+        from device_tests.report.terminal import print_report
+
+        print_report(report, Console(highlight=False))
+    sys.exit(exit_code(report))
+
+
+def exit_code(report: "Report") -> int:
+    """Return 0 where all is well, 1 where a check failed, 3 where the run did."""
+    from device_tests.verdict import MEASURED
+
+    if report.verdict not in MEASURED:
+        return 3
+    # Under pressure, sizes are smaller than what the model wants: no prediction could be met.
+    off = report.ledger is not None and not report.ledger.passed
+    return 1 if report.verdict == "wrong_answers" or (off and report.verdict == "ok") else 0
+
+
+def _run(
+    folder: str,
+    target_name: str,
+    backend: str | None,
+    prompt_tokens: int | None,
+    decode_tokens: int,
+    threads: int | None,
+    packed_cache: bool,
+    verify: bool,
+    timeout_s: int,
+) -> "Report":
+    from device_tests.measured_run import Workload, prompt_of
+    from device_tests.profiling import profile
+    from device_tests.targets import open_target
+    from runtime_py.bundle import open_bundle
+
+    bundle = open_bundle(folder)
+    names = sorted(bundle.manifest.backends)
+    chosen = backend or ("executorch" if "executorch" in names else names[0])
+    bundle.backend(chosen)
+    if packed_cache and chosen != "executorch":
+        raise DeviceError("--packed-cache: only executorch keeps packed weights in a file")
+    if prompt_tokens is None:
+        room = bundle.manifest.context_length - decode_tokens
+        prompt_tokens = max(1, min(_PROMPT_TOKENS, room))
+    target = open_target(target_name)
+    try:
+        load = Workload(
+            backend=chosen,
+            prompt_ids=prompt_of(bundle, chosen, prompt_tokens),
+            decode_tokens=decode_tokens,
+            threads=threads or min(_MOST_THREADS, target.facts().cores),
+            answers=verify,
+            packed_cache=packed_cache,
+            timeout_s=timeout_s,
+        )
+        with shown_progress() as told:
+            return profile(target, bundle, load, told)
+    finally:
+        target.close()
+
+
+def _compare(before: Path, after: Path, as_json: bool) -> None:
+    from device_tests.report.comparison import compare
+    from device_tests.report.document import Report
+
+    def read(path: Path) -> Report:
+        try:
+            return Report.from_json(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise DeviceError(f"--compare {path}: cannot be read: {error}") from error
+
+    found = compare(read(before), read(after))
+    if as_json:
+        click.echo(found.to_json(), nl=False)
+        return
+    from rich.console import Console
+
+    from device_tests.report.comparison_terminal import print_comparison
+
+    print_comparison(found, Console(highlight=False))

@@ -1,0 +1,46 @@
+"""pocketlm push: a bundle onto a device, each file checked there."""
+
+import json
+
+import click
+
+from device_tests.commands.flags import bundle_argument, json_option, shown_progress, target_option
+
+
+@click.command("push")
+@bundle_argument
+@target_option
+@click.option(
+    "--backend", "backends", multiple=True, metavar="NAME", help="Repeat for several. Default: all."
+)
+@json_option
+def push(folder: str, target_name: str, backends: tuple[str, ...], as_json: bool) -> None:
+    """Send BUNDLE to a device, where it stays; what is there already is not sent again.
+
+    An interrupted push goes on where it stopped when the same command runs again.
+
+    \b
+    Examples:
+      pocketlm push pico --on adb
+      pocketlm push pico --on ssh:raspberrypi --backend onnx
+    """
+    from device_tests.placement import place_bundle
+    from device_tests.targets import open_target
+    from runtime_py.bundle import open_bundle
+
+    bundle = open_bundle(folder)
+    chosen = backends or tuple(sorted(bundle.manifest.backends))
+    for name in chosen:
+        bundle.backend(name)
+    target = open_target(target_name)
+    try:
+        with shown_progress() as told:
+            place = place_bundle(target, bundle, chosen, told.sending)
+    finally:
+        target.close()
+    if as_json:
+        click.echo(
+            json.dumps({"target": target.name, "folder": str(place), "backends": chosen}, indent=1)
+        )
+    else:
+        click.echo(f"{bundle.manifest.name} is on {target.name}, in {place}")

@@ -1,0 +1,78 @@
+"""What else could be built from the same model: smaller, each with how a builder asks for it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from device_tests.fit import Variant
+from edge_build.errors import BuildError
+from edge_build.planned_manifest import BuildChoices, plan_manifest
+from edge_build.quantization import recipes
+from models.config import ModelConfig
+from runtime_py.manifest import Manifest
+from runtime_py.typed_json import read_as
+
+_SMALL_CHUNK = 32
+_SHORTEST_CONTEXT = 512
+# Fewer bytes for the same codes, in the order of what they cost in quality.
+_SMALLER_RECIPES = ("int4-g64", "int4-g128", "int4-channel")
+
+
+def choices_of(manifest: Manifest, backend: str) -> BuildChoices:
+    """Return what a bundle was built with."""
+    kv = "float32" if manifest.backends[backend].caches[0].dtype == "float32" else "int8"
+    return BuildChoices(
+        recipe=manifest.recipe,
+        context_length=manifest.context_length,
+        chunk=manifest.prefill_chunk,
+        kv="float32" if kv == "float32" else "int8",
+        backends=(backend,),
+    )
+
+
+def variants(manifest: Manifest, backend: str) -> Iterator[Variant]:
+    """Yield single changes, cheapest first for whoever uses the model, then several at once."""
+    now = choices_of(manifest, backend)
+    if now.recipe not in recipes.NAMES:
+        return  # a recipe from a file, which is not here
+    config = read_as(ModelConfig, manifest.model)
+    steps: list[tuple[str, BuildChoices]] = []
+    if now.chunk is not None and now.chunk > _SMALL_CHUNK:
+        steps.append((f"--chunk {_SMALL_CHUNK}", replace(now, chunk=_SMALL_CHUNK)))
+    if now.kv == "float32":
+        steps.append(("--kv int8", replace(now, kv="int8")))
+    for recipe in _smaller(now.recipe):
+        steps.append((f"--recipe {recipe}", replace(now, recipe=recipe)))
+    context = now.context_length or 0
+    while (context := context // 2) >= _SHORTEST_CONTEXT:
+        chunk = min(context, now.chunk or context)
+        steps.append((f"--context {context}", replace(now, context_length=context, chunk=chunk)))
+    yield from _planned(manifest.name, config, steps)
+    yield from _planned(manifest.name, config, _together(now))
+
+
+def _smaller(recipe: str) -> tuple[str, ...]:
+    if recipe in _SMALLER_RECIPES:
+        return _SMALLER_RECIPES[_SMALLER_RECIPES.index(recipe) + 1 :]
+    return _SMALLER_RECIPES if recipe == "int4-g32" else ("int4-g32",)
+
+
+def _together(now: BuildChoices) -> list[tuple[str, BuildChoices]]:
+    """Everything that costs little, at the whole context and at shorter ones."""
+    chunk = min(_SMALL_CHUNK, now.chunk or _SMALL_CHUNK)
+    small = replace(now, chunk=chunk, kv="int8")
+    steps = [(f"--chunk {chunk} --kv int8", small)]
+    context = now.context_length or 0
+    while (context := context // 2) >= _SHORTEST_CONTEXT:
+        what = f"--chunk {chunk} --kv int8 --context {context}"
+        steps.append((what, replace(small, context_length=context)))
+    return steps
+
+
+def _planned(
+    name: str, config: ModelConfig, steps: list[tuple[str, BuildChoices]]
+) -> Iterator[Variant]:
+    for what, choices in steps:
+        try:
+            yield what, plan_manifest(name, config, choices)
+        except BuildError:
+            continue  # a group size that does not divide this model
