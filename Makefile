@@ -8,7 +8,7 @@ PEERS  ?= llama.cpp litert $(if $(filter x86_64,$(shell uname -m)),llama.cpp-no-
 BIN    := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test check fix bench bench-peers clean
+.PHONY: setup demo test test-devices test-phone check fix bench bench-peers clean
 
 setup: $(INSTALLED)
 
@@ -33,6 +33,15 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q
+
+# On emulated Arm devices, made from Debian's packages once; see device_tests/doubles/README.md.
+test-devices: $(INSTALLED)
+	$(BIN)/python -m device_tests.doubles.prepare
+	$(BIN)/python -m pytest -q -m devices
+
+# On a real one: make test-phone POCKETLM_PHONE=adb:SERIAL
+test-phone: $(INSTALLED)
+	$(BIN)/python -m pytest -q -rs -m phone
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

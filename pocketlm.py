@@ -1,7 +1,9 @@
 """The command line: joins the packages' commands. Nothing imports it."""
 
 import errno
+import json
 import sys
+from importlib import import_module
 from typing import Any
 
 import click
@@ -60,6 +62,31 @@ def main() -> None:
     pocketlm fit gemma-3-1b --device phone-6gb  what it will need, before anything is built
     pocketlm profile pico --on adb              run it on a phone: where every megabyte went
     """
+
+
+# What each list shows is in a module of that package, under NAMES.
+_LISTS = {
+    "backends": "edge_build.backends",
+    "families": "models.families",
+    "profiles": "device_tests.rooms",
+    "recipes": "edge_build.quantization.recipes",
+    "shapes": "models.shapes",
+    "targets": "device_tests.targets",
+}
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(sorted(_LISTS)))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def list_command(what: str, as_json: bool) -> None:
+    """List what pocketlm knows: profiles are classes of phones for `fit`.
+
+    \b
+    pocketlm list recipes
+    pocketlm list shapes --json
+    """
+    names: tuple[str, ...] = import_module(_LISTS[what]).NAMES
+    click.echo(json.dumps({what: list(names)}) if as_json else "\n".join(names))
 
 
 for command in (

@@ -17,6 +17,9 @@ def profiles() -> tuple[Room, ...]:
     return tuple(Room(**profile, evicts=True) for profile in document["profiles"])
 
 
+NAMES = tuple(room.name for room in profiles())
+
+
 def room_of(name: str, facts: DeviceFacts) -> Room:
     """Return what a device has now."""
     return Room(

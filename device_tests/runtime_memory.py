@@ -57,9 +57,9 @@ class RuntimeMemory(Protocol):
         """Bytes of a row of the embedding table, in each array that it is kept in."""
 
     def activation_bytes(
-        self, shape: ModelShape, entry: BackendEntry, call_tokens: int, positions: int
+        self, shape: ModelShape, entry: BackendEntry, call_tokens: int
     ) -> tuple[int, str]:
-        """What calls of so many tokens need besides caches, at so many positions."""
+        """What calls of so many tokens need besides caches."""
 
     def mapped_bytes(self, shape: ModelShape) -> int:
         """Pages of the artifact that stay resident, without the embedding table's."""
@@ -96,7 +96,7 @@ class ExecutorchMemory:
         return (columns * table.bits / 8, _BF16_BYTES * _groups(table))
 
     def activation_bytes(
-        self, shape: ModelShape, entry: BackendEntry, call_tokens: int, positions: int
+        self, shape: ModelShape, entry: BackendEntry, call_tokens: int
     ) -> tuple[int, str]:
         rings = [cache.capacity for cache in entry.caches if cache.kind == "ring"]
         # Residual, norm, queries, keys and values live at once, and the mask of the rings.
@@ -129,7 +129,6 @@ class OnnxMemory:
     heads_apart: ClassVar[bool] = True
     code_bytes: ClassVar[Mapping[str, int]] = {"aarch64": int(21.5 * MB), "x86_64": int(22.8 * MB)}
     _base_bytes, _layer_bytes = 9.3 * MB, 0.24 * MB
-    _scratch_bytes = 4 * MB
 
     def packed_bytes(self, tensors: Sequence[TensorEntry]) -> tuple[int, str]:
         products = _products(tensors)
@@ -154,17 +153,20 @@ class OnnxMemory:
         )
 
     def activation_bytes(
-        self, shape: ModelShape, entry: BackendEntry, call_tokens: int, positions: int
+        self, shape: ModelShape, entry: BackendEntry, call_tokens: int
     ) -> tuple[int, str]:
-        columns = 4 * shape.intermediate + 5 * shape.hidden
-        size = self._scratch_bytes + _FLOAT_BYTES * call_tokens * columns
-        text = f"{size_text(self._scratch_bytes)} + {call_tokens} tokens x 4 bytes x {columns:,}"
+        # What lives at once in the MLP and in attention; the arena keeps room for both.
+        columns = 3 * shape.intermediate + 2 * shape.hidden
+        columns += 6 * (shape.query + 2 * shape.key_value)
+        text = f"{call_tokens} tokens x 4 bytes x {columns:,}"
         if entry.options.get("attention") != "unfused":
-            return size, text
-        # This kernel keeps the scores of a call.
-        slots = max(min(positions, cache.capacity) for cache in entry.caches)
-        scores = _FLOAT_BYTES * shape.heads * call_tokens * slots
-        return size + scores, f"{text} + scores of {shape.heads} heads x {slots:,} positions"
+            return _FLOAT_BYTES * call_tokens * columns, text
+        # This kernel keeps a call's scores, as wide as the widest cache.
+        slots = max(cache.capacity for cache in entry.caches)
+        columns += shape.heads * slots
+        return _FLOAT_BYTES * call_tokens * columns, (
+            f"{text} + scores of {shape.heads} heads x {slots:,} slots"
+        )
 
     def mapped_bytes(self, shape: ModelShape) -> int:
         return 0

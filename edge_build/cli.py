@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -164,26 +163,6 @@ def build(
     report_build(manifest, out, shown.reports, as_json)
 
 
-@click.command("list")
-@click.argument("what", type=click.Choice(["families", "recipes", "backends", "shapes"]))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def list_command(what: str, as_json: bool) -> None:
-    """List what pocketlm knows.
-
-    \b
-    pocketlm list recipes
-    pocketlm list shapes --json
-    """
-    homes = {
-        "backends": "edge_build.backends",
-        "families": "models.families",
-        "recipes": "edge_build.quantization.recipes",
-        "shapes": "models.shapes",
-    }
-    names: tuple[str, ...] = import_module(homes[what]).NAMES
-    click.echo(json.dumps({what: list(names)}) if as_json else "\n".join(names))
-
-
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(as_json: bool) -> None:
@@ -209,4 +188,4 @@ def doctor(as_json: bool) -> None:
         sys.exit(1)
 
 
-COMMANDS = (build, list_command, doctor)
+COMMANDS = (build, doctor)

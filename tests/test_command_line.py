@@ -17,7 +17,20 @@ def invoke(*arguments: object) -> Result:
 
 @pytest.mark.parametrize(
     "command",
-    ["build", "chat", "checkpoint", "doctor", "inspect", "list", "run", "verify"],
+    [
+        "build",
+        "chat",
+        "checkpoint",
+        "devices",
+        "doctor",
+        "fit",
+        "inspect",
+        "list",
+        "profile",
+        "push",
+        "run",
+        "verify",
+    ],
 )
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     result = invoke(command, "--help")
@@ -97,7 +110,9 @@ def test_a_malformed_backend_option_is_refused(option: str, tmp_path: Path) -> N
     assert "is not BACKEND.OPTION=VALUE" in result.stderr
 
 
-@pytest.mark.parametrize("what", ["families", "recipes", "backends", "shapes"])
+@pytest.mark.parametrize(
+    "what", ["families", "recipes", "backends", "shapes", "targets", "profiles"]
+)
 def test_lists_are_printed_for_people_and_machines(what: str) -> None:
     names = json.loads(invoke("list", what, "--json").stdout)[what]
     assert names and invoke("list", what).stdout.split() == names

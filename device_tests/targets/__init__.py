@@ -10,6 +10,7 @@ from device_tests.errors import DeviceError
 from device_tests.target import Listed, LostDeviceError, RefusedError, Target, TargetState
 
 KINDS = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__"))
+NAMES = KINDS  # as every plug point calls it
 
 
 class TargetKind(Protocol):

@@ -122,7 +122,7 @@ extern "C" const float* engine_run(engine* loaded, const int64_t* tokens, int co
 }
 
 // The builder puts caches of global layers, then rings, into memory of their own behind that of
-// activations; what a model does not have takes no number.
+// activations; what a model does not have takes no number. Logits lie among the activations.
 extern "C" size_t engine_regions(const engine* loaded, engine_region* out, size_t room) {
   const bundle* opened = loaded->opened;
   auto is_ring = [](const bundle_cache& c) { return std::strcmp(c.kind, "ring") == 0; };
@@ -130,11 +130,24 @@ extern "C" size_t engine_regions(const engine* loaded, engine_region* out, size_
   std::vector<const char*> parts = {"activations"};
   if (!std::all_of(first, last, is_ring)) parts.push_back("kv-global");
   if (std::any_of(first, last, is_ring)) parts.push_back("kv-ring");
-  const size_t count = std::min(parts.size(), loaded->buffers.size());
-  for (size_t i = 0; i < std::min(count, room); i++) {
-    out[i] = {parts[i], loaded->buffers[i].data(), loaded->buffers[i].size()};
+  std::vector<engine_region> found;
+  for (size_t i = 0; i < std::min(parts.size(), loaded->buffers.size()); i++) {
+    found.push_back({parts[i], loaded->buffers[i].data(), loaded->buffers[i].size()});
   }
-  return count;
+  const uint8_t* start = loaded->buffers.at(0).data();
+  const uint8_t* end = start + loaded->buffers.at(0).size();
+  if (!loaded->outputs.empty()) {
+    const auto& logits = loaded->outputs[0].toTensor();
+    auto* row = static_cast<const uint8_t*>(logits.const_data_ptr());
+    const uint8_t* after = row + logits.nbytes();
+    if (row >= start && after <= end) {
+      found[0].bytes = size_t(row - start);
+      found.push_back({"logits", row, logits.nbytes()});
+      found.push_back({"activations", after, size_t(end - after)});
+    }
+  }
+  std::copy_n(found.begin(), std::min(found.size(), room), out);
+  return found.size();
 }
 
 extern "C" void engine_close(engine* loaded) {
