@@ -112,11 +112,29 @@ def _add_up(phase: PhaseMark, files: KnownFiles) -> _Sums:
             runtime_code += mapping.file_bytes
         else:
             unknown += mapping.resident_bytes
-    # Regions lie in blocks; a page at the edge of a small one may hold something else too.
-    blocks = max(0, blocks - sum(regions.values()))
+    # Regions lie in blocks, small ones in the heap. A page at the edge of one may hold something
+    # else too, and is counted with both: what all pages together cannot be is left out.
+    regions = _cut(regions, blocks + runtime_memory)
+    held = sum(regions.values())
+    in_blocks = min(held, blocks)
     return _Sums(
-        artifact, packed_file, blocks, regions, runtime_memory, runtime_code, unknown
-    )  # fmt: skip
+        artifact,
+        packed_file,
+        blocks - in_blocks,
+        regions,
+        runtime_memory - (held - in_blocks),
+        runtime_code,
+        unknown,
+    )
+
+
+def _cut(regions: dict[Part, int], most: int) -> dict[Part, int]:
+    """Return the regions as far as there is memory for them."""
+    found = {}
+    for part, size in regions.items():
+        found[part] = min(size, most)
+        most -= found[part]
+    return found
 
 
 def _is_runtime(mapping: Mapping, files: KnownFiles) -> bool:

@@ -1,6 +1,6 @@
 """Does a bundle, built or only planned, fit a device? Predicts; runs nothing."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +9,7 @@ from device_tests.report.quantities import size_text
 from runtime_py.manifest import Manifest
 
 Answer = Literal["fits", "tight", "will not fit"]
+_RANKS: dict[Answer, int] = {"fits": 0, "tight": 1, "will not fit": 2}
 
 # Predictions are right within this much of a peak.
 MARGIN_RATIO = 0.05
@@ -153,9 +154,16 @@ def fit(
     judgement = judge(now, room)
     changes = []
     if judgement.answer != "fits":
-        if backend == "executorch" and not packed_cache:
+        others = list(variants)
+        can_map = backend == "executorch" and not packed_cache
+        if can_map:
             changes.append(_change("--packed-cache", now, predicted(manifest, True), room))
-        changes += [_change(what, now, predicted(other), room) for what, other in variants]
+        changes += [_change(what, now, predicted(other), room) for what, other in others]
+        if can_map:
+            changes += [
+                _change(f"{what} --packed-cache", now, predicted(other, True), room)
+                for what, other in others
+            ]
     return Fit(
         backend, room, positions_of(manifest, tokens), now, judgement, _cheapest(changes)
     )  # fmt: skip
@@ -180,10 +188,14 @@ def _change(what: str, before: Prediction, after: Prediction, room: Room) -> Cha
 
 
 def _cheapest(changes: Sequence[Change]) -> tuple[Change, ...]:
-    """Put first what makes it fit, in the order of its price; then what helps most."""
-    order: Callable[[Change], tuple[int, int]] = lambda change: (  # noqa: E731
-        ("fits", "tight", "will not fit").index(change.answer),
-        0 if change.answer == "fits" else -max(change.saved_bytes, change.saved_dirty_bytes),
-    )
+    """Put first what makes it fit, then what lets it run, each in the order of its price.
+
+    What does neither comes last, most helpful first.
+    """
+
+    def rank(change: Change) -> tuple[int, int]:
+        saved = max(change.saved_bytes, change.saved_dirty_bytes)
+        return _RANKS[change.answer], -saved if change.answer == "will not fit" else 0
+
     helps = [c for c in changes if max(c.saved_bytes, c.saved_dirty_bytes) > 0]
-    return tuple(sorted(helps, key=order))
+    return tuple(sorted(helps, key=rank))

@@ -3,7 +3,7 @@
 Knows jobs and scripts; judges nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -26,7 +26,8 @@ from runtime_py import verification
 from runtime_py.bundle import Bundle
 
 SCRIPT, LOGITS = "script.txt", "logits.bin"
-PACKED_CACHE = "packed-weights.bin"
+# Loads the model and runs nothing: what it packs is left in the file.
+PACKING = ("reset",)
 PREFILLED, DECODED = "prefilled", "decoded"
 # Twenty samples a second, and the sizes that the kernel has to add up first twice a second.
 _SAMPLE_MS, _ROLLUP_EVERY = 50, 10
@@ -83,40 +84,44 @@ def prompt_of(bundle: Bundle, backend: str, tokens: int) -> tuple[int, ...]:
     return tuple((ids * (tokens // len(ids) + 1))[:tokens])
 
 
-def check_workload(bundle: Bundle, load: Workload) -> None:
+def check_tokens(bundle: Bundle, prompt_tokens: int, decode_tokens: int) -> None:
     """Refuse what the bundle cannot hold.
 
     Raises:
         DeviceError: too many tokens, or none.
     """
-    tokens, room = len(load.prompt_ids) + load.decode_tokens, bundle.manifest.context_length
-    if not load.prompt_ids or load.decode_tokens < 1:
-        raise DeviceError("a profile feeds and decodes at least one token each")
+    tokens, room = prompt_tokens + decode_tokens, bundle.manifest.context_length
+    if prompt_tokens < 1 or decode_tokens < 1:
+        raise DeviceError(
+            f"{prompt_tokens} prompt tokens and {decode_tokens} decoded ones: a profile needs at "
+            "least one of each"
+        )
     if tokens > room:
         raise DeviceError(
-            f"{len(load.prompt_ids)} prompt tokens and {load.decode_tokens} decoded ones are "
+            f"{prompt_tokens} prompt tokens and {decode_tokens} decoded ones are "
             f"{tokens}; the bundle has room for {room}: ask for fewer, or build with --context"
         )
 
 
 def measure(
     target: Target,
-    bundle: Bundle,
     payload: Payload,
     placed: Placed,
     load: Workload,
+    commands: Sequence[str],
     out: Path,
     told: Callable[[str], None],
 ) -> MeasuredRun:
     """Run a bundle on a device and bring back what it said.
 
     Args:
+        commands: what the runner is told: `script_of`, or PACKING.
         out: folder that gets what the run left.
         told: called with each line of the runner's output as it comes.
     """
     with TemporaryDirectory() as temporary:
         script = Path(temporary) / SCRIPT
-        script.write_text("\n".join(script_of(bundle, load)) + "\n", encoding="utf-8")
+        script.write_text("\n".join(commands) + "\n", encoding="utf-8")
         spec = JobSpec(
             command=_command(payload, placed, load),
             files={SCRIPT: script},
@@ -165,4 +170,13 @@ def _command(payload: Payload, placed: Placed, load: Workload) -> tuple[str, ...
 
 def packed_cache_of(placed: Placed) -> PurePosixPath:
     """Return where a bundle's packed weights are kept: they suit one device and one runtime."""
-    return placed.runner / f"{placed.bundle.name}.{PACKED_CACHE}"
+    return placed.runner / packed_cache_name(placed.bundle.name)
+
+
+def packed_cache_name(bundle: str) -> str:
+    """Return the file's name.
+
+    Args:
+        bundle: name of its folder on the device.
+    """
+    return f"{bundle}.packed-weights.bin"

@@ -15,6 +15,7 @@ from device_tests.system_counters import (
 from device_tests.thermal import ThermalState, read_thermal, throttling_reason
 from device_tests.verdict import Verdict
 
+ENDED = "the runner came to its end"
 RUNNER_ERROR = 3  # the status with which a runner says that it cannot go on
 _SIGNAL = 128
 _ILLEGAL, _KILL = 4, 9
@@ -82,7 +83,7 @@ def judge(ending: Ending) -> Outcome:
     if verdict == "ok":
         peak_bytes = max((phase.peak_bytes for phase in run.phases), default=None)
         pressure = pressure_reason(before, after, peak_bytes)
-        decode_s = [call.wall_s for call in run.calls if call.tokens == 1]
+        decode_s = [call.wall_s for call in run.measured_calls if call.tokens == 1]
         throttling = throttling_reason(cool, warm, decode_s)
         if pressure:
             verdict, reason = "under_pressure", (
@@ -110,7 +111,7 @@ def _failure(ending: Ending, run: RunEvents, oom_kills: float) -> tuple[Verdict,
     if status is None:
         return _killed(ending, far, oom_kills, "the runner and the job's own shell were killed")
     if status == 0:
-        return "ok", "the runner came to its end"
+        return "ok", ENDED
     if status == RUNNER_ERROR and run.error:
         return "runner_error", f"the runner says: {run.error}"
     if status == 126:

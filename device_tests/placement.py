@@ -20,7 +20,7 @@ from runtime_py.manifest import MANIFEST_NAME, BackendEntry
 
 BUNDLES, RUNNERS = "bundles", "runners"
 _DIGEST_LENGTH = 16
-# Files sent, files in all, bytes sent, bytes in all, and what is being sent.
+# Bytes sent, bytes in all, and the file that is being sent.
 Sending = Callable[[int, int, str], None]
 
 
@@ -45,6 +45,11 @@ def bundle_digest(bundle: Bundle) -> str:
     return hashlib.sha256((bundle.folder / MANIFEST_NAME).read_bytes()).hexdigest()
 
 
+def folder_name(bundle: Bundle) -> str:
+    """Return what a bundle's folder on a device is called."""
+    return bundle_digest(bundle)[:_DIGEST_LENGTH]
+
+
 def place(target: Target, bundle: Bundle, payload: Payload, sending: Sending) -> Placed:
     """Send what a run needs and the device does not have yet.
 
@@ -55,7 +60,7 @@ def place(target: Target, bundle: Bundle, payload: Payload, sending: Sending) ->
         LostDeviceError, RefusedError: the device went away, or is full, or forbids it.
     """
     placed = Placed(
-        target.folder / BUNDLES / bundle_digest(bundle)[:_DIGEST_LENGTH],
+        target.folder / BUNDLES / folder_name(bundle),
         target.folder / RUNNERS / payload.digest[:_DIGEST_LENGTH],
     )
     send_all(target, _bundle_files(bundle, (payload.backend,), placed.bundle), sending)
@@ -75,7 +80,7 @@ def place_bundle(
     Raises:
         LostDeviceError, RefusedError: the device went away, or is full, or forbids it.
     """
-    folder = target.folder / BUNDLES / bundle_digest(bundle)[:_DIGEST_LENGTH]
+    folder = target.folder / BUNDLES / folder_name(bundle)
     send_all(target, _bundle_files(bundle, backends, folder), sending)
     return folder
 

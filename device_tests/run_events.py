@@ -4,11 +4,16 @@ A run that was killed leaves whole lines and perhaps a part of one: what cannot 
 over. Knows nothing of what the memory is for.
 """
 
-import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, TypeVar
 
+from runtime_py.typed_json import FieldError, load_object, read_as
+
 T = TypeVar("T")
+
+# What a runner's numbers fit into: larger ones are none of its.
+_LARGEST, _LARGEST_ID = 2**63 - 1, 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,10 @@ class Mapping:
     anonymous_bytes: int
     dirty_bytes: int
     swap_bytes: int
+
+    def __post_init__(self) -> None:
+        check_range(self.resident_bytes, self.dirty_bytes, self.swap_bytes)
+        check_range(self.anonymous_bytes, most=self.resident_bytes)
 
     @property
     def file_bytes(self) -> int:
@@ -35,6 +44,9 @@ class Region:
     bytes: int
     resident_bytes: int
     swap_bytes: int
+
+    def __post_init__(self) -> None:
+        check_range(self.bytes, self.resident_bytes, self.swap_bytes)
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,9 @@ class PhaseMark:
     regions_are_counted: bool
     regions: tuple[Region, ...]
     mappings: tuple[Mapping, ...]
+
+    def __post_init__(self) -> None:
+        check_range(self.clock_s, self.peak_bytes)
 
     @property
     def resident_bytes(self) -> int:
@@ -86,6 +101,26 @@ class Call:
     mean: float | None
     std: float | None
 
+    def __post_init__(self) -> None:
+        check_range(self.clock_s, self.wall_s, self.tokens, self.position)
+        check_range(self.greedy_id, most=_LARGEST_ID)
+
+
+@dataclass(frozen=True)
+class _Start:
+    clock_s: float
+
+    def __post_init__(self) -> None:
+        check_range(self.clock_s)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    wall_s: float
+
+    def __post_init__(self) -> None:
+        check_range(self.wall_s)
+
 
 @dataclass(frozen=True)
 class RunEvents:
@@ -106,26 +141,36 @@ class RunEvents:
     error: str
     ended: bool
 
+    @property
+    def measured_calls(self) -> tuple[Call, ...]:
+        """Calls before the first row that was kept: nothing is written down between them."""
+        return tuple(takewhile(lambda call: not call.is_kept, self.calls))
+
 
 def read_events(text: str) -> RunEvents:
     """Read what a runner wrote to its standard output."""
     phases, calls = [], []
     start_s, load_s, runtime, error, ended = 0.0, None, {}, "", False
     for line in text.splitlines():
-        match _parsed(line):
-            case {"event": "start", "clock_s": float(clock_s)}:
-                start_s = clock_s
-            case {"event": "runtime"} as event:
+        event = _parsed(line)
+        match event.get("event"):
+            case "start":
+                start = _read(_Start, event)
+                start_s = start.clock_s if start else start_s
+            case "runtime":
                 runtime = event
-            case {"event": "loaded", "wall_s": float(wall_s)}:
-                load_s = wall_s
-            case {"event": "phase"} as event:
-                phases.append(_phase(event))
-            case {"event": "run"} as event:
-                calls.append(_call(event))
-            case {"event": "error", "reason": str(reason)}:
-                error = reason
-            case {"event": "end"}:
+            case "loaded":
+                loaded = _read(_Loaded, event)
+                load_s = loaded.wall_s if loaded else load_s
+            case "phase":
+                phases.append(_read(PhaseMark, event))
+            case "run":
+                # Only calls whose row was kept say more of it.
+                kept = {"is_kept": "finite" in event}
+                calls.append(_read(Call, {"mean": None, "std": None} | event | kept))
+            case "error":
+                error = str(event.get("reason", ""))
+            case "end":
                 ended = True
     return RunEvents(
         start_s=start_s,
@@ -140,44 +185,25 @@ def read_events(text: str) -> RunEvents:
     )
 
 
+def check_range(*numbers: float, most: float = _LARGEST) -> None:
+    """Refuse what no runner and no sampler counts.
+
+    Raises:
+        FieldError: a number is negative, or too large.
+    """
+    if not all(0 <= number <= most for number in numbers):
+        raise FieldError(f"{', '.join(map(str, numbers))}: expected 0 to {most}")
+
+
 def _parsed(line: str) -> dict[str, Any]:
     try:
-        event = json.loads(line)
-    except ValueError:
+        return load_object(line)
+    except FieldError:
         return {}
-    return event if isinstance(event, dict) else {}
 
 
-def _phase(event: dict[str, Any]) -> PhaseMark | None:
+def _read(kind: type[T], event: dict[str, Any]) -> T | None:
     try:
-        return PhaseMark(
-            phase=str(event["phase"]),
-            clock_s=float(event["clock_s"]),
-            peak_bytes=int(event["peak_bytes"]),
-            peak_is_of_phase=bool(event["peak_is_of_phase"]),
-            regions_are_counted=bool(event["regions_are_counted"]),
-            regions=tuple(_row(Region, row) for row in event["regions"]),
-            mappings=tuple(_row(Mapping, row) for row in event["mappings"]),
-        )
-    except (KeyError, TypeError, ValueError):
+        return read_as(kind, event)
+    except FieldError:
         return None
-
-
-def _call(event: dict[str, Any]) -> Call | None:
-    try:
-        return Call(
-            clock_s=float(event["clock_s"]),
-            wall_s=float(event["wall_s"]),
-            tokens=int(event["tokens"]),
-            position=int(event["position"]),
-            greedy_id=int(event["greedy_id"]),
-            is_kept="finite" in event,
-            mean=event.get("mean"),
-            std=event.get("std"),
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _row(kind: type[T], row: dict[str, Any]) -> T:
-    return kind(**{field.name: row[field.name] for field in fields(kind)})  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ from device_tests.remote_shell import read_sections, section
 MODERATE = 2
 # Decoding may slow down by this much from its first third to its last.
 SLOWED_RATIO = 0.15
-# A third of fewer steps is noise.
-_LEAST_STEPS = 30
+# A third of fewer steps is noise, and nothing grows hot in less time.
+_LEAST_STEPS, _LEAST_S = 30, 10.0
 # What cores may run at, against what they could.
 _CAPPED_RATIO = 0.9
 _CORES = "/sys/devices/system/cpu/cpu[0-9]*"
@@ -78,7 +78,7 @@ def throttling_reason(before: ThermalState, after: ThermalState, decode_s: Seque
 
     Throttled means: Android calls its thermal status moderate or worse, or a core may not run as
     fast any more as it might before, or decoding slowed by more than `SLOWED_RATIO` from the first
-    third of its steps to the last, by their medians.
+    third of its steps to the last, by their medians; of a short run that says nothing.
 
     Args:
         decode_s: time of each token, in order.
@@ -90,7 +90,7 @@ def throttling_reason(before: ThermalState, after: ThermalState, decode_s: Seque
     if allowed and allowed_before and allowed < _CAPPED_RATIO * allowed_before:
         reasons.append(f"a core may run at {allowed:.0%} of its clock only")
     third = len(decode_s) // 3
-    if third >= _LEAST_STEPS:
+    if third >= _LEAST_STEPS and sum(decode_s) >= _LEAST_S:
         first_s, last_s = median(decode_s[:third]), median(decode_s[-third:])
         if first_s < (1 - SLOWED_RATIO) * last_s:
             slowed = 1 - first_s / last_s

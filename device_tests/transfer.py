@@ -8,14 +8,14 @@ import hashlib
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from device_tests.device_files import disk_command, read_free_bytes
 from device_tests.errors import DeviceError
 from device_tests.patience import persist
-from device_tests.remote_shell import check, quote, read_sections, section
+from device_tests.remote_shell import check, new_nonce, quote, read_sections, section
 from device_tests.target import Finished, LostDeviceError, Progress, RefusedError
 
 PIECE_BYTES = 64 * 2**20
@@ -48,12 +48,18 @@ class DamagedError(DeviceError):
 
 @dataclass(frozen=True)
 class Delivery:
-    """One file to send."""
+    """One file to send.
+
+    Attributes:
+        attempt: another for every try: what a broken connection left running on the device may not
+            take what the next try sends for its own.
+    """
 
     source: Path
     place: PurePosixPath
     reserve_bytes: int
     piece_bytes: int = PIECE_BYTES
+    attempt: str = field(default_factory=new_nonce)
 
     @property
     def part(self) -> PurePosixPath:
@@ -61,7 +67,7 @@ class Delivery:
 
     @property
     def piece(self) -> PurePosixPath:
-        return self.place.with_name(f"{self.place.name}.piece.part")
+        return self.place.with_name(f"{self.place.name}.{self.attempt}.part")
 
 
 @dataclass(frozen=True)
@@ -99,9 +105,11 @@ def send_file(target: Copier, delivery: Delivery, progress: Progress) -> None:
             return
         except (LostDeviceError, DamagedError) as error:
             _wait_for(target)
+            lost = isinstance(error, LostDeviceError)
+            _remove_parts(target, delivery, lost=lost or tries_left > 0)
             if not tries_left:
-                _remove_parts(target, delivery, lost=isinstance(error, LostDeviceError))
                 raise
+            delivery = replace(delivery, attempt=new_nonce())
         except BaseException:
             _remove_parts(target, delivery)
             raise
@@ -146,17 +154,18 @@ def _send_once(target: Copier, delivery: Delivery, whole: _Content, progress: Pr
         done = 0
     _check_room(target, delivery, whole.size - done, found.free_bytes)
     progress(done, whole.size)
+    arriving = delivery.part
     if whole.size <= delivery.piece_bytes and not done:
-        target.push(delivery.source, delivery.part, timeout_s=_copy_s(whole.size))
+        arriving = delivery.piece
+        target.push(delivery.source, arriving, timeout_s=_copy_s(whole.size))
         done = whole.size
     while done < whole.size:
         done += _append_piece(target, delivery, done)
         progress(done, whole.size)
     mode = "755" if os.access(delivery.source, os.X_OK) else "644"
-    part, place = quote(delivery.part), quote(delivery.place)
-    _if_whole(
-        target, delivery, delivery.part, whole, f"chmod {mode} {part} && mv -f {part} {place}"
-    )
+    file, place, part = map(quote, (arriving, delivery.place, delivery.part))
+    finish = f"chmod {mode} {file} && mv -f {file} {place} && rm -f {part}"
+    _if_whole(target, delivery, arriving, whole, finish)
     progress(whole.size, whole.size)
 
 
@@ -169,7 +178,7 @@ def _append_piece(target: Copier, delivery: Delivery, offset: int) -> int:
         content = _describe_source(piece)
         target.push(piece, delivery.piece, timeout_s=_copy_s(content.size))
     there, part = quote(delivery.piece), quote(delivery.part)
-    join = f"cat {there} {'>>' if offset else '>'} {part} && rm {there}"
+    join = f"cat {there} >> {part} && rm {there}" if offset else f"mv -f {there} {part}"
     _if_whole(target, delivery, delivery.piece, content, join)
     return content.size
 

@@ -9,6 +9,8 @@ import click
 from device_tests.commands.flags import json_option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from device_tests.target import Listed
 
 # Of all that a kernel names, those that decide which kernels of matrix products run.
@@ -42,30 +44,28 @@ def devices(named: tuple[str, ...], as_json: bool) -> None:
 
 def _print(found: "tuple[Listed, ...]") -> None:
     from rich.console import Console
-    from rich.table import Table
 
+    console = Console(highlight=False, soft_wrap=True)
+    for listed in found:
+        console.print(f"{listed.name}: {listed.state}", style="bold", markup=False)
+        for line in _facts(listed):
+            console.print(f"  {line}", markup=False)
+        if listed.advice:
+            console.print(f"  {listed.advice}", markup=False)
+
+
+def _facts(listed: "Listed") -> "Iterator[str]":
     from device_tests.report.quantities import size_text
 
-    table = Table("target", "state", "model", "RAM", "available", "free disk", "cores", "features")
-    for listed in found:
-        facts = listed.facts
-        if facts is None:
-            table.add_row(listed.name, listed.state, *[""] * 6)
-            continue
-        features = [_SHOWN_AS.get(name, name) for name in _TELLING if name in facts.cpu_features]
-        emulated = "" if facts.provenance in ("real", "host") else f" ({facts.provenance})"
-        table.add_row(
-            listed.name,
-            listed.state,
-            f"{facts.model}{emulated}, {facts.system}",
-            size_text(facts.ram_bytes),
-            size_text(facts.available_bytes),
-            size_text(facts.free_bytes),
-            str(facts.cores),
-            " ".join(features) or "none that matter",
-        )
-    console = Console(highlight=False)
-    console.print(table)
-    for listed in found:
-        if listed.advice:
-            console.print(f"{listed.name}: {listed.advice}", markup=False)
+    facts = listed.facts
+    if facts is None:
+        return
+    emulated = "" if facts.provenance in ("real", "host") else f" ({facts.provenance})"
+    yield f"{facts.model}{emulated}, {facts.system}, kernel {facts.kernel}"
+    yield (
+        f"{size_text(facts.ram_bytes)} RAM, {size_text(facts.available_bytes)} available, "
+        f"{size_text(facts.swap_bytes)} swap; {size_text(facts.free_bytes)} free on disk"
+    )
+    features = [_SHOWN_AS.get(name, name) for name in _TELLING if name in facts.cpu_features]
+    shown = f": {', '.join(features)}" if features else ""
+    yield f"{facts.architecture}, {facts.cores} cores{shown}"

@@ -75,6 +75,8 @@ def fit(
     if backend is not None and backend not in manifest.backends:
         known = ", ".join(sorted(manifest.backends))
         raise DeviceError(f"--backend {backend}: {what} has {known}")
+    if packed_cache and "executorch" not in names:
+        raise DeviceError("--packed-cache: only executorch keeps packed weights in a file")
     rooms = [room_called(name) for name in device_names] or list(profiles())
     found = [
         fitting.fit(

@@ -1,6 +1,5 @@
 """Command line flags that several commands share, and how they show progress."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ def shown_progress() -> "Iterator[Told]":
     from device_tests.profiling import Told
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None, visible=False)
 
@@ -55,10 +54,11 @@ def shown_progress() -> "Iterator[Told]":
 
 def _phase_said(line: str) -> str:
     """Return what a line of the runner says of a phase's end; its other lines are too many."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return ""
-    if not isinstance(event, dict) or event.get("event") != "phase":
-        return ""
-    return f"  {event.get('phase')}: at most {event.get('peak_bytes', 0) / 1e6:,.1f} MB resident"
+    from device_tests.report.quantities import size_text
+    from device_tests.run_events import read_events
+
+    said = [
+        f"  {mark.phase}: at most {size_text(mark.peak_bytes)} resident"
+        for mark in read_events(line).phases
+    ]
+    return "".join(said)

@@ -27,10 +27,19 @@ _PROMPT_TOKENS, _DECODE_TOKENS = 512, 64
 @click.option("--backend", metavar="NAME", help="Default: executorch where the bundle has it.")
 @click.option("--prompt-tokens", type=int, help="Default: 512, or what the context has room for.")
 @click.option("--decode-tokens", type=int, default=_DECODE_TOKENS, show_default=True)
-@click.option("--threads", type=int, help="Default: the device's cores, at most 4.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Default: the device's cores, at most 4."
+)
 @click.option("--packed-cache", is_flag=True, help="Map packed weights from a file (executorch).")
 @click.option("--no-verify", is_flag=True, help="Leave out the golden answers.")
-@click.option("--timeout", "timeout_s", type=int, default=1800, show_default=True, help="Seconds.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.IntRange(min=1),
+    default=1800,
+    show_default=True,
+    help="Seconds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report as JSON to a file.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report as a page.")
@@ -74,6 +83,8 @@ def profile_bundle(
     for path in (out, html):
         if path is not None and not path.resolve().parent.is_dir():
             raise DeviceError(f"{path}: there is no folder {path.resolve().parent}")
+        if path is not None and path.is_dir():
+            raise DeviceError(f"{path} is a folder; name a file in it")
     report = _run(
         folder, target_name, backend, prompt_tokens, decode_tokens, threads,
         packed_cache, not no_verify, timeout_s,
@@ -101,9 +112,10 @@ def exit_code(report: "Report") -> int:
 
     if report.verdict not in MEASURED:
         return 3
-    # Under pressure, sizes are smaller than what the model wants: no prediction could be met.
+    wrong = report.answers is not None and not report.answers.passed
     off = report.ledger is not None and not report.ledger.passed
-    return 1 if report.verdict == "wrong_answers" or (off and report.verdict == "ok") else 0
+    # Under pressure, sizes are smaller than what the model wants: no prediction could be met.
+    return 1 if wrong or (off and report.verdict != "under_pressure") else 0
 
 
 def _run(
@@ -117,7 +129,7 @@ def _run(
     verify: bool,
     timeout_s: int,
 ) -> "Report":
-    from device_tests.measured_run import Workload, prompt_of
+    from device_tests.measured_run import Workload, check_tokens, prompt_of
     from device_tests.profiling import profile
     from device_tests.targets import open_target
     from runtime_py.bundle import open_bundle
@@ -131,6 +143,7 @@ def _run(
     if prompt_tokens is None:
         room = bundle.manifest.context_length - decode_tokens
         prompt_tokens = max(1, min(_PROMPT_TOKENS, room))
+    check_tokens(bundle, prompt_tokens, decode_tokens)
     target = open_target(target_name)
     try:
         load = Workload(

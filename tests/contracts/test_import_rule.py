@@ -1,6 +1,7 @@
 """The folders' import rule, read from the syntax tree: lazy and type-only imports count."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +20,17 @@ CONTRACT_MODULES = {
     "runtime_py.chat_template",
     "runtime_py.errors",
 }
+# Planning what was not built yet: shapes, recipes, and what a build would say of memory.
+PLANNING_MODULES = {
+    "edge_build.planned_manifest",
+    "edge_build.quantization.recipes",
+    "edge_build.errors",
+    "models.shapes",
+    "models.config",
+    "models.errors",
+}
+# Modules that a package may import besides whole packages.
+SINGLE_MODULES = {"edge_build": CONTRACT_MODULES, "device_tests": PLANNING_MODULES}
 ALLOWED = {
     "models": {"models"},
     "runtime_py": {"runtime_py"},
@@ -40,8 +52,16 @@ def imported_modules(tree: ast.AST) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports are not used"
             module = node.module or ""
-            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+            members = [f"{module}.{alias.name}" for alias in node.names]
+            # Who takes modules out of a package does not use the package itself.
+            names += members if all(map(is_ours, members)) else [module, *members]
     return names
+
+
+def is_ours(module: str) -> bool:
+    """Say whether there is a module of ours with this name."""
+    path = ROOT / module.replace(".", "/")
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
 def breaches(package: str, modules: list[str]) -> list[str]:
@@ -51,8 +71,8 @@ def breaches(package: str, modules: list[str]) -> list[str]:
         top = module.partition(".")[0]
         if top not in (*PACKAGES, "pocketlm") or top in ALLOWED[package]:
             continue
-        contract = any(f"{module}.".startswith(f"{name}.") for name in CONTRACT_MODULES)
-        if package != "edge_build" or not contract:
+        single = SINGLE_MODULES.get(package, set())
+        if not any(f"{module}.".startswith(f"{name}.") for name in single):
             found.append(module)
     return found
 
@@ -69,6 +89,36 @@ def test_the_rule_itself_finds_a_breach() -> None:
     assert breaches("edge_build", ["runtime_py.session", "runtime_py.golden.Golden"]) == [
         "runtime_py.session"
     ]
+    planning = ["edge_build.planned_manifest.plan_manifest", "models.shapes", "runtime_py.bundle"]
+    assert breaches("device_tests", planning) == []
+    assert breaches("device_tests", ["edge_build.build", "edge_build.errors.BuildError"]) == [
+        "edge_build.build"
+    ]
+    # A package's name allows nothing inside it, and what one may import another may not.
+    assert breaches("device_tests", ["models.checkpoint", "edge_build"]) == [
+        "models.checkpoint",
+        "edge_build",
+    ]
+    assert breaches("runtime_py", ["models.shapes"]) == ["models.shapes"]
+
+
+def test_every_way_to_import_counts() -> None:
+    def found(text: str) -> list[str]:
+        return breaches("device_tests", imported_modules(ast.parse(text)))
+
+    assert found("from models import shapes, config") == []
+    assert found("from models import shapes, decoder") == ["models.decoder"]
+    assert found("from edge_build import quantization") == ["edge_build.quantization"]
+    assert found("from runtime_py import open_bundle") == []
+    assert found("def f():\n    import edge_build.build") == ["edge_build.build"]
+    assert found("if TYPE_CHECKING:\n    from models.decoder import Decoder") == [
+        "models.decoder",
+        "models.decoder.Decoder",
+    ]
+
+
+def test_modules_that_stand_alone_in_the_rule_are_there() -> None:
+    assert all(map(is_ours, PLANNING_MODULES | CONTRACT_MODULES))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -102,3 +152,12 @@ def test_no_module_has_the_name_of_a_standard_library_module() -> None:
         for path in sources(package):
             if path.stem != "__init__":
                 assert path.stem not in taken, f"{path.relative_to(ROOT)} shadows a module"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_command_lines_start_without_heavy_libraries(package: str) -> None:
+    program = f"import sys, {package}.cli; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.split() == []

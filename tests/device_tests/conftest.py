@@ -1,6 +1,7 @@
 """Runners compiled for this machine, once a test run."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,22 @@ def executorch_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def onnx_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a runner for this machine."""
     return compiled("onnx", tmp_path_factory.mktemp("native"))
+
+
+@pytest.fixture(scope="session")
+def runners_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where commands keep the runners that they compile."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs gcc and g++")
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def compiling_commands(runners_folder: Path) -> Iterator[None]:
+    """Let commands compile runners, once a test run and not into the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POCKETLM_CACHE", str(runners_folder))
+        yield
 
 
 def compiled(backend: str, folder: Path) -> Path:

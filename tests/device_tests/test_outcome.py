@@ -146,6 +146,15 @@ def test_decoding_that_slows_down_says_so() -> None:
     assert "decoding was 50% slower at its end" in reason
 
 
+def test_golden_answers_say_nothing_of_speed() -> None:
+    line = '{{"event":"run","clock_s":1.5,"wall_s":{},"tokens":1,"position":9,"greedy_id":1{}}}\n'
+    calls = "".join(line.format(0.2, "") for _ in range(60))
+    kept = line.format(0.2, ',"finite":true,"mean":0.0,"std":1.0')
+    slow = "".join(line.format(0.4, "") for _ in range(120))
+    assert verdict_of(replace(DONE, output=PEAK + calls + slow))[0] == "throttled"
+    assert verdict_of(replace(DONE, output=PEAK + calls + kept + slow))[0] == "ok"
+
+
 def test_counters_come_along() -> None:
     outcome = judge(DONE)
     assert outcome.counters_before.oom_kills == 4

@@ -23,7 +23,7 @@ Thermal Status: 2
 2800000
 1400000
 """
-STEADY = (0.1,) * 90
+STEADY = (0.2,) * 90
 
 
 def test_recorded_state_is_read() -> None:
@@ -44,11 +44,17 @@ def test_what_a_device_hides_is_not_known() -> None:
             STEADY,
             "a core may run at 50% of its clock only, its warmest",
         ),
-        (ThermalState(), (0.1,) * 60 + (0.13,) * 30, "decoding was 23% slower at its end"),
-        (ThermalState(), (0.1,) * 60 + (0.11,) * 30, ""),
+        (ThermalState(), (0.2,) * 60 + (0.26,) * 30, "decoding was 23% slower at its end"),
+        (ThermalState(), (0.2,) * 60 + (0.22,) * 30, ""),
         # One slow step is no trend, and few steps are none.
         (ThermalState(), (*STEADY[:89], 5.0), ""),
-        (ThermalState(), (0.1,) * 40 + (0.2,) * 20, ""),
+        (ThermalState(), (0.2,) * 40 + (0.4,) * 20, ""),
+        # Nothing grows hot in less than 10 s.
+        (ThermalState(), (0.1,) * 60 + (0.13,) * 30, ""),
+        (ThermalState(), (0.001,) * 6000 + (0.002,) * 1999, ""),
+        (ThermalState(), (0.001,) * 6000 + (0.002,) * 3000, "decoding was 50% slower"),
+        # But what the device itself says counts at once.
+        (ThermalState(3), (0.1,), "the thermal status is 3 of 6"),
     ],
 )
 def test_throttled_is_hot_capped_or_slowed(

@@ -10,6 +10,7 @@ from device_tests.errors import DeviceError
 from device_tests.external_tool import ToolRun
 from device_tests.remote_shell import NO_SPACE
 from device_tests.target import LostDeviceError, RefusedError
+from device_tests.targets.host import HostLink
 from tests.device_tests.broken_link import BROKEN, BrokenLink, Times, broken_target
 
 CONTENT = os.urandom(3500)  # four pieces of 1000 bytes
@@ -91,6 +92,31 @@ def test_broken_connection_goes_on_from_the_last_good_piece(
     assert Path(place).read_bytes() == CONTENT
     # Two pieces, one that failed, and two more; not four more.
     assert link.count("push") == 5
+    assert files_of(device) == ["model.bin"]
+
+
+class LateLink(BrokenLink):
+    """Its connection breaks in the first check, which the device ends after the next push."""
+
+    def __init__(self) -> None:
+        super().__init__(Times("call", "sha256sum <", {2}))
+
+    def push(self, source: Path, place: PurePosixPath, timeout_s: float) -> ToolRun:
+        done = super().push(source, place, timeout_s)
+        if self.count("push") == 2:
+            checks = [what for kind, what in self.calls if kind == "call" and "exit 99" in what]
+            HostLink().call(checks[0], timeout_s)
+        return done
+
+
+@pytest.mark.parametrize(("piece_bytes", "pushes"), [(1000, 5), (4000, 2)])
+def test_what_a_broken_connection_left_running_takes_nothing(
+    piece_bytes: int, pushes: int, source: Path, device: Path, place: PurePosixPath
+) -> None:
+    link = LateLink()
+    broken_target(device, link, piece_bytes).send(source, place)
+    assert Path(place).read_bytes() == CONTENT
+    assert link.count("push") == pushes
     assert files_of(device) == ["model.bin"]
 
 

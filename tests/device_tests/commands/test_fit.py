@@ -1,0 +1,154 @@
+"""pocketlm fit: shapes that were not even downloaded, bundles, exit codes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from device_tests.rooms import profiles
+from pocketlm import main
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["fit", *map(str, arguments)])
+
+
+def document(*arguments: object) -> Any:
+    return json.loads(invoke(*arguments, "--json").stdout)
+
+
+def test_a_shape_is_held_against_every_profile_and_backend() -> None:
+    found = document("gemma-3-270m")
+    assert (found["name"], found["recipe"], found["context_length"], found["prefill_chunk"]) == (
+        "gemma-3-270m",
+        "int4-g32",
+        4096,
+        128,
+    )
+    asked = [(one["backend"], one["device"]["name"]) for one in found["fits"]]
+    names = [room.name for room in profiles()]
+    assert asked == [(backend, name) for backend in ("executorch", "onnx") for name in names]
+    for one in found["fits"]:
+        parts = one["parts"]
+        assert one["dirty_bytes"] == sum(p["size_bytes"] for p in parts if p["kind"] == "dirty")
+        assert one["clean_bytes"] == sum(p["size_bytes"] for p in parts if p["kind"] == "clean")
+        resident = one["dirty_bytes"] + one["clean_bytes"]
+        assert one["peak_bytes"] == max(resident, one["load_peak_bytes"])
+        assert (one["answer"], one["changes"]) == ("fits", [])
+
+
+def test_what_fits_exits_with_0_and_shows_its_arithmetic() -> None:
+    result = invoke("gemma-3-270m", "--device", "phone-6gb", "--backend", "executorch")
+    assert result.exit_code == 0
+    assert "gemma-3-270m, int4-g32, on executorch: 4,096 of 4,096 positions" in result.stdout
+    assert "phone-6gb: fits" in result.stdout
+    assert "against 1.40 GB without strain and 2.24 GB at most" in result.stdout
+
+
+def test_what_will_not_fit_exits_with_1_and_says_what_would() -> None:
+    arguments = ("qwen3-4b", "--device", "phone-4gb", "--backend", "executorch")
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    assert "phone-4gb: will not fit" in result.stdout
+    assert "the system would kill it" in result.stdout
+    assert "--packed-cache: " in result.stdout
+    (one,) = document(*arguments)["fits"]
+    answers = [change["answer"] for change in one["changes"]]
+    order = ["fits", "tight", "will not fit"]
+    assert answers == sorted(answers, key=order.index)
+
+
+def test_one_device_that_it_will_not_fit_is_enough_for_1() -> None:
+    arguments = ("qwen3-4b", "--backend", "executorch", "--device")
+    assert invoke(*arguments, "phone-16gb").exit_code == 0
+    assert invoke(*arguments, "phone-16gb", "--device", "phone-4gb").exit_code == 1
+
+
+def test_a_model_that_no_change_makes_fit_is_told_so() -> None:
+    arguments = ("nano-3.25b-standin", "--recipe", "none", "--device", "phone-4gb")
+    result = invoke(*arguments, "--backend", "onnx")
+    assert result.exit_code == 1
+    (one,) = document(*arguments, "--backend", "onnx")["fits"]
+    helped = any(change["answer"] != "will not fit" for change in one["changes"])
+    assert ("choose a smaller model" in result.stdout) != helped
+
+
+def test_choices_of_a_shape_change_what_it_needs() -> None:
+    arguments = ("gemma-3-1b", "--device", "phone-8gb", "--backend", "executorch")
+    plain, int8, short, packed = (
+        document(*arguments, *more)["fits"][0]
+        for more in ((), ("--kv", "int8"), ("--context", 1024), ("--packed-cache",))
+    )
+    assert int8["dirty_bytes"] < plain["dirty_bytes"]
+    assert short["positions"] == 1024 and short["dirty_bytes"] < plain["dirty_bytes"]
+    weights = next(p for p in plain["parts"] if p["part"] == "weights, packed")
+    assert plain["dirty_bytes"] - packed["dirty_bytes"] == weights["size_bytes"]
+
+
+def test_this_machine_is_a_device_too() -> None:
+    (one,) = document("gemma-3-270m", "--device", "host", "--backend", "onnx")["fits"]
+    assert one["device"]["name"] == "host" and one["device"]["evicts"] is False
+
+
+def test_a_bundle_is_what_it_is(pico_bundle: Path) -> None:
+    found = document(pico_bundle, "--device", "phone-4gb")
+    assert (found["context_length"], found["prefill_chunk"]) == (512, 32)
+    assert [(one["backend"], one["positions"]) for one in found["fits"]] == [
+        ("executorch", 512),
+        ("onnx", 512),
+    ]
+    fewer = document(pico_bundle, "--device", "phone-4gb", "--context", 100)
+    for whole, part in zip(found["fits"], fewer["fits"], strict=True):
+        assert part["positions"] == 100
+        assert part["dirty_bytes"] < whole["dirty_bytes"]
+    assert invoke(pico_bundle, "--device", "phone-4gb").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--recipe", "int4-g64"), "--recipe int4-g64: {} is built already; name its shape"),
+        (("--chunk", 8), "--chunk 8: {} is built already"),
+        (("--kv", "int8"), "--kv int8: {} is built already"),
+        (("--context", 513), "--context 513: {} was built for 1 to 512 positions"),
+        (("--context", 0), "--context 0: {} was built for 1 to 512 positions"),
+        (("--backend", "tflite"), "--backend tflite: {} has executorch, onnx"),
+    ],
+)
+def test_a_built_bundle_cannot_be_asked_to_be_another(
+    pico_bundle: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    result = invoke(pico_bundle, *arguments)
+    assert result.exit_code == 2
+    assert f"error: {message.format(pico_bundle)}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("gemma-3-1bb",), "gemma-3-1bb: no bundle lies there, and shape 'gemma-3-1bb' is unknown"),
+        (("gemma-3-1bb",), "the nearest known is 'gemma-3-1b'"),
+        (("gemma-3-1b", "--recipe", "int3"), "int3"),
+        (("gemma-3-1b", "--context", 10**6), "made for at most 32768"),
+        (("gemma-3-1b", "--context", 0), "--context 0"),
+        (("gemma-3-1b", "--context", -5), "--context -5"),
+        (("gemma-3-1b", "--chunk", 0), "--chunk 0"),
+        (("gemma-3-1b", "--chunk", 8192), "--chunk 8192"),
+        (("gemma-3-1b", "--backend", "tflite"), "gemma-3-1b has executorch, onnx"),
+        (("gemma-3-1b", "--backend", "onnx", "--packed-cache"), "only executorch keeps packed"),
+        (("gemma-3-1b", "--device", "phone-6g"), "did you mean phone-6gb?"),
+        (("gemma-3-1b", "--kv", "int4"), "int4"),
+        (("/",), "no bundle lies there"),
+        (("",), "no bundle lies there"),
+    ],
+)
+def test_wrong_input_exits_with_2(
+    arguments: tuple[object, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output

@@ -1,0 +1,65 @@
+"""A manifest small enough to check every figure of a prediction by hand."""
+
+from collections.abc import Sequence
+
+from runtime_py.manifest import BackendEntry, CacheEntry, Manifest, TensorEntry
+
+# 1000 rows of 64 columns: half a byte a code, and a scale of 2 bytes for each 32 of them.
+TABLE = TensorEntry("embed_tokens", (1000, 64), 4, 32, 32_000 + 4_000, None, "")
+QUERY = TensorEntry("layers.0.attention.q_proj", (64, 64), 4, 32, 2_048 + 256, None, "")
+FLOATS = TensorEntry("layers.0.mlp.up_proj", (128, 64), 32, None, 32_768, None, "")
+NORM = TensorEntry("layers.0.attention_norm", (64,), 32, None, 256, None, "")
+TENSORS = (TABLE, NORM, QUERY, FLOATS)
+
+# A position of either takes 2 x 2 heads x 32 x 4 = 512 bytes.
+GLOBAL = CacheEntry("linear", 1000, None, 2, 32)
+RING = CacheEntry("ring", 50, 31, 2, 32)
+WINDOWED = CacheEntry("windowed", 50, 31, 2, 32)
+
+
+def small_manifest(
+    tensors: Sequence[TensorEntry] = TENSORS,
+    context_length: int = 1000,
+    prefill_chunk: int = 20,
+    attention: str = "fused",
+) -> Manifest:
+    """Return two layers, one of which sees all."""
+    return Manifest(
+        name="small",
+        model={
+            "layers": [{}, {}],
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "vocab_size": 1000,
+        },
+        context_length=context_length,
+        prefill_chunk=prefill_chunk,
+        recipe="int4-g32",
+        bos_id=None,
+        stop_ids=(),
+        tensors=tuple(tensors),
+        backends={
+            "executorch": _entry((RING, GLOBAL), {}),
+            "onnx": _entry((WINDOWED, GLOBAL), {"attention": attention}),
+        },
+        files=(),
+        notes=(),
+        build={},
+    )
+
+
+def _entry(caches: tuple[CacheEntry, ...], options: dict[str, str]) -> BackendEntry:
+    return BackendEntry(
+        model="planned",
+        activation_quantization="none",
+        runtime_floor={},
+        caches=caches,
+        rewind_tokens=None,
+        logits_size=1024,
+        golden="planned",
+        memory_plan=(),
+        options=options,
+    )
