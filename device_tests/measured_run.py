@@ -18,7 +18,7 @@ from device_tests.job_script import OUTPUT, PID, SAMPLES
 from device_tests.job_values import JobResult, JobSpec
 from device_tests.native.payload import Payload
 from device_tests.placement import Placed
-from device_tests.report.document import Sample
+from device_tests.report.document import END_OF_RUN, Sample
 from device_tests.run_events import RunEvents, read_events
 from device_tests.samples import read_samples
 from device_tests.target import Target
@@ -28,7 +28,7 @@ from runtime_py.bundle import Bundle
 SCRIPT, LOGITS = "script.txt", "logits.bin"
 # Loads the model and runs nothing: what it packs is left in the file.
 PACKING = ("reset",)
-PREFILLED, DECODED = "prefilled", "decoded"
+PREFILLED, ANSWERED = "prefilled", "answered"
 # Twenty samples a second, and the sizes that the kernel has to add up first twice a second.
 _SAMPLE_MS, _ROLLUP_EVERY = 50, 10
 
@@ -150,9 +150,11 @@ def script_of(bundle: Bundle, load: Workload) -> list[str]:
         f"feed {' '.join(map(str, load.prompt_ids))}",
         f"phase {PREFILLED}",
         f"decode {load.decode_tokens}",
-        f"phase {DECODED}",
+        f"phase {END_OF_RUN}",
     ]
-    return [*lines, *answers.script(bundle, load.backend)] if load.answers else lines
+    if not load.answers:
+        return lines
+    return [*lines, *answers.script(bundle, load.backend), f"phase {ANSWERED}"]
 
 
 def _command(payload: Payload, placed: Placed, load: Workload) -> tuple[str, ...]:

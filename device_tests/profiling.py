@@ -13,7 +13,6 @@ from device_tests.facts import EMULATED, DeviceFacts
 from device_tests.job_values import JobResult
 from device_tests.ledger import compare
 from device_tests.measured_run import (
-    DECODED,
     PACKING,
     MeasuredRun,
     Workload,
@@ -27,6 +26,7 @@ from device_tests.outcome import ENDED
 from device_tests.placement import bundle_digest, folder_name, place
 from device_tests.prediction import Positions, predict
 from device_tests.report.document import (
+    END_OF_RUN,
     Answers,
     BundleFacts,
     Ledger,
@@ -177,7 +177,7 @@ def _ledger(
     parts: list[tuple[PartBytes, ...]],
 ) -> Ledger | None:
     """Compare the end of the measured run; what verifying adds later is not part of it."""
-    last = next((i for i, phase in enumerate(run.events.phases) if phase.phase == DECODED), None)
+    last = next((i for i, phase in enumerate(run.events.phases) if phase.phase == END_OF_RUN), None)
     if last is None:
         return None
     decoded = [call.greedy_id for call in run.events.measured_calls[: load.decode_tokens]]

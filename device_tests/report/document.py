@@ -14,6 +14,9 @@ from device_tests.verdict import Verdict
 from runtime_py.typed_json import FieldError, load_object, read_as
 
 SCHEMA_VERSION = 1
+# The phase at whose end the ledger is drawn; golden answers that are replayed later are no part of
+# what is measured.
+END_OF_RUN = "decoded"
 
 # "dirty" has no file behind it: only swap or a kill frees it. "clean" pages can be read again.
 PartKind = Literal["dirty", "clean"]

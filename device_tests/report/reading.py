@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from device_tests.facts import EMULATED, Provenance
-from device_tests.report.document import PartKind, Phase, Report, Step
+from device_tests.report.document import END_OF_RUN, PartKind, Phase, Report, Step
 from device_tests.verdict import MEASURED, Verdict
 
 UNATTRIBUTED = "unattributed"
@@ -132,7 +132,8 @@ def has_measured(report: Report) -> bool:
 
 def last_phase(report: Report) -> Phase | None:
     """Return the phase at whose end the parts of memory are told."""
-    return report.phases[-1] if report.phases else None
+    ends = [phase for phase in report.phases if phase.name == END_OF_RUN]
+    return next(iter((*ends, *report.phases[-1:])), None)
 
 
 def peak_bytes(report: Report) -> int | None:

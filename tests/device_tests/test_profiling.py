@@ -97,7 +97,7 @@ def test_it_comes_to_its_end_with_the_bundles_answers(run: Profiled) -> None:
 
 def test_parts_of_every_phase_add_up(run: Profiled) -> None:
     names = [phase.name for phase in run.report.phases]
-    assert names == ["started", "loaded", "prefilled", "decoded"]
+    assert names == ["started", "loaded", "prefilled", "decoded", "answered"]
     for phase in run.report.phases:
         assert sum(part.resident_bytes for part in phase.parts) == phase.resident_bytes
         assert phase.dirty_bytes + phase.clean_bytes == phase.resident_bytes

@@ -25,6 +25,8 @@ REPORTS = {
     "hostile": hostile_report(),
     "many phases": many_phases_report(),
 }
+# Of real runs; what the documentation shows.
+DOCUMENTED = sorted((Path(__file__).parents[3] / "docs" / "reports").glob("*.html"))
 SCREENS = {"phone": (390, 844), "tablet": (768, 1024), "desk": (1280, 900)}
 # Boxes that stick out of the page or of the drawing that they belong to, by more than rounding.
 STICKING_OUT = """
@@ -63,6 +65,17 @@ def browser() -> Iterator[Browser]:
 def test_the_page_fits_its_screen(browser: Browser, tmp_path: Path, name: str, screen: str) -> None:
     page = tmp_path / "report.html"
     page.write_text(render_html(REPORTS[name]), encoding="utf-8")
+    assert_fits(browser, page, screen)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("page", DOCUMENTED, ids=lambda page: page.stem)
+def test_documented_reports_fit_their_screen(browser: Browser, page: Path, screen: str) -> None:
+    assert "EMULATED" in page.read_text(encoding="utf-8")
+    assert_fits(browser, page, screen)
+
+
+def assert_fits(browser: Browser, page: Path, screen: str) -> None:
     browser.requests.clear()
     browser.show(page, *SCREENS[screen])
     root = "document.documentElement"
