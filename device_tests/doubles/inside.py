@@ -73,6 +73,7 @@ class _Daemon:
         elif command == "kill" and self._pid is not None:
             os.kill(self._pid, signal.SIGKILL)
             await asyncio.wait_for(self._exited.wait(), 10)
+            await self._cut()
         elif command == "freeze" and self._pid is not None:
             os.kill(-1, signal.SIGSTOP)  # all in here but this one
         elif command == "resume" and self._pid is not None:
@@ -136,6 +137,13 @@ class _Daemon:
             self._relays.add(task)
             task.add_done_callback(self._relays.discard)
 
+    async def _cut(self) -> None:
+        """End every connection: those of sshd have processes of their own, which outlive it."""
+        relays = tuple(self._relays)
+        for relay in relays:
+            relay.cancel()
+        await asyncio.gather(*relays, return_exceptions=True)
+
     async def _connect(self) -> socket.socket:
         server = socket.socket()
         server.setblocking(False)
@@ -153,11 +161,13 @@ class _Daemon:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             pumps = [asyncio.ensure_future(_pump(client, server)),
                      asyncio.ensure_future(_pump(server, client))]  # fmt: skip
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            for pump in pumps:
-                pump.cancel()
-            # Both have let go of the sockets before those are closed.
-            await asyncio.gather(*pumps, return_exceptions=True)
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                # Both have let go of the sockets before those are closed.
+                await asyncio.gather(*pumps, return_exceptions=True)
 
 
 async def _pump(source: socket.socket, sink: socket.socket) -> None:

@@ -49,7 +49,7 @@ class _UserDouble:
         self._running.tell("resume")
 
     def kill_daemon(self) -> None:
-        """Kill the daemon: none can connect any more. What it started may live on."""
+        """Kill the daemon: connections break, and none can be made. What it started may live on."""
         self._running.tell("kill")
 
     def restart_daemon(self) -> None:
