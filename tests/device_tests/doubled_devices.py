@@ -39,9 +39,13 @@ class DoubledDevice:
 
 
 @contextmanager
-def adb_server() -> Iterator[AdbServer]:
-    """Have our own adb talk to a server that knows only what the tests connect."""
-    _skip_without("adb", "qemu-aarch64-static", "setpriv")
+def adb_server(*tools: str) -> Iterator[AdbServer]:
+    """Have our own adb talk to a server that knows only what the tests connect.
+
+    Args:
+        tools: what else the tests need; without arguments, what phones under qemu-user need.
+    """
+    _skip_without("adb", "setpriv", *(tools or ("qemu-aarch64-static",)))
     with AdbServer() as server, pytest.MonkeyPatch.context() as patch:
         for name in ("ANDROID_ADB_SERVER_PORT", "ADB_MDNS"):
             patch.setenv(name, server.environment[name])

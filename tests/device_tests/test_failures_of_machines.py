@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 
 from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.prepare import prepared
 from device_tests.doubles.qemu_system import SystemMachine, SystemPhone
-from device_tests.doubles.tools import missing_tools
-from device_tests.errors import DeviceError
 from device_tests.job import run_job
 from device_tests.job_values import JobSpec
 from device_tests.target import Target
 from device_tests.targets import open_target
+from tests.device_tests.doubled_devices import adb_server
 
 pytestmark = pytest.mark.devices
 
@@ -26,13 +24,7 @@ echo '"peak_is_of_phase":true,"regions_are_counted":true,"regions":[],"mappings"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[AdbServer]:
-    if missing := missing_tools(("adb", "qemu-system-aarch64", "setpriv")):
-        pytest.skip(f"needs {', '.join(missing)}")
-    try:
-        prepared()
-    except DeviceError as error:
-        pytest.skip(str(error))
-    with AdbServer() as running:
+    with adb_server("qemu-system-aarch64") as running:
         yield running
 
 
@@ -45,9 +37,7 @@ def phone(server: AdbServer) -> Iterator[SystemPhone]:
 
 
 @pytest.fixture
-def target(phone: SystemPhone, server: AdbServer, monkeypatch: pytest.MonkeyPatch) -> Target:
-    for name in ("ANDROID_ADB_SERVER_PORT", "ADB_MDNS"):
-        monkeypatch.setenv(name, server.environment[name])
+def target(phone: SystemPhone) -> Target:
     return open_target(f"adb:{phone.serial}")
 
 

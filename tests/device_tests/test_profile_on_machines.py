@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 
 from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.prepare import prepared
 from device_tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone
-from device_tests.doubles.tools import missing_tools
-from device_tests.errors import DeviceError
 from device_tests.fit import fit
 from device_tests.measured_run import Workload, prompt_of
 from device_tests.placement import BUNDLES, RUNNERS
@@ -25,6 +22,7 @@ from models import shapes
 from models.random_checkpoint import write_random_checkpoint
 from runtime_py import open_bundle
 from tests.conftest import PICO
+from tests.device_tests.doubled_devices import adb_server
 
 pytestmark = pytest.mark.devices
 
@@ -35,13 +33,7 @@ QUIET = Told(lambda step: None, lambda done, total, name: None, lambda line: Non
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[AdbServer]:
-    if missing := missing_tools(("adb", "qemu-system-aarch64", "setpriv", "aarch64-linux-gnu-g++")):
-        pytest.skip(f"needs {', '.join(missing)}")
-    try:
-        prepared()
-    except DeviceError as error:
-        pytest.skip(str(error))
-    with AdbServer() as running:
+    with adb_server("qemu-system-aarch64", "aarch64-linux-gnu-g++") as running:
         yield running
 
 
@@ -57,23 +49,15 @@ def machine(server: AdbServer) -> Iterator[SystemPhone]:
 def target(
     request: pytest.FixtureRequest,
     machine: SystemPhone,
-    server: AdbServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Target]:
     if request.param == "adb":
-        reach_adb(server, monkeypatch)
         opened = open_target(f"adb:{machine.serial}")
     else:
         monkeypatch.setenv("POCKETLM_SSH_CONFIG", str(machine.ssh.config))
         opened = open_target("ssh:pocketlm-double")
     yield opened
     opened.close()
-
-
-def reach_adb(server: AdbServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use the test's server, and nothing else of its environment."""
-    for name in ("ANDROID_ADB_SERVER_PORT", "ADB_MDNS"):
-        monkeypatch.setenv(name, server.environment[name])
 
 
 @pytest.fixture(scope="module")
@@ -155,14 +139,12 @@ def test_answers_are_golden_and_memory_is_as_predicted(
 def test_fit_foresees_how_a_run_ends(
     wide_bundle: Path,
     server: AdbServer,
-    monkeypatch: pytest.MonkeyPatch,
     ram_mib: int,
     answer: str,
     verdict: str,
 ) -> None:
     with SystemPhone(SystemMachine(ram_mib=ram_mib, data=Disk(400))) as small:
         server.connect(small.serial)
-        reach_adb(server, monkeypatch)
         target = open_target(f"adb:{small.serial}")
         prompt = 48
         manifest = open_bundle(wide_bundle).manifest
