@@ -16,8 +16,6 @@ MARGIN_RATIO = 0.05
 # Android ends apps in the background for one in front, until that holds so much of the RAM: by
 # published runs, 39 % of it passes and 56 % is killed. A quarter is no strain.
 _ANDROID_EASY_RATIO, _ANDROID_MOST_RATIO = 0.25, 0.40
-# Swapped pages stay in RAM, compressed; quantized weights do not compress, other memory halves.
-_SWAP_RATIO = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,11 @@ class Room:
     @property
     def most_bytes(self) -> int:
         """Memory that may be dirty before the run is killed."""
-        swap = int(_SWAP_RATIO * self.swap_bytes)
         if self.evicts:
             return max(int(_ANDROID_MOST_RATIO * self.ram_bytes), self.available_bytes)
-        return self.available_bytes + swap
+        # Swap is mostly compressed RAM, and quantized weights do not compress: a model as large as
+        # what was available was killed beside 128 MiB of swap.
+        return self.available_bytes
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,7 @@ def judge(prediction: Prediction, room: Room) -> Judgement:
         f"against {size_text(room.available_bytes)} available"
     )
     if dirty > room.easy_bytes:
-        what = "other apps would be ended" if room.evicts else "it would swap"
-        return Judgement("tight", (*reasons, f"it would run, but {what}"))
+        return Judgement("tight", (*reasons, "it would run, but other apps would be ended"))
     if peak > room.available_bytes:
         what = "other apps may be ended while it loads, and" if room.evicts else "it would run, but"
         return Judgement("tight", (*reasons, f"{what} file pages would be dropped and read again"))
@@ -122,7 +120,7 @@ def _limits(room: Room) -> str:
             f"{_ANDROID_EASY_RATIO:.0%} and {_ANDROID_MOST_RATIO:.0%} of "
             f"{size_text(room.ram_bytes)} RAM: Android ends other apps for the one in front"
         )
-    swap = f" and half of {size_text(room.swap_bytes)} swap" if room.swap_bytes else ", no swap"
+    swap = ", without swap, because weights do not compress" if room.swap_bytes else ""
     return f"what is available{swap}: nothing else can be ended"
 
 

@@ -133,17 +133,24 @@ def test_answers_are_golden_and_memory_is_as_predicted(
 
 
 @pytest.mark.parametrize(
-    ("ram_mib", "answer", "verdict"),
-    [(160, "will not fit", "oom_killed"), (200, "tight", "under_pressure"), (640, "fits", "ok")],
+    ("ram_mib", "swap_mib", "answer", "verdict"),
+    [
+        (160, 0, "will not fit", "oom_killed"),
+        (164, 128, "will not fit", "oom_killed"),
+        (200, 0, "tight", "under_pressure"),
+        (190, 128, "tight", "under_pressure"),
+        (640, 0, "fits", "ok"),
+    ],
 )
 def test_fit_foresees_how_a_run_ends(
     wide_bundle: Path,
     server: AdbServer,
     ram_mib: int,
+    swap_mib: int,
     answer: str,
     verdict: str,
 ) -> None:
-    with SystemPhone(SystemMachine(ram_mib=ram_mib, data=Disk(400))) as small:
+    with SystemPhone(SystemMachine(ram_mib, swap_mib, data=Disk(400))) as small:
         server.connect(small.serial)
         target = open_target(f"adb:{small.serial}")
         prompt = 48
