@@ -1,5 +1,6 @@
 """A device behind any link that has a POSIX shell: what really happened there, proved."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -70,13 +71,7 @@ class ShellTarget:
             LostDeviceError, RefusedError: as the tool says.
         """
         what = f"{self.name}: writing {place}"
-        try:
-            done = self.link.push(source, place, timeout_s)
-            if done.status and self.link.recover(done.errors):
-                done = self.link.push(source, place, timeout_s)
-        except ToolTimeoutError:
-            raise self._silent(what, timeout_s) from None
-        self._check_copy(done, what)
+        self._copy(lambda: self.link.push(source, place, timeout_s), what, timeout_s)
 
     def pull(self, place: PurePosixPath, out: Path, *, timeout_s: float) -> None:
         """Copy a file here once, unproved.
@@ -85,10 +80,13 @@ class ShellTarget:
             LostDeviceError, RefusedError: as the tool says.
         """
         what = f"{self.name}: reading {place}"
+        self._copy(lambda: self.link.pull(place, out, timeout_s), what, timeout_s)
+
+    def _copy(self, copy: Callable[[], ToolRun], what: str, timeout_s: float) -> None:
         try:
-            done = self.link.pull(place, out, timeout_s)
+            done = copy()
             if done.status and self.link.recover(done.errors):
-                done = self.link.pull(place, out, timeout_s)
+                done = copy()
         except ToolTimeoutError:
             raise self._silent(what, timeout_s) from None
         self._check_copy(done, what)
