@@ -15,7 +15,7 @@ GUEST = Path(__file__).parent / "guest"
 _MIB = 1 << 20
 # The rest of what the machine needs is built into the kernel.
 _MODULES = ("virtio_blk", "virtio_net", "zram")
-_FOLDERS = ("dev", "modules", "proc", "root", "ssh", "sys")
+_FOLDERS = ("dev", "modules", "newroot", "proc", "ssh", "sys")
 _CONSOLE = (5, 1)
 
 
