@@ -312,8 +312,9 @@ def test_restart_of_the_device_is_recognized(
     shell, runner = (
         int((folder / name).read_text().split()[0]) for name in ("job.pid", "job.runner")
     )
-    os.killpg(runner, signal.SIGKILL)
+    # The shell first: without its runner it would end by itself.
     os.killpg(shell, signal.SIGKILL)
+    os.killpg(runner, signal.SIGKILL)
     wait_until(lambda: not is_alive(shell))
     (tmp_path / "boot id").write_text("another\n")
     monkeypatch.setattr(job_state, "_BOOT_ID", f"'{tmp_path}/boot id'")

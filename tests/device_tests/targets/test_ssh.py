@@ -1,9 +1,9 @@
 """Targets over the system's own ssh, against a server of our own on a free port."""
 
+import contextlib
 import getpass
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from device_tests.errors import DeviceError
@@ -53,16 +54,18 @@ class Server:
     def stop(self) -> None:
         """End the server and every connection of it."""
         if self.process is not None:
-            for child in children_of(self.process.pid):
-                os.kill(child, signal.SIGKILL)
+            for child in self.connections():
+                # One whose client has left may end before it is killed.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
             self.process.kill()
             self.process.wait()
             self.process = None
 
-
-def children_of(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found] + [c for word in found for c in children_of(int(word))]
+    def connections(self) -> list[psutil.Process]:
+        """Return the processes that serve connections, and what they have started."""
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children(recursive=True)
 
 
 def is_open(port: int) -> bool:
@@ -149,9 +152,9 @@ def test_commands_share_a_connection_that_ends_with_the_target(server: Server) -
 
 
 def test_connection_that_breaks_in_a_command_is_lost(target: Target, server: Server) -> None:
-    assert server.process is not None
+    serving = " ".join(str(process.pid) for process in server.connections())
     with pytest.raises(LostDeviceError, match="ssh:phone: the connection broke"):
-        target.run(f"kill -9 {' '.join(map(str, children_of(server.process.pid)))}; sleep 5")
+        target.run(f"kill -9 {serving}; sleep 5")
     # The next one is made anew.
     assert target.run("echo back").output == "back\n"
 
@@ -183,15 +186,15 @@ def test_job_outlives_its_connection(target: Target, server: Server, tmp_path: P
 
 def test_server_that_hangs_does_not_answer(target: Target, server: Server) -> None:
     assert server.process is not None
-    stopped = [server.process.pid, *children_of(server.process.pid)]
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
+    stopped = [psutil.Process(server.process.pid), *server.connections()]
+    for process in stopped:
+        process.suspend()
     try:
         with pytest.raises(LostDeviceError, match="a command: no answer within 1 s"):
             target.run("true", timeout_s=1)
     finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
+        for process in stopped:
+            process.resume()
     assert target.run("echo back").output == "back\n"
 
 
