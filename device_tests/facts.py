@@ -1,11 +1,14 @@
 """What a device is, as far as running a model on it depends on that. Knows no connection."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 # How far figures can be trusted: a real device or this machine; a whole emulated machine, whose
 # kernel accounts for memory truly; or single emulated programs, whose memory is inflated.
 Provenance = Literal["real", "host", "qemu-system", "qemu-user"]
+# From here on, a fault maps all of a file's folio that is in memory, not 64 KiB of it.
+_WHOLE_FOLIOS_SINCE = (6, 18)
 EMULATED: tuple[Provenance, ...] = ("qemu-system", "qemu-user")
 
 
@@ -40,3 +43,12 @@ class DeviceFacts:
     page_bytes: int
     oom_score_adj: int | None
     provenance: Provenance
+
+    @property
+    def maps_whole_folios(self) -> bool:
+        """Whether clean pages depend on how the kernel once cached a file.
+
+        A folio is as large as the reads or writes that brought it into memory, up to 2 MiB.
+        """
+        version = re.match(r"(\d+)\.(\d+)", self.kernel)
+        return version is not None and tuple(map(int, version.groups())) >= _WHOLE_FOLIOS_SINCE

@@ -194,7 +194,7 @@ def _ledger(
         packed_cache=load.packed_cache,
     )
     peak_bytes = max(phase.peak_bytes for phase in run.events.phases[: last + 1])
-    return compare(prediction, parts[last], peak_bytes)
+    return compare(prediction, parts[last], peak_bytes, whole_folios=device.maps_whole_folios)
 
 
 def _phases(run: MeasuredRun, parts: list[tuple[PartBytes, ...]]) -> tuple[Phase, ...]:

@@ -95,7 +95,8 @@ class LedgerLine:
     """One part of memory as predicted from the bundle, and as measured.
 
     Attributes:
-        within: whether the difference is inside the band; None where nothing was predicted.
+        within: whether the difference is inside the band; None where nothing was predicted, or
+            where the kernel alone decides (`Ledger.whole_folios`).
         arithmetic: how the prediction comes about, for people.
     """
 
@@ -115,6 +116,8 @@ class Ledger:
         unattributed_bytes: measured, but in no line.
         predicted_peak_bytes, measured_peak_bytes: most that is resident at any time of the run.
         band_ratio, band_bytes: a line is within where its error is below either.
+        whole_folios: whether the kernel maps whole folios of files around a fault, so that clean
+            lines may be larger than predicted.
     """
 
     lines: tuple[LedgerLine, ...]
@@ -124,6 +127,7 @@ class Ledger:
     band_ratio: float
     band_bytes: int
     passed: bool
+    whole_folios: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from device_tests.report.document import Report
+from device_tests.report.document import LedgerLine, Report
 from device_tests.report.quantities import NOTHING, ByteUnit, percent_text, share_text, size_text
 from device_tests.report.reading import LedgerRow
 
@@ -34,6 +34,21 @@ def ledger_text(row: LedgerRow, unit: ByteUnit) -> LedgerText:
         within={True: "yes", False: "no", None: NOTHING}[row.within],
         arithmetic=row.arithmetic,
     )
+
+
+def folios_text(report: Report) -> str:
+    """Return why clean lines are not judged; empty where they all are."""
+    ledger = report.ledger
+    if ledger is None or not any(_is_unjudged(line) for line in ledger.lines):
+        return ""
+    return (
+        f"clean lines above their prediction are not judged: Linux {report.device.kernel} maps "
+        "whole folios of files, as large as the kernel once cached them"
+    )
+
+
+def _is_unjudged(line: LedgerLine) -> bool:
+    return line.within is None and line.predicted_bytes is not None
 
 
 def band_text(report: Report) -> str:

@@ -15,7 +15,7 @@ from device_tests.report.document import Report
 from device_tests.report.facts_shown import fact_lists
 from device_tests.report.headline import headline
 from device_tests.report.layers import REST, Layer, stack
-from device_tests.report.ledger_shown import LedgerText, band_text, ledger_text
+from device_tests.report.ledger_shown import LedgerText, band_text, folios_text, ledger_text
 from device_tests.report.memory_chart import ends_in_stack, memory_chart
 from device_tests.report.plot import Frame
 from device_tests.report.quantities import ByteUnit, byte_unit, plain_text
@@ -72,6 +72,7 @@ def render_html(report: Report) -> str:
         last_phase=reading.last_phase(report),
         unit=unit.name,
         band=band_text(report),
+        folios=folios_text(report),
         most_differences=_MOST_DIFFERENCES,
     )
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from device_tests.report import reading
 from device_tests.report.document import Report
 from device_tests.report.headline import headline
-from device_tests.report.ledger_shown import band_text, ledger_text
+from device_tests.report.ledger_shown import band_text, folios_text, ledger_text
 from device_tests.report.quantities import (
     MINUS,
     NOTHING,
@@ -144,6 +144,8 @@ def _print_ledger(report: Report, console: Console) -> None:
         f"memory is {words}; the band is {band_text(report)}",
         "" if ledger.passed else "bold red",
     )
+    if unjudged := folios_text(report):
+        write(console, unjudged, "dim")
     console.print()
 
 

@@ -1,6 +1,7 @@
 """What devices say of themselves, from recorded text."""
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -156,3 +157,18 @@ def test_commands_run_on_this_machine() -> None:
     assert found.architecture
     asked = subprocess.run(["sh", "-c", disk_command("/")], capture_output=True, text=True)
     assert read_free_bytes(asked.stdout) > 0
+
+
+@pytest.mark.parametrize(
+    ("kernel", "whole"),
+    [
+        ("6.18.44", True),
+        ("6.18-rc1", True),
+        ("7.0.0-android17", True),
+        ("6.17.9", False),
+        ("5.10.218-android13-4", False),
+        ("", False),
+    ],
+)
+def test_kernels_that_map_whole_folios_are_known(kernel: str, whole: bool) -> None:
+    assert replace(read_facts(PHONE), kernel=kernel).maps_whole_folios == whole

@@ -166,6 +166,23 @@ def wrong_report() -> Report:
     )
 
 
+def folios_report() -> Report:
+    """Return a run on a kernel that maps more of files than was asked for."""
+    whole = sample_report()
+    assert whole.ledger is not None
+    lines = tuple(
+        replace(line, measured_bytes=2 * line.measured_bytes, within=None)
+        if line.kind == "clean" and line.predicted_bytes is not None
+        else line
+        for line in whole.ledger.lines
+    )
+    return replace(
+        whole,
+        device=replace(whole.device, kernel="6.18.44"),
+        ledger=replace(whole.ledger, lines=lines, whole_folios=True),
+    )
+
+
 def many_phases_report() -> Report:
     """Return a run that marks a phase every hundred tokens."""
     whole = sample_report()

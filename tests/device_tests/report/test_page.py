@@ -12,6 +12,7 @@ from device_tests.report.document import AnswerDifference, Report, Sample
 from device_tests.report.page import render_html
 from tests.device_tests.report.sample_reports import (
     failed_report,
+    folios_report,
     hostile_report,
     killed_report,
     sample_report,
@@ -125,6 +126,12 @@ def test_the_page_says_where_every_megabyte_went() -> None:
                   "26 layers × 26.8 M parameters", "peak 1.04 GB", "MemAvailable",
                   "18.2 tokens/s", "2.86 s", "all agree", "Pixel 8", "KleidiAI"):  # fmt: skip
         assert words in text
+
+
+def test_the_page_says_why_clean_lines_are_not_judged() -> None:
+    text = Page(render_html(folios_report())).text
+    assert "Clean lines above their prediction are not judged: Linux 6.18.44 maps whole" in text
+    assert "folios" not in Page(render_html(sample_report())).text
 
 
 def test_differences_are_listed_by_step() -> None:

@@ -12,6 +12,7 @@ from device_tests.report.document import AnswerDifference, Report
 from device_tests.report.terminal import print_report
 from tests.device_tests.report.sample_reports import (
     failed_report,
+    folios_report,
     hostile_report,
     killed_report,
     sample_report,
@@ -48,6 +49,13 @@ def test_a_part_outside_the_band_is_told_without_color() -> None:
     assert "memory is NOT as predicted" in text
     assert "golden answers: DIFFER" in text
     assert "code (chat), step 7: greedy token: expected ' def' (1063)" in text
+
+
+def test_why_clean_lines_are_not_judged_is_said() -> None:
+    text = " ".join(printed(folios_report()).split())
+    assert "memory is as predicted" in text
+    assert "are not judged: Linux 6.18.44 maps whole folios of files" in text
+    assert "folios" not in printed(sample_report())
 
 
 def test_memory_is_drawn_over_named_phases() -> None:
