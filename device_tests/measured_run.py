@@ -4,6 +4,7 @@ Knows jobs and scripts; judges nothing.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_tests import answers
+from device_tests.dumpsys_meminfo import ProcessMemory, ask_process_memory
 from device_tests.errors import DeviceError
 from device_tests.job import run_job
 from device_tests.job_script import OUTPUT, PID, SAMPLES
@@ -19,7 +21,7 @@ from device_tests.job_values import JobResult, JobSpec
 from device_tests.native.payload import Payload
 from device_tests.placement import Placed
 from device_tests.report.document import END_OF_RUN, Sample
-from device_tests.run_events import RunEvents, read_events
+from device_tests.run_events import RunEvents, Watch, read_events
 from device_tests.samples import read_samples
 from device_tests.target import Target
 from runtime_py import verification
@@ -59,12 +61,14 @@ class MeasuredRun:
 
     Attributes:
         logits: the columns kept for the golden answers, one after the other.
+        account: what Android says of the runner once the measured run has ended.
     """
 
     job: JobResult
     events: RunEvents
     samples: tuple[Sample, ...]
     logits: NDArray[np.float32]
+    account: ProcessMemory | None = None
 
     @classmethod
     def failed(cls, job: JobResult) -> "MeasuredRun":
@@ -131,7 +135,8 @@ def measure(
             fetch=(LOGITS,),
             timeout_s=load.timeout_s,
         )  # fmt: skip
-        job = run_job(target, spec, out, told)
+        asking = _Asking(target, told)
+        job = run_job(target, spec, out, asking.hear)
     output = job.files.get(OUTPUT)
     events = read_events(output.read_text(encoding="utf-8", errors="replace") if output else "")
     logits = job.files.get(LOGITS)
@@ -141,6 +146,7 @@ def measure(
         events,
         read_samples(samples.read_text(errors="replace"), events.start_s) if samples else (),
         np.fromfile(logits, np.float32) if logits else np.zeros(0, np.float32),
+        asking.account,
     )
 
 
@@ -155,6 +161,26 @@ def script_of(bundle: Bundle, load: Workload) -> list[str]:
     if not load.answers:
         return lines
     return [*lines, *answers.script(bundle, load.backend), f"phase {ANSWERED}"]
+
+
+class _Asking:
+    """Asks Android for its account of the runner while that replays the golden answers.
+
+    By then everything is measured that the question could disturb.
+    """
+
+    def __init__(self, target: Target, told: Callable[[str], None]) -> None:
+        self.account: ProcessMemory | None = None
+        self._target, self._told = target, told
+        self._watch = Watch(END_OF_RUN)
+
+    def hear(self, line: str) -> None:
+        self._told(line)
+        pid = self._watch.pid_at_end(line)
+        if pid is not None:
+            # Nothing depends on it; a device that is lost is noticed by whoever waits for the job.
+            with suppress(DeviceError):
+                self.account = ask_process_memory(self._target, pid)
 
 
 def _command(payload: Payload, placed: Placed, load: Workload) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from device_tests import answers
 from device_tests.attribution import KnownFiles, attribute
+from device_tests.dumpsys_meminfo import ProcessMemory
 from device_tests.facts import EMULATED, DeviceFacts
 from device_tests.job_values import JobResult
 from device_tests.ledger import compare
@@ -27,6 +28,7 @@ from device_tests.placement import bundle_digest, folder_name, place
 from device_tests.prediction import Positions, predict
 from device_tests.report.document import (
     END_OF_RUN,
+    AndroidAccount,
     Answers,
     BundleFacts,
     Ledger,
@@ -149,6 +151,7 @@ def _report(
         ),
         answers=found,
         warnings=_warnings(device, run),
+        android=_android(run.account),
     )
 
 
@@ -217,6 +220,18 @@ def _phases(run: MeasuredRun, parts: list[tuple[PartBytes, ...]]) -> tuple[Phase
         )
         start_s = end_s
     return tuple(found)
+
+
+def _android(account: ProcessMemory | None) -> AndroidAccount | None:
+    if account is None or "Pss" not in account.totals:
+        return None
+    totals = account.totals
+    return AndroidAccount(
+        pss_bytes=totals["Pss"],
+        rss_bytes=totals.get("Rss"),
+        swap_bytes=totals.get("SwapPss", totals.get("Swap")),
+        gpu_bytes=account.gpu_bytes,
+    )
 
 
 def _warnings(device: DeviceFacts, run: MeasuredRun) -> tuple[str, ...]:

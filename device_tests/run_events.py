@@ -185,6 +185,23 @@ def read_events(text: str) -> RunEvents:
     )
 
 
+class Watch:
+    """Finds, among lines as they come, the end of a phase while the runner still lives."""
+
+    def __init__(self, phase: str) -> None:
+        self._phase = phase
+        self._pid: int | None = None
+
+    def pid_at_end(self, line: str) -> int | None:
+        """Return the runner's process if this line ends the phase."""
+        event = _parsed(line)
+        pid = event.get("pid")
+        if event.get("event") == "start" and type(pid) is int and pid > 0:
+            self._pid = pid
+        ends = event.get("event") == "phase" and event.get("phase") == self._phase
+        return self._pid if ends else None
+
+
 def check_range(*numbers: float, most: float = _LARGEST) -> None:
     """Refuse what no runner and no sampler counts.
 

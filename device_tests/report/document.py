@@ -184,6 +184,22 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class AndroidAccount:
+    """What Android itself says of the runner at the end of the measured run (`dumpsys meminfo`).
+
+    Attributes:
+        pss_bytes: resident, pages that others map too by their share.
+        rss_bytes, swap_bytes: None where this Android does not say.
+        gpu_bytes: what the GPU holds for the process; in no resident size.
+    """
+
+    pss_bytes: int
+    rss_bytes: int | None
+    swap_bytes: int | None
+    gpu_bytes: int
+
+
+@dataclass(frozen=True)
 class Report:
     """One profile.
 
@@ -191,6 +207,7 @@ class Report:
         created: UTC, ISO 8601.
         reason: the verdict in a sentence, with what to do where something is to be done.
         ledger, answers: None where the run did not come that far.
+        android: None where the device is no phone, or the run was over before it was asked.
     """
 
     created: str
@@ -208,6 +225,7 @@ class Report:
     steps: tuple[Step, ...]
     answers: Answers | None
     warnings: tuple[str, ...] = ()
+    android: AndroidAccount | None = None
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def to_json(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from device_tests.facts import DeviceFacts
-from device_tests.report.document import BundleFacts, Report, RunFacts
+from device_tests.report.document import AndroidAccount, BundleFacts, Report, RunFacts
 from device_tests.report.quantities import NOTHING, share_text, size_text
 
 
@@ -99,11 +99,27 @@ def _profile_facts(report: Report) -> tuple[Fact, ...]:
     return (
         Fact("warmest", warmest, passing=True),
         Fact("most in swap", swapped, passing=True),
+        *_android_facts(report.android),
         Fact("memory sampled", f"{len(report.samples):,} times", passing=True),
         Fact("target", report.target, passing=True),
         Fact("profiled", report.created, passing=True),
         Fact("pocketlm", report.pocketlm_version),
     )
+
+
+def _android_facts(android: AndroidAccount | None) -> tuple[Fact, ...]:
+    return () if android is None else (Fact("Android counts", android_text(android), passing=True),)
+
+
+def android_text(android: AndroidAccount) -> str:
+    """Return Android's own account: "PSS 89.5 MB, RSS 93.7 MB, swapped 0.1 MB, GPU 12.3 MB"."""
+    sizes = (
+        ("PSS", android.pss_bytes),
+        ("RSS", android.rss_bytes),
+        ("swapped", android.swap_bytes),
+        ("GPU", android.gpu_bytes),
+    )
+    return ", ".join(f"{name} {size_text(size)}" for name, size in sizes if size is not None)
 
 
 def _largest(seen: Iterable[float | None], shown: Callable[[float], str]) -> str:

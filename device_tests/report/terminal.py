@@ -11,6 +11,7 @@ from rich.text import Text
 
 from device_tests.report import reading
 from device_tests.report.document import Report
+from device_tests.report.facts_shown import android_text
 from device_tests.report.headline import headline
 from device_tests.report.ledger_shown import band_text, folios_text, ledger_text
 from device_tests.report.quantities import (
@@ -146,6 +147,8 @@ def _print_ledger(report: Report, console: Console) -> None:
     )
     if unjudged := folios_text(report):
         write(console, unjudged, "dim")
+    if report.android is not None:
+        write(console, f"Android counts {android_text(report.android)}", "dim")
     console.print()
 
 

@@ -1,11 +1,13 @@
 """What the runner is told, and what it left, as values."""
 
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
 
 from device_tests import measured_run
+from device_tests.dumpsys_meminfo import ProcessMemory
 from device_tests.errors import DeviceError
 from device_tests.job_script import OUTPUT, PID, SAMPLES
 from device_tests.job_values import JobResult, JobSpec
@@ -24,7 +26,7 @@ from device_tests.measured_run import (
 )
 from device_tests.native.payload import Payload
 from device_tests.placement import Placed
-from device_tests.target import Target
+from device_tests.target import LostDeviceError, Target
 from device_tests.targets import open_target
 from device_tests.verdict import Verdict
 from runtime_py.bundle import Bundle, open_bundle
@@ -153,6 +155,58 @@ def test_a_job_that_left_nothing_is_a_run_too(
     _, _, found = run_with(monkeypatch, tmp_path, workload(), {}, "lost_device")
     assert (found.job.verdict, found.events.ended, found.samples) == ("lost_device", False, ())
     assert found.events == MeasuredRun.failed(found.job).events
+
+
+LINES = (
+    '{"event":"start","pid":4321,"clock_s":10.0}',
+    '{"event":"phase","phase":"prefilled"}',
+    '{"event":"phase","phase":"decoded"}',
+    '{"event":"end","clock_s":12.0}',
+)
+ACCOUNT = ProcessMemory({}, {}, {"Pss": 4096})
+
+
+def heard(monkeypatch: pytest.MonkeyPatch, out: Path) -> tuple[list[str], MeasuredRun]:
+    """Measure with a runner that says `LINES`; return what was passed on, and the result."""
+
+    def run_job(
+        target: Target, spec: JobSpec, folder: Path, told: Callable[[str], None]
+    ) -> JobResult:
+        for line in LINES:
+            told(line)
+        return JobResult("n", "ok", "because")
+
+    monkeypatch.setattr(measured_run, "run_job", run_job)
+    lines: list[str] = []
+    target = open_target("host")
+    return lines, measure(target, PAYLOAD, PLACED, workload(), ["a"], out, lines.append)
+
+
+def test_android_is_asked_once_when_nothing_is_measured_any_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def ask(target: Target, pid: int) -> ProcessMemory:
+        asked.append((target.name, pid))
+        return ACCOUNT
+
+    monkeypatch.setattr(measured_run, "ask_process_memory", ask)
+    lines, found = heard(monkeypatch, tmp_path)
+    assert (found.account, asked) == (ACCOUNT, [("host", 4321)])
+    assert lines == [*LINES]
+
+
+def test_a_question_that_is_not_answered_does_not_end_a_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def ask(target: Target, pid: int) -> ProcessMemory:
+        raise LostDeviceError("no answer within 30 s")
+
+    monkeypatch.setattr(measured_run, "ask_process_memory", ask)
+    lines, found = heard(monkeypatch, tmp_path)
+    assert found.account is None and found.job.verdict == "ok"
+    assert lines == [*LINES]
 
 
 def test_packing_only_loads() -> None:

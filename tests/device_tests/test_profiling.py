@@ -1,6 +1,7 @@
 """A bundle on this machine as the device, end to end; and what becomes of runs that fail."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,7 @@ from device_tests.native.payload import Payload
 from device_tests.outcome import ENDED
 from device_tests.placement import Placed, folder_name
 from device_tests.profiling import Told, profile
-from device_tests.report.document import AnswerDifference, Answers, Report
+from device_tests.report.document import AndroidAccount, AnswerDifference, Answers, Report
 from device_tests.run_events import read_events
 from device_tests.shell_target import ShellTarget
 from device_tests.target import LostDeviceError, RefusedError, Target
@@ -50,6 +51,15 @@ class Heard:
 
     def say(self, line: str) -> None:
         self.lines.append(line)
+
+
+# Stands for a phone's.
+DUMPSYS = """#!/bin/sh
+echo "** MEMINFO in pid $3 [runner] **
+ App Summary
+         Native Heap:    11000
+           TOTAL PSS:    12345            TOTAL RSS:    23456       TOTAL SWAP PSS:      103"
+"""
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,12 @@ def run(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Profiled:
     folder = tmp_path_factory.mktemp("device") / "pocketlm"
-    return profiled(bundle, request.param, folder, packed_cache=False)
+    programs = tmp_path_factory.mktemp("programs")
+    (programs / "dumpsys").write_text(DUMPSYS)
+    (programs / "dumpsys").chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(programs), prepend=os.pathsep)
+        return profiled(bundle, request.param, folder, packed_cache=False)
 
 
 def test_it_comes_to_its_end_with_the_bundles_answers(run: Profiled) -> None:
@@ -93,6 +108,10 @@ def test_it_comes_to_its_end_with_the_bundles_answers(run: Profiled) -> None:
     assert report.answers.passed and report.answers.differences == ()
     assert 0 < report.answers.largest_error <= report.answers.tolerance
     assert report.load_s is not None and report.load_s > 0
+
+
+def test_what_has_androids_tools_is_asked_for_its_own_account(run: Profiled) -> None:
+    assert run.report.android == AndroidAccount(12345 * 1024, 23456 * 1024, 103 * 1024, 0)
 
 
 def test_parts_of_every_phase_add_up(run: Profiled) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.run_events import Call, Mapping, PhaseMark, Region, RunEvents, read_events
+from device_tests.run_events import Call, Mapping, PhaseMark, Region, RunEvents, Watch, read_events
 
 MAPPING = {
     "path": "/data/model.pte",
@@ -94,6 +94,24 @@ def test_a_row_that_is_not_finite_is_kept_without_its_spread() -> None:
 def test_an_error_is_told_and_is_no_end() -> None:
     found = read_events('{"event":"error","reason":"manifest.json: no such file"}\n')
     assert (found.error, found.ended) == ("manifest.json: no such file", False)
+
+
+def test_the_end_of_a_phase_is_found_while_the_runner_lives() -> None:
+    watch = Watch("decoded")
+    lines = [
+        {"event": "start", "pid": 4321, "clock_s": 1.0},
+        {"event": "phase", "phase": "prefilled"},
+        {"event": "phase", "phase": "decoded"},
+        {"event": "end"},
+    ]
+    assert [watch.pid_at_end(json.dumps(line)) for line in lines] == [None, None, 4321, None]
+
+
+@pytest.mark.parametrize("pid", [None, True, "1; reboot", 0, -1, 1.5])
+def test_what_is_no_process_is_not_asked_for(pid: object) -> None:
+    watch = Watch("decoded")
+    watch.pid_at_end(json.dumps({"event": "start", "pid": pid}))
+    assert watch.pid_at_end('{"event": "phase", "phase": "decoded"}') is None
 
 
 def test_calls_after_the_first_kept_row_are_not_measured() -> None:

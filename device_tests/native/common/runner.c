@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine.h"
 #include "events.h"
@@ -220,8 +221,8 @@ int main(int count, char **given) {
   arguments asked = read_arguments(count, given);
   char error[512];
   bundle opened;
-  event("{\"event\":\"start\",\"backend\":\"%s\",\"clock_s\":%.6f}", ENGINE_BACKEND,
-        event_clock_s());
+  event("{\"event\":\"start\",\"backend\":\"%s\",\"pid\":%d,\"clock_s\":%.6f}", ENGINE_BACKEND,
+        (int)getpid(), event_clock_s());
   if (bundle_open(&opened, asked.folder, ENGINE_BACKEND, error, sizeof error) != 0) {
     event_fail("%s", error);
   }

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from device_tests.facts import DeviceFacts, Provenance
 from device_tests.report.document import (
+    AndroidAccount,
     AnswerDifference,
     Answers,
     BundleFacts,
@@ -101,6 +102,7 @@ def sample_report(provenance: Provenance = "real", samples: int = 440) -> Report
             "Processes started over adb are spared by the kernel (oom_score_adj -1000): an app "
             "would be killed earlier.",
         ),
+        android=AndroidAccount(1_020 * MB, 1_044 * MB, 2 * MB, 16 * MB),
     )
 
 

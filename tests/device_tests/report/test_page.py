@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from device_tests.facts import EMULATED, Provenance
-from device_tests.report.document import AnswerDifference, Report, Sample
+from device_tests.report.document import AndroidAccount, AnswerDifference, Report, Sample
 from device_tests.report.page import render_html
 from tests.device_tests.report.sample_reports import (
     failed_report,
@@ -132,6 +132,11 @@ def test_the_page_says_why_clean_lines_are_not_judged() -> None:
     text = Page(render_html(folios_report())).text
     assert "Clean lines above their prediction are not judged: Linux 6.18.44 maps whole" in text
     assert "folios" not in Page(render_html(sample_report())).text
+
+
+def test_the_page_has_androids_own_account_as_far_as_it_goes() -> None:
+    old = replace(sample_report(), android=AndroidAccount(5 * 10**6, None, None, 0))
+    assert "Android counts PSS 5.0 MB, GPU 0 B" in Page(render_html(old)).text
 
 
 def test_differences_are_listed_by_step() -> None:

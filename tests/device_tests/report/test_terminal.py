@@ -58,6 +58,12 @@ def test_why_clean_lines_are_not_judged_is_said() -> None:
     assert "folios" not in printed(sample_report())
 
 
+def test_androids_own_account_is_told_where_there_is_one() -> None:
+    text = " ".join(printed(sample_report()).split())
+    assert "Android counts PSS 1.02 GB, RSS 1.04 GB, swapped 2.0 MB, GPU 16.0 MB" in text
+    assert "Android counts" not in printed(replace(sample_report(), android=None))
+
+
 def test_memory_is_drawn_over_named_phases() -> None:
     text = printed(sample_report())
     assert re.search(r"1\.04 GB .*█", text)
