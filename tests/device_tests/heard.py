@@ -1,0 +1,21 @@
+"""Keeps what a profile tells of its progress."""
+
+from dataclasses import dataclass, field
+
+from device_tests.profiling import Told
+
+
+@dataclass
+class Heard:
+    """What was told of a profile's progress."""
+
+    steps: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def told(self) -> Told:
+        return Told(self.steps.append, lambda done, of, name: self.sent.append(name), self.say)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
