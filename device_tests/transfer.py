@@ -165,7 +165,12 @@ def _send_once(target: Copier, delivery: Delivery, whole: _Content, progress: Pr
     mode = "755" if os.access(delivery.source, os.X_OK) else "644"
     file, place, part = map(quote, (arriving, delivery.place, delivery.part))
     finish = f"chmod {mode} {file} && mv -f {file} {place} && rm -f {part}"
-    _if_whole(target, delivery, arriving, whole, finish)
+    try:
+        _if_whole(target, delivery, arriving, whole, finish)
+    except DamagedError:
+        # The same command of a try whose connection broke may have run on and put it in its place.
+        if _look(target, delivery, whole).place != whole:
+            raise
     progress(whole.size, whole.size)
 
 

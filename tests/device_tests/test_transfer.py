@@ -120,6 +120,26 @@ def test_what_a_broken_connection_left_running_takes_nothing(
     assert files_of(device) == ["model.bin"]
 
 
+class LateEndLink(BrokenLink):
+    """Its connection breaks in the last check, which the device ends as the next try begins its."""
+
+    def __init__(self) -> None:
+        super().__init__(Times("call", "chmod", {1}))
+
+    def call(self, text: str, timeout_s: float) -> ToolRun:
+        if "chmod" in text and self.count("call", "chmod") == 1:
+            HostLink().call(next(what for _, what in self.calls if "chmod" in what), timeout_s)
+        return super().call(text, timeout_s)
+
+
+def test_file_that_a_broken_connection_put_in_place_is_no_damage(
+    source: Path, device: Path, place: PurePosixPath
+) -> None:
+    broken_target(device, LateEndLink()).send(source, place)
+    assert Path(place).read_bytes() == CONTENT
+    assert files_of(device) == ["model.bin"]
+
+
 def test_another_call_goes_on_where_the_first_gave_up(
     source: Path, device: Path, place: PurePosixPath
 ) -> None:
