@@ -1,7 +1,7 @@
 """Does a bundle, built or only planned, fit a device? Predicts; runs nothing."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 from device_tests.prediction import Positions, Prediction, full_context, predict
@@ -63,6 +63,25 @@ class Judgement:
     reasons: tuple[str, ...]
 
 
+@dataclass(frozen=True, order=True)
+class Price:
+    """What a change costs whoever uses the model, the dearest first.
+
+    Attributes:
+        positions: of context that are given up.
+        weight_bytes: that the recipe keeps less of the weights.
+        kv_bytes: that a slot of the caches keeps less of keys and values.
+        chunk_tokens: that a call prefills less.
+        packed_cache: 1 for a file on the device as large as the weights, written in a first run.
+    """
+
+    positions: int
+    weight_bytes: int
+    kv_bytes: int
+    chunk_tokens: int
+    packed_cache: int
+
+
 @dataclass(frozen=True)
 class Change:
     """One way to make a bundle smaller.
@@ -71,12 +90,14 @@ class Change:
         what: as a builder asks for it: "--context 2048".
         saved_bytes: of the peak.
         saved_dirty_bytes: of what only swap or a kill frees.
+        price: what it costs.
     """
 
     what: str
     saved_bytes: int
     saved_dirty_bytes: int
     answer: Answer
+    price: Price
 
 
 @dataclass(frozen=True)
@@ -140,7 +161,7 @@ def fit(
     """Predict a bundle on a device.
 
     Args:
-        variants: what else could be built, cheapest first for whoever uses the model.
+        variants: what else could be built.
         tokens: that the caches will hold; None is the whole context.
     """
 
@@ -155,16 +176,21 @@ def fit(
         others = list(variants)
         can_map = backend == "executorch" and not packed_cache
         if can_map:
-            changes.append(_change("--packed-cache", now, predicted(manifest, True), room))
-        changes += [_change(what, now, predicted(other), room) for what, other in others]
-        if can_map:
-            changes += [
-                _change(f"{what} --packed-cache", now, predicted(other, True), room)
-                for what, other in others
-            ]
+            others.append(("", manifest))
+        for what, other in others:
+            for packed in (False, True) if can_map else (False,):
+                options = f"{what} --packed-cache".lstrip() if packed else what
+                price = _price(manifest, other, backend, packed)
+                after = predicted(other, packed or packed_cache)
+                changes.append(_change(options, price, now, after, room))
     return Fit(
-        backend, room, positions_of(manifest, tokens), now, judgement, _cheapest(changes)
-    )  # fmt: skip
+        backend,
+        room,
+        positions_of(manifest, tokens),
+        now,
+        judgement,
+        _cheapest(changes, judgement.answer),
+    )
 
 
 def positions_of(manifest: Manifest, tokens: int | None) -> Positions:
@@ -176,24 +202,55 @@ def positions_of(manifest: Manifest, tokens: int | None) -> Positions:
     return Positions(tokens, min(tokens, whole.longest_call), min(tokens, whole.rows))
 
 
-def _change(what: str, before: Prediction, after: Prediction, room: Room) -> Change:
+def _change(what: str, price: Price, before: Prediction, after: Prediction, room: Room) -> Change:
     return Change(
         what,
         before.peak_bytes - after.peak_bytes,
         before.dirty_bytes - after.dirty_bytes,
         judge(after, room).answer,
+        price,
     )
 
 
-def _cheapest(changes: Sequence[Change]) -> tuple[Change, ...]:
-    """Put first what makes it fit, then what lets it run, each in the order of its price.
+def _price(before: Manifest, after: Manifest, backend: str, packed: bool) -> Price:
+    def given_up(size: Callable[[Manifest], int]) -> int:
+        return max(0, size(before) - size(after))
 
-    What does neither comes last, most helpful first.
+    def slot_bytes(manifest: Manifest) -> int:
+        caches = manifest.backends[backend].caches
+        return sum(cache.size_bytes // cache.capacity for cache in caches)
+
+    return Price(
+        positions=given_up(lambda manifest: manifest.context_length),
+        weight_bytes=given_up(lambda manifest: sum(t.size_bytes for t in manifest.tensors)),
+        kv_bytes=given_up(slot_bytes),
+        chunk_tokens=given_up(lambda manifest: manifest.prefill_chunk),
+        packed_cache=int(packed),
+    )
+
+
+def _cheapest(changes: Sequence[Change], now: Answer) -> tuple[Change, ...]:
+    """Return what leads to a better answer, the best first, and of equal ones the cheapest.
+
+    Of two with the same answer, one that costs nowhere less is left out. Where nothing leads to a
+    better one, all are returned, most helpful first.
     """
 
-    def rank(change: Change) -> tuple[int, int]:
-        saved = max(change.saved_bytes, change.saved_dirty_bytes)
-        return _RANKS[change.answer], -saved if change.answer == "will not fit" else 0
+    def saved(change: Change) -> int:
+        return max(change.saved_bytes, change.saved_dirty_bytes)
 
-    helps = [c for c in changes if max(c.saved_bytes, c.saved_dirty_bytes) > 0]
-    return tuple(sorted(helps, key=rank))
+    better = [change for change in changes if _RANKS[change.answer] < _RANKS[now]]
+    if not better:
+        return tuple(sorted((c for c in changes if saved(c) > 0), key=saved, reverse=True))
+    worth = [change for change in better if not _is_outdone(change, better)]
+    return tuple(sorted(worth, key=lambda change: (_RANKS[change.answer], change.price)))
+
+
+def _is_outdone(change: Change, others: Sequence[Change]) -> bool:
+    """Say whether another leads to as good an answer for less."""
+    return any(
+        _RANKS[other.answer] <= _RANKS[change.answer]
+        and other.price != change.price
+        and all(o <= c for o, c in zip(astuple(other.price), astuple(change.price), strict=True))
+        for other in others
+    )

@@ -30,7 +30,7 @@ def choices_of(manifest: Manifest, backend: str) -> BuildChoices:
 
 
 def variants(manifest: Manifest, backend: str) -> Iterator[Variant]:
-    """Yield single changes, cheapest first for whoever uses the model, then several at once."""
+    """Yield single changes, then several at once."""
     now = choices_of(manifest, backend)
     if now.recipe not in recipes.NAMES:
         return  # a recipe from a file, which is not here

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from device_tests.fit import Room, Variant, fit, judge, positions_of
 from device_tests.prediction import Positions, PredictedPart, Prediction
-from tests.device_tests.small_manifest import small_manifest
+from tests.device_tests.small_manifest import FLOATS, TENSORS, small_manifest
 
 MB = 1_000_000
 PHONE = Room("phone", 4000 * MB, 1200 * MB, 2000 * MB, evicts=True)
@@ -139,23 +139,54 @@ def chunks_of(*sizes: int) -> list[Variant]:
     return [(f"--chunk {size}", small_manifest(prefill_chunk=size)) for size in sizes]
 
 
-def test_what_makes_it_fit_comes_first_then_what_lets_it_run_each_in_the_order_of_its_price() -> (
-    None
-):
+def test_what_makes_it_fit_is_proposed_and_nothing_more() -> None:
     manifest = small_manifest(prefill_chunk=1000)
     # Small enough that only the shortest chunks fit; what is a little too large is tight.
     room = room_for(fit(manifest, "onnx", PHONE).prediction, 0.97)
     found = fit(manifest, "onnx", room, chunks_of(995, 990, 10, 5, 1000))
     assert found.judgement.answer != "fits"
-    # What saves nothing is no change.
+    # Nobody gives up more than it takes, or something for nothing.
     assert [(change.what, change.answer == "fits") for change in found.changes] == [
         ("--chunk 10", True),
-        ("--chunk 5", True),
-        ("--chunk 995", False),
-        ("--chunk 990", False),
     ]
     first = found.changes[0]
     assert first.saved_bytes > 0 and first.saved_dirty_bytes > 0
+
+
+def test_what_a_part_of_it_achieves_as_well_is_not_proposed() -> None:
+    manifest = small_manifest(prefill_chunk=1000)
+    room = room_for(fit(manifest, "executorch", PHONE).prediction, 0.97)
+    found = fit(manifest, "executorch", room, chunks_of(10))
+    # Not both, because a shorter chunk is enough.
+    assert [(change.what, change.answer) for change in found.changes] == [
+        ("--chunk 10", "fits"),
+    ]
+
+
+def weights_of(*sizes_mb: int) -> list[Variant]:
+    return [
+        (f"--recipe {size}", small_manifest((*TENSORS[:3], replace(FLOATS, size_bytes=size * MB))))
+        for size in sizes_mb
+    ]
+
+
+def test_where_it_cannot_run_what_lets_it_run_is_proposed_too() -> None:
+    ((_, manifest),) = weights_of(2000)
+    found = fit(manifest, "onnx", PHONE, weights_of(500, 600, 1200, 1300, 1900))
+    assert found.judgement.answer == "will not fit"
+    assert [(change.what, change.answer) for change in found.changes] == [
+        ("--recipe 600", "fits"),
+        ("--recipe 1300", "tight"),
+    ]
+
+
+def test_context_is_given_up_last() -> None:
+    manifest = small_manifest(prefill_chunk=1000)
+    room = room_for(fit(manifest, "onnx", PHONE).prediction, 0.97)
+    shorter = replace(small_manifest(prefill_chunk=10), context_length=manifest.context_length - 1)
+    found = fit(manifest, "onnx", room, [("--context 1", shorter), *chunks_of(8)])
+    assert [change.what for change in found.changes] == ["--chunk 8", "--context 1"]
+    assert found.changes[1].price.positions == 1
 
 
 def test_where_nothing_is_enough_what_helps_most_comes_first() -> None:
