@@ -56,6 +56,24 @@ case "$1" in
   *) echo ;;
 esac
 """
+_DUMPSYS = """\
+#!/system/bin/sh
+# Of Android's services what a profile asks for: the kernel's figures in Android's layout.
+case "$1" in
+  meminfo)
+    if ! [ -r "/proc/$3/smaps_rollup" ]; then echo "No process found for: $3"; exit; fi
+    while read -r name size unit; do
+      case "$name" in Rss:) rss=$size ;; Pss:) pss=$size ;; SwapPss:) swap=$size ;; esac
+    done < "/proc/$3/smaps_rollup"
+    echo "** MEMINFO in pid $3 **"
+    echo " App Summary"
+    echo "       Private Other:  $pss"
+    echo "           TOTAL PSS:  $pss   TOTAL RSS:  $rss   TOTAL SWAP PSS:  $swap"
+    ;;
+  thermalservice) echo "Thermal Status: 0" ;;
+  *) echo "Can't find service: $1" ;;
+esac
+"""
 _ACCOUNTS = f"""\
 root:x:0:0::/root:/bin/sh
 sshd:x:100:65534::/run/sshd:/usr/sbin/nologin
@@ -100,6 +118,7 @@ def phone_root(unpacked: Path, out: Path, provenance: Provenance) -> None:
     shutil.copy(_file(unpacked, "usr/lib/aarch64-linux-musl/bin/mksh"), programs / "mksh")
     (programs / "sh").symlink_to("mksh")
     _write_program(programs / "getprop", _GETPROP)
+    _write_program(programs / "dumpsys", _DUMPSYS)
     shutil.copy(_file(unpacked, "usr/bin/busybox"), out / "double" / "busybox")
     for applet in _applets(unpacked):
         if not (programs / applet).exists():

@@ -129,6 +129,12 @@ def test_answers_are_golden_and_memory_is_as_predicted(
         sum(part.resident_bytes for part in phase.parts) == phase.resident_bytes
         for phase in report.phases
     )
+    # Android's own account of the run, where there is Android.
+    assert (report.android is not None) == target.name.startswith("adb:")
+    if report.android is not None:
+        assert report.android.rss_bytes is not None
+        assert 0.9 * ledger.measured_peak_bytes < report.android.rss_bytes < 1.1 * resident
+        assert report.android.pss_bytes <= report.android.rss_bytes
     assert left_on(target) == []
 
 

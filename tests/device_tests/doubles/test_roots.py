@@ -37,6 +37,7 @@ def test_a_phone_has_the_commands_that_androids_shell_has(built: Prepared) -> No
     assert {
         "sh",
         "toybox",
+        "dumpsys",
         "getprop",
         "cat",
         "df",
