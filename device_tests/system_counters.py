@@ -9,8 +9,9 @@ from device_tests.remote_shell import files_section, read_sections, section
 # A run is a measurement of size only if next to nothing of it was pushed out meanwhile: 1 % of the
 # runner's peak is below what the attribution can tell apart anyway.
 MOVED_RATIO = 0.01
-# Seconds in which no process of the device could go on for want of memory.
-STALLED_S = 0.1
+# Seconds in which no process of the device could go on for want of memory, and their share of a
+# long run: dropping files of earlier work takes some, and harms nothing.
+STALLED_S, STALLED_RATIO = 0.1, 0.002
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def pressure_reason(before: SystemCounters, after: SystemCounters, peak_bytes: i
 
     Under pressure means: more than `MOVED_RATIO` of the runner's peak was swapped out, or more than
     that of files read again after they were dropped, or every process waited for memory for more
-    than `STALLED_S` in all.
+    than `STALLED_S` in all, and more than `STALLED_RATIO` of the run.
 
     Args:
         peak_bytes: most that the runner had resident; None leaves the first two out.
@@ -105,7 +106,8 @@ def pressure_reason(before: SystemCounters, after: SystemCounters, peak_bytes: i
         if peak_bytes and count > MOVED_RATIO * peak_bytes:
             reasons.append(f"{count / 2**20:.1f} MiB {what}")
     stalled_s = increase(before.stalled_full_s, after.stalled_full_s)
-    if stalled_s > STALLED_S:
+    run_s = increase(before.uptime_s, after.uptime_s)
+    if stalled_s > max(STALLED_S, STALLED_RATIO * run_s):
         reasons.append(f"every process waited for memory for {stalled_s:.2f} s")
     return ", ".join(reasons)
 

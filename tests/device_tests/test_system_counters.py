@@ -88,6 +88,29 @@ def test_pressure_is_what_was_moved_or_stalled(after: SystemCounters, expected: 
     assert pressure_reason(QUIET, after, PEAK) == expected
 
 
+@pytest.mark.parametrize(
+    ("stalled_s", "run_s", "expected"),
+    [
+        (0.09, 1.0, ""),
+        (0.14, 1.0, "every process waited for memory for 0.14 s"),
+        # Dropping files of earlier work, in three minutes.
+        (0.14, 190.0, ""),
+        (0.72, 190.0, "every process waited for memory for 0.72 s"),
+        (0.14, None, "every process waited for memory for 0.14 s"),
+    ],
+)
+def test_a_stall_counts_by_its_share_of_a_long_run(
+    stalled_s: float, run_s: float | None, expected: str
+) -> None:
+    before = replace(QUIET, uptime_s=1000.0)
+    after = replace(
+        before,
+        stalled_full_s=0.5 + stalled_s,
+        uptime_s=None if run_s is None else 1000.0 + run_s,
+    )
+    assert pressure_reason(before, after, PEAK) == expected
+
+
 def test_what_is_not_known_is_no_pressure() -> None:
     moved = replace(QUIET, swapped_out_bytes=2**40)
     assert pressure_reason(SystemCounters(), moved, PEAK) == ""
