@@ -243,6 +243,12 @@ def _warnings(device: DeviceFacts, run: MeasuredRun) -> tuple[str, ...]:
         )
     if any(not phase.regions_are_counted for phase in run.events.phases):
         found.append("the kernel does not tell which pages are resident: caches show as 0")
+    regions = [region.part for phase in run.events.phases for region in phase.regions]
+    if run.events.ended and not any(part.startswith("kv-") for part in regions):
+        found.append(
+            "an earlier pocketlm built this artifact, which does not keep its caches apart: they "
+            "count as activations; build the bundle again"
+        )
     if any(not phase.peak_is_of_phase for phase in run.events.phases):
         found.append("the kernel does not forget a peak: peaks are of the whole run so far")
     return tuple(found)

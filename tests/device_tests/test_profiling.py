@@ -236,6 +236,15 @@ def test_warnings_say_what_the_device_hides(made_up: Profile) -> None:
     ]
 
 
+def test_an_artifact_without_caches_of_their_own_is_named(made_up: Profile) -> None:
+    whole = WHOLE + '{"event":"end","clock_s":15.0}\n'
+    (warning,) = (found for found in made_up(("ok", whole)).warnings if "build" in found)
+    assert "they count as activations; build the bundle again" in warning
+    cache = '{"part":"kv-ring","bytes":9,"resident_bytes":0,"swap_bytes":0}'
+    apart = whole.replace('"regions":[]', f'"regions":[{cache}]')
+    assert not any("build" in found for found in made_up(("ok", apart)).warnings)
+
+
 @pytest.mark.parametrize(("name", "own_libc"), [("host", False), ("adb:1", True), ("ssh:pi", True)])
 def test_a_runner_brings_its_c_library_to_other_machines(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str, own_libc: bool
