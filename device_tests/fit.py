@@ -1,15 +1,12 @@
 """Does a bundle, built or only planned, fit a device? Predicts; runs nothing."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from device_tests.changes import Answer, Change, Price, cheapest, price_of
 from device_tests.prediction import Positions, Prediction, full_context, predict
 from device_tests.report.quantities import size_text
 from runtime_py.manifest import Manifest
-
-Answer = Literal["fits", "tight", "will not fit"]
-_RANKS: dict[Answer, int] = {"fits": 0, "tight": 1, "will not fit": 2}
 
 # Predictions are right within this much of a peak.
 MARGIN_RATIO = 0.05
@@ -61,43 +58,6 @@ class Judgement:
 
     answer: Answer
     reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, order=True)
-class Price:
-    """What a change costs whoever uses the model, the dearest first.
-
-    Attributes:
-        positions: of context that are given up.
-        weight_bytes: that the recipe keeps less of the weights.
-        kv_bytes: that a slot of the caches keeps less of keys and values.
-        chunk_tokens: that a call prefills less.
-        packed_cache: 1 for a file on the device as large as the weights, written in a first run.
-    """
-
-    positions: int
-    weight_bytes: int
-    kv_bytes: int
-    chunk_tokens: int
-    packed_cache: int
-
-
-@dataclass(frozen=True)
-class Change:
-    """One way to make a bundle smaller.
-
-    Attributes:
-        what: as a builder asks for it: "--context 2048".
-        saved_bytes: of the peak.
-        saved_dirty_bytes: of what only swap or a kill frees.
-        price: what it costs.
-    """
-
-    what: str
-    saved_bytes: int
-    saved_dirty_bytes: int
-    answer: Answer
-    price: Price
 
 
 @dataclass(frozen=True)
@@ -180,7 +140,7 @@ def fit(
         for what, other in others:
             for packed in (False, True) if can_map else (False,):
                 options = f"{what} --packed-cache".lstrip() if packed else what
-                price = _price(manifest, other, backend, packed)
+                price = price_of(manifest, other, backend, packed)
                 after = predicted(other, packed or packed_cache)
                 changes.append(_change(options, price, now, after, room))
     return Fit(
@@ -189,7 +149,7 @@ def fit(
         positions_of(manifest, tokens),
         now,
         judgement,
-        _cheapest(changes, judgement.answer),
+        cheapest(changes, judgement.answer),
     )
 
 
@@ -209,48 +169,4 @@ def _change(what: str, price: Price, before: Prediction, after: Prediction, room
         before.dirty_bytes - after.dirty_bytes,
         judge(after, room).answer,
         price,
-    )
-
-
-def _price(before: Manifest, after: Manifest, backend: str, packed: bool) -> Price:
-    def given_up(size: Callable[[Manifest], int]) -> int:
-        return max(0, size(before) - size(after))
-
-    def slot_bytes(manifest: Manifest) -> int:
-        caches = manifest.backends[backend].caches
-        return sum(cache.size_bytes // cache.capacity for cache in caches)
-
-    return Price(
-        positions=given_up(lambda manifest: manifest.context_length),
-        weight_bytes=given_up(lambda manifest: sum(t.size_bytes for t in manifest.tensors)),
-        kv_bytes=given_up(slot_bytes),
-        chunk_tokens=given_up(lambda manifest: manifest.prefill_chunk),
-        packed_cache=int(packed),
-    )
-
-
-def _cheapest(changes: Sequence[Change], now: Answer) -> tuple[Change, ...]:
-    """Return what leads to a better answer, the best first, and of equal ones the cheapest.
-
-    Of two with the same answer, one that costs nowhere less is left out. Where nothing leads to a
-    better one, all are returned, most helpful first.
-    """
-
-    def saved(change: Change) -> int:
-        return max(change.saved_bytes, change.saved_dirty_bytes)
-
-    better = [change for change in changes if _RANKS[change.answer] < _RANKS[now]]
-    if not better:
-        return tuple(sorted((c for c in changes if saved(c) > 0), key=saved, reverse=True))
-    worth = [change for change in better if not _is_outdone(change, better)]
-    return tuple(sorted(worth, key=lambda change: (_RANKS[change.answer], change.price)))
-
-
-def _is_outdone(change: Change, others: Sequence[Change]) -> bool:
-    """Say whether another leads to as good an answer for less."""
-    return any(
-        _RANKS[other.answer] <= _RANKS[change.answer]
-        and other.price != change.price
-        and all(o <= c for o, c in zip(astuple(other.price), astuple(change.price), strict=True))
-        for other in others
     )

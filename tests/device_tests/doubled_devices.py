@@ -45,7 +45,7 @@ def adb_server(*tools: str) -> Iterator[AdbServer]:
     Args:
         tools: what else the tests need; without arguments, what phones under qemu-user need.
     """
-    _skip_without("adb", "setpriv", *(tools or ("qemu-aarch64-static",)))
+    skip_without("adb", "setpriv", *(tools or ("qemu-aarch64-static",)))
     with AdbServer() as server, pytest.MonkeyPatch.context() as patch:
         for name in ("ANDROID_ADB_SERVER_PORT", "ADB_MDNS"):
             patch.setenv(name, server.environment[name])
@@ -73,7 +73,7 @@ def phone_over_adb(server: AdbServer, machine: UserMachine) -> Iterator[DoubledD
 @contextmanager
 def board_over_ssh(machine: UserMachine) -> Iterator[DoubledDevice]:
     """Run a board and let our own ssh know it."""
-    _skip_without("ssh", "ssh-keygen", "qemu-aarch64-static", "setpriv")
+    skip_without("ssh", "ssh-keygen", "qemu-aarch64-static", "setpriv")
     with UserBoard(machine) as board, pytest.MonkeyPatch.context() as patch:
         patch.setenv(CONFIG_VARIABLE, str(board.ssh.config))
         yield DoubledDevice(
@@ -87,7 +87,8 @@ def board_over_ssh(machine: UserMachine) -> Iterator[DoubledDevice]:
         )
 
 
-def _skip_without(*tools: str) -> None:
+def skip_without(*tools: str) -> None:
+    """Skip a test where a tool, or what `prepare` builds, is missing."""
     if missing := missing_tools(tools):
         pytest.skip(f"needs {', '.join(missing)}; see device_tests/doubles/README.md")
     try:

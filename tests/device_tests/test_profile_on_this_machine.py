@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.measured_run import (
-    Workload,
-    packed_cache_name,
-    prompt_of,
-)
+from device_tests.measured_run import Workload, packed_cache_name, prompt_of
 from device_tests.placement import folder_name
 from device_tests.profiling import profile
 from device_tests.report.document import AndroidAccount, Report
@@ -23,8 +19,6 @@ from tests.device_tests.heard import Heard
 PROMPT_TOKENS, DECODE_TOKENS = 300, 40
 # Others may use this machine meanwhile: that shows in times, or as pages that were read again.
 CAME_TO_ITS_END = ("ok", "throttled", "under_pressure")
-
-
 # Stands for a phone's.
 DUMPSYS = """#!/bin/sh
 echo "** MEMINFO in pid $3 [runner] **

@@ -10,11 +10,7 @@ import pytest
 from device_tests import profiling
 from device_tests.facts import DeviceFacts, Provenance
 from device_tests.job_values import JobResult
-from device_tests.measured_run import (
-    PACKING,
-    MeasuredRun,
-    Workload,
-)
+from device_tests.measured_run import PACKING, MeasuredRun, Workload
 from device_tests.native.payload import Payload
 from device_tests.outcome import ENDED
 from device_tests.placement import Placed

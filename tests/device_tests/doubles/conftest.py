@@ -5,24 +5,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.prepare import prepared
 from device_tests.doubles.tools import missing_tools
-from device_tests.errors import DeviceError
+from tests.device_tests import doubled_devices
 
 
 @pytest.fixture(scope="session")
 def skip_without() -> Callable[..., None]:
     """What skips a test where a tool, or what `prepare` builds, is missing."""
-
-    def check(*tools: str) -> None:
-        if missing := missing_tools(tools):
-            pytest.skip(f"needs {', '.join(missing)}; see device_tests/doubles/README.md")
-        try:
-            prepared()
-        except DeviceError as error:
-            pytest.skip(str(error))
-
-    return check
+    return doubled_devices.skip_without
 
 
 @pytest.fixture(scope="session")
