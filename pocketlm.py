@@ -3,10 +3,12 @@
 import errno
 import json
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 
 import device_tests.cli
 import edge_build.cli
@@ -19,10 +21,14 @@ from models.errors import ModelError
 from runtime_py.errors import RunError
 
 _WRONG_INPUT, _DEVICE_FAILED = 2, 3
+# What a shell reports for a program that Ctrl-C ended.
+_INTERRUPTED = 130
+# click's own name for the variable by which a shell asks for completions.
+_COMPLETE = "_POCKETLM_COMPLETE"
 
 
 class PocketlmGroup(click.Group):
-    """Shows a user's mistake without a traceback, with exit code 2, and a device's with 3."""
+    """Shows an error without a traceback; 2 is a user's mistake, 3 a device's, 130 Ctrl-C."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -32,7 +38,7 @@ class PocketlmGroup(click.Group):
         except (ModelError, BuildError, RunError, DeviceError) as error:
             self._fail("; ".join((str(error), *_notes(error))))
         except KeyboardInterrupt as error:
-            self._fail("; ".join(("interrupted", *(_notes(error) or ("nothing was written",)))))
+            self._fail("; ".join(("interrupted", *_notes(error))), _INTERRUPTED)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._fail(f"the disk is full ({error.filename or 'no file named'}); nothing kept")
@@ -49,18 +55,22 @@ def _notes(error: BaseException) -> tuple[str, ...]:
 
 
 @click.group(
-    "pocketlm", cls=PocketlmGroup, context_settings={"help_option_names": ["-h", "--help"]}
+    "pocketlm",
+    cls=PocketlmGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 a check failed, 2 wrong input, 3 a device failed, 130 Ctrl-C. "
+    'Tab completes commands after: eval "$(pocketlm completion bash)"',
 )
 @click.version_option(package_name="pocketlm")
 def main() -> None:
     """Build, run, verify and profile language models for phones.
 
     \b
-    pocketlm build models/pico --out pico       a device bundle for ExecuTorch and ONNX Runtime
-    pocketlm verify pico                        prove that both artifacts are right
-    pocketlm run pico --prompt 'Return a list'  run one as the device would
-    pocketlm fit gemma-3-1b --device phone-6gb  what it will need, before anything is built
-    pocketlm profile pico --on adb              run it on a phone: where every megabyte went
+    pocketlm build models/pico --out pico        make a device bundle
+    pocketlm verify pico                         prove that it is right
+    pocketlm run pico --prompt 'What is a list'  run it as a device would
+    pocketlm fit gemma-3-1b --device phone-6gb   the memory that it will need
+    pocketlm profile pico --on adb               run it on a phone
     """
 
 
@@ -73,20 +83,52 @@ _LISTS = {
     "shapes": "models.shapes",
     "targets": "device_tests.targets",
 }
+# Rows that say more than names do.
+_DETAILS: dict[str, Callable[[], Sequence[Mapping[str, str | int]]]] = {
+    "families": models.cli.list_families,
+    "shapes": models.cli.list_shapes,
+}
 
 
-@main.command("list")
+@main.command("list", short_help="List recipes, shapes, families, backends and so on.")
 @click.argument("what", type=click.Choice(sorted(_LISTS)))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_command(what: str, as_json: bool) -> None:
-    """List what pocketlm knows: profiles are classes of phones for `fit`.
+    """List what pocketlm knows. Profiles are classes of phones for `fit`.
 
     \b
     pocketlm list recipes
     pocketlm list shapes --json
     """
     names: tuple[str, ...] = import_module(_LISTS[what]).NAMES
-    click.echo(json.dumps({what: list(names)}) if as_json else "\n".join(names))
+    details = _DETAILS[what]() if what in _DETAILS else [{"name": name} for name in names]
+    if as_json:
+        click.echo(json.dumps({what: list(names), "details": details}))
+        return
+    for row in details:
+        said = [_shown(key, value) for key, value in row.items() if key != "name" and value]
+        click.echo(f"{row['name']:20} {', '.join(said)}".rstrip())
+
+
+def _shown(key: str, value: str | int) -> str:
+    if isinstance(value, int):
+        return f"{value:,} {key.replace('_', ' ')}"
+    return value
+
+
+@main.command(short_help="Print what makes a shell complete commands.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete commands and options with Tab.
+
+    \b
+    eval "$(pocketlm completion bash)"                   in ~/.bashrc
+    eval "$(pocketlm completion zsh)"                    in ~/.zshrc
+    pocketlm completion fish > ~/.config/fish/completions/pocketlm.fish
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None, f"click has no completion for {shell}"
+    click.echo(kind(main, {}, "pocketlm", _COMPLETE).source())
 
 
 for command in (

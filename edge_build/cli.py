@@ -57,7 +57,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-@click.command()
+@click.command(short_help="Build a device bundle from a checkpoint.")
 @click.argument("checkpoint")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle to make.")
 @click.option(
@@ -127,8 +127,8 @@ def build(
     pocketlm build models/pico --out pico
     pocketlm build ./gemma-3-1b-it --out gemma --backend onnx --context 2048
     pocketlm build ./qwen3 --out qwen --recipe int4-g128 --chunk 64 --json
-    pocketlm build ./gemma-3-1b-it --out gemma --dry-run        what it would take
-    pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G     or not at all
+    pocketlm build ./gemma-3-1b-it --out gemma --dry-run     what it takes
+    pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G  or not at all
     """
     from edge_build.build import build as run_build
     from edge_build.console import report_build, report_plan
@@ -163,7 +163,7 @@ def build(
     report_build(manifest, out, shown.reports, as_json)
 
 
-@click.command()
+@click.command(short_help="Check what is installed, and name what helps.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(as_json: bool) -> None:
     """Check that what building and running need is installed; exit code 1 if not.

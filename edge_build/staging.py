@@ -52,6 +52,8 @@ def staging(out: Path, fresh: bool) -> Iterator[Path]:
                 if wrong_input or not finished_names(folder):
                     shutil.rmtree(folder, ignore_errors=True)
                     _remove_empty(made)
+                    if not wrong_input:
+                        error.add_note("nothing was kept")
                 else:
                     error.add_note(_how_to_continue(folder))
                 raise

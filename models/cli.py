@@ -15,7 +15,7 @@ import click
 _QUIET_S = 2.0
 
 
-@click.command("checkpoint")
+@click.command("checkpoint", short_help="Write a published shape with random weights.")
 @click.argument("shape")
 @click.option("--random", "is_random", is_flag=True, help="Draw the weights at random.")
 @click.option(

@@ -21,6 +21,7 @@ def invoke(*arguments: object) -> Result:
         "build",
         "chat",
         "checkpoint",
+        "completion",
         "devices",
         "doctor",
         "fit",
@@ -60,7 +61,27 @@ def test_wrong_input_exits_with_2_and_no_traceback(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_command_exits_with_2_and_says_so(
+HELPS = [(), *((name,) for name in sorted(main.commands))]
+
+
+@pytest.mark.parametrize("command", HELPS)
+def test_help_fits_a_terminal_of_80_columns(command: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(main, [*command, "--help"], terminal_width=80).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert not [line for line in shown.splitlines()[1:] if line.endswith("...")]
+
+
+def test_completion_is_what_click_would_print() -> None:
+    for shell in ("zsh", "fish"):
+        shown = invoke("completion", shell)
+        assert shown.exit_code == 0
+        assert f"_POCKETLM_COMPLETE={shell}_complete" in shown.stdout
+    asked = {"_POCKETLM_COMPLETE": "zsh_complete", "COMP_WORDS": "pocketlm ver", "COMP_CWORD": "1"}
+    found = CliRunner().invoke(main, [], prog_name="pocketlm", env=asked).stdout
+    assert found.split("\n")[1] == "verify"
+
+
+def test_an_interrupted_command_exits_with_130_and_says_so(
     tiny_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*arguments: object) -> None:
@@ -69,8 +90,8 @@ def test_an_interrupted_command_exits_with_2_and_says_so(
     monkeypatch.setattr("edge_build.build.quantize_weights", interrupt)
     out = tmp_path / "bundle"
     result = invoke("build", tiny_checkpoint("gemma3_text"), "--out", out, "--backend", "onnx")
-    assert result.exit_code == 2
-    assert "interrupted" in result.stderr
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "error: interrupted; nothing was kept"
     assert not list(tmp_path.iterdir())
 
 
@@ -114,8 +135,16 @@ def test_a_malformed_backend_option_is_refused(option: str, tmp_path: Path) -> N
     "what", ["families", "recipes", "backends", "shapes", "targets", "profiles"]
 )
 def test_lists_are_printed_for_people_and_machines(what: str) -> None:
-    names = json.loads(invoke("list", what, "--json").stdout)[what]
-    assert names and invoke("list", what).stdout.split() == names
+    document = json.loads(invoke("list", what, "--json").stdout)
+    names = document[what]
+    assert names == [row["name"] for row in document["details"]]
+    assert names and [line.split()[0] for line in invoke("list", what).stdout.splitlines()] == names
+
+
+def test_a_list_of_shapes_says_which_are_stand_ins() -> None:
+    lines = {line.split()[0]: line for line in invoke("list", "shapes").stdout.splitlines()}
+    assert "999,885,952 parameters" in lines["gemma-3-1b"]
+    assert "The real model's are unpublished" in lines["nano-1.8b-standin"]
 
 
 def test_doctor_finds_everything_that_is_installed() -> None:

@@ -20,7 +20,7 @@ _TELLING = (
 _SHOWN_AS = {"asimddp": "dotprod"}
 
 
-@click.command("devices")
+@click.command("devices", short_help="List phones and boards that can be reached.")
 @click.option(
     "--on", "named", multiple=True, metavar="TARGET", help="Also this one, such as ssh:HOST."
 )

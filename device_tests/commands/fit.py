@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MOST_CHANGES = 5
 
 
-@click.command("fit")
+@click.command("fit", short_help="Predict memory: a bundle or shape on devices.")
 @click.argument("what", metavar="BUNDLE|SHAPE")
 @click.option(
     "--device",

@@ -16,7 +16,7 @@ _MOST_THREADS = 4
 _PROMPT_TOKENS, _DECODE_TOKENS = 512, 64
 
 
-@click.command("profile")
+@click.command("profile", short_help="Run a bundle on a device; account for its memory.")
 @click.argument("folder", metavar="BUNDLE", required=False)
 @click.option(
     "--on",

@@ -7,7 +7,7 @@ import click
 from device_tests.commands.flags import bundle_argument, json_option, shown_progress, target_option
 
 
-@click.command("push")
+@click.command("push", short_help="Send a bundle to a device.")
 @bundle_argument
 @target_option
 @click.option(

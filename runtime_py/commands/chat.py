@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runtime_py.generation import GenerationRequest
 
 
-@click.command()
+@click.command(short_help="Chat with a bundle.")
 @bundle_argument
 @click.option("--system", help="System message.")
 @think_option

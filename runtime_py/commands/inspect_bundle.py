@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from runtime_py.bundle import Bundle
 
 
-@click.command("inspect")
+@click.command("inspect", short_help="Show what a bundle holds and needs in memory.")
 @bundle_argument
 @json_option
 def inspect_bundle(folder: str, as_json: bool) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 
 
-@click.command()
+@click.command(short_help="Generate text with a bundle, as a device would.")
 @bundle_argument
 @click.option("--prompt", required=True, help="Text; - reads stdin, less one final newline.")
 @click.option(
@@ -61,7 +61,7 @@ def run(
 
     \b
     pocketlm run pico --prompt 'What is a tuple?'
-    pocketlm run pico --raw --prompt 'def add(' --max-new-tokens 32 --temperature 0
+    pocketlm run pico --raw --prompt 'def add(' --max-new-tokens 32
     git diff | pocketlm run pico --prompt - --json
     """
     from runtime_py.commands.runner import open_runner, print_pieces, timings

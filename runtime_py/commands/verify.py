@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 20
 
 
-@click.command()
+@click.command(short_help="Check a bundle against its golden answers.")
 @bundle_argument
 @click.option(
     "--backend", "backends", multiple=True, metavar="NAME", help="Repeat for several. Default: all."

@@ -51,13 +51,13 @@ def test_people_get_a_table_of_the_stages(workshop: Workshop) -> None:
     assert "peak memory" in shown and "wall s" in shown
 
 
-def test_an_interruption_exits_with_2_and_says_how_to_continue(workshop: Workshop) -> None:
+def test_an_interruption_exits_with_130_and_says_how_to_continue(workshop: Workshop) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
     workshop.during = {"onnx": interrupt}
     result = pocketlm_build(workshop)
-    assert result.exit_code == 2
+    assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == (
         "error: interrupted; finished: executorch, quantize; run the same command again to "
         f"continue, or remove {workshop.kept} to start over"
