@@ -32,7 +32,7 @@ demo: $(INSTALLED)
 	$(BIN)/pocketlm run $(DEMO)/pico --temperature 0 --prompt 'Which module has Counter?'
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -rs
 
 # On emulated Arm devices, made from Debian's packages once; see device_tests/doubles/README.md.
 test-devices: $(INSTALLED)

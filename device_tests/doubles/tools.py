@@ -14,8 +14,11 @@ _PACKAGES = {
     "apt-cache": "apt",
     "apt-config": "apt",
     "apt-get": "apt",
+    "chromium": "chromium",
     "debugfs": "e2fsprogs",
     "dpkg-deb": "dpkg",
+    "g++": "g++",
+    "gcc": "gcc",
     "mke2fs": "e2fsprogs",
     "newgidmap": "uidmap",
     "newuidmap": "uidmap",
@@ -25,6 +28,7 @@ _PACKAGES = {
     "setpriv": "util-linux",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
+    "sshd": "openssh-server",
     "unshare": "util-linux",
 }
 # System tools are in folders that an ordinary user's PATH may lack.
@@ -36,6 +40,12 @@ def missing_tools(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if shutil.which(name, path=_PATH) is None)
 
 
+def advice(missing: Sequence[str]) -> str:
+    """Say which tools are needed, and how to get them."""
+    packages = " ".join(dict.fromkeys(_PACKAGES[name] for name in missing))
+    return f"needs {', '.join(missing)}; on Debian: apt-get install {packages}"
+
+
 def tool(name: str) -> str:
     """Return its path.
 
@@ -44,10 +54,7 @@ def tool(name: str) -> str:
     """
     found = shutil.which(name, path=_PATH)
     if found is None:
-        raise DeviceError(
-            f"an emulated device needs {name}, which is not installed; "
-            f"on Debian: apt-get install {_PACKAGES[name]}"
-        )
+        raise DeviceError(f"an emulated device {advice([name])}")
     return found
 
 

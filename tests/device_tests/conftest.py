@@ -1,10 +1,11 @@
 """Runners compiled for this machine, once a test run."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from device_tests.doubles.tools import advice, missing_tools
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +24,7 @@ def onnx_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def runners_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return where commands keep the runners that they compile."""
-    if shutil.which("g++") is None:
-        pytest.skip("needs gcc and g++")
+    skip_without_compilers()
     return tmp_path_factory.mktemp("cache")
 
 
@@ -36,12 +36,17 @@ def compiling_commands(runners_folder: Path) -> Iterator[None]:
         yield
 
 
+def skip_without_compilers() -> None:
+    """Skip a test where runners cannot be compiled."""
+    if missing := missing_tools(("gcc", "g++")):
+        pytest.skip(advice(missing))
+
+
 def compiled(backend: str, folder: Path) -> Path:
     """Compile one backend's runner, or skip the test."""
     from device_tests.native.compilation import COMPILE_RUNNER, toolchain
     from device_tests.native.packages import DISTRIBUTIONS, installed
 
-    if shutil.which("g++") is None:
-        pytest.skip("needs gcc and g++")
+    skip_without_compilers()
     out = folder / f"{backend}-runner"
     return COMPILE_RUNNER[backend](out, toolchain(), installed(DISTRIBUTIONS[backend]))

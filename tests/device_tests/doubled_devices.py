@@ -11,7 +11,7 @@ from device_tests.doubles.adb_server import AdbServer
 from device_tests.doubles.prepare import prepared
 from device_tests.doubles.qemu_user import UserBoard, UserPhone
 from device_tests.doubles.ssh_access import ALIAS
-from device_tests.doubles.tools import missing_tools
+from device_tests.doubles.tools import advice, missing_tools
 from device_tests.doubles.user_worlds import UserMachine
 from device_tests.errors import DeviceError
 from device_tests.targets.ssh import CONFIG_VARIABLE
@@ -90,7 +90,7 @@ def board_over_ssh(machine: UserMachine) -> Iterator[DoubledDevice]:
 def skip_without(*tools: str) -> None:
     """Skip a test where a tool, or what `prepare` builds, is missing."""
     if missing := missing_tools(tools):
-        pytest.skip(f"needs {', '.join(missing)}; see device_tests/doubles/README.md")
+        pytest.skip(advice(missing))
     try:
         prepared()
     except DeviceError as error:

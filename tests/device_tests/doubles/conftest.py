@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.tools import missing_tools
+from device_tests.doubles.tools import advice, missing_tools
 from tests.device_tests import doubled_devices
 
 
@@ -19,6 +19,6 @@ def skip_without() -> Callable[..., None]:
 def adb() -> Iterator[AdbServer]:
     """A server of the tests' own."""
     if missing := missing_tools(("adb", "setpriv")):
-        pytest.skip(f"needs {', '.join(missing)}; see device_tests/doubles/README.md")
+        pytest.skip(advice(missing))
     with AdbServer() as server:
         yield server

@@ -6,12 +6,11 @@ import psutil
 import pytest
 
 from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.tools import missing_tools
+from device_tests.doubles.tools import advice, missing_tools
 from device_tests.errors import DeviceError
 
-pytestmark = pytest.mark.skipif(
-    bool(missing_tools(("adb", "setpriv"))), reason="needs adb and setpriv"
-)
+_TOOLS = ("adb", "setpriv")
+pytestmark = pytest.mark.skipif(bool(missing_tools(_TOOLS)), reason=advice(missing_tools(_TOOLS)))
 
 
 def test_it_is_this_machines_alone_and_ends_with_the_context() -> None:

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from device_tests.doubles.images import Entry, cpio, data_disk, first_file_system
-from device_tests.doubles.tools import missing_tools, tool
+from device_tests.doubles.tools import advice, missing_tools, tool
 from device_tests.errors import DeviceError
+
+_DISK_TOOLS = ("mke2fs", "debugfs", "unshare")
+needs_disk_tools = pytest.mark.skipif(
+    bool(missing_tools(_DISK_TOOLS)), reason=advice(missing_tools(_DISK_TOOLS))
+)
 
 
 def _read_cpio(archive: bytes) -> dict[str, tuple[int, bytes]]:
@@ -74,9 +79,7 @@ def test_a_module_that_is_missing_is_named(unpacked: Path) -> None:
         first_file_system(unpacked)
 
 
-@pytest.mark.skipif(
-    bool(missing_tools(("mke2fs", "debugfs", "unshare"))), reason="needs e2fsprogs and unshare"
-)
+@needs_disk_tools
 def test_a_disk_has_the_files_of_the_folder_as_roots(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
@@ -93,7 +96,7 @@ def test_a_disk_has_the_files_of_the_folder_as_roots(tmp_path: Path) -> None:
     assert "User:     0" in done.stdout
 
 
-@pytest.mark.skipif(bool(missing_tools(("mke2fs", "unshare"))), reason="needs e2fsprogs")
+@needs_disk_tools
 def test_a_disk_that_is_too_small_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "large").write_bytes(bytes(range(256)) * 40_000)

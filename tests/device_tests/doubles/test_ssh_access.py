@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from device_tests.doubles.ssh_access import ALIAS, SshAccess
-from device_tests.doubles.tools import missing_tools
+from device_tests.doubles.tools import advice, missing_tools
 
-pytestmark = pytest.mark.skipif(
-    bool(missing_tools(("ssh", "ssh-keygen"))), reason="needs the ssh client"
-)
+_TOOLS = ("ssh", "ssh-keygen")
+pytestmark = pytest.mark.skipif(bool(missing_tools(_TOOLS)), reason=advice(missing_tools(_TOOLS)))
 
 
 def test_the_configuration_leads_to_the_server_with_our_key_alone(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from device_tests.doubles import tools
-from device_tests.doubles.tools import guarded, missing_tools, run_tool, tool
+from device_tests.doubles.tools import advice, guarded, missing_tools, run_tool, tool
 from device_tests.errors import DeviceError
 
 
@@ -14,6 +14,12 @@ def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> No
     assert missing_tools(("adb", "ssh")) == ("adb", "ssh")
     with pytest.raises(DeviceError, match=r"needs mke2fs.*apt-get install e2fsprogs"):
         tool("mke2fs")
+
+
+def test_several_missing_tools_name_each_package_once() -> None:
+    assert advice(("ssh", "ssh-keygen", "adb")) == (
+        "needs ssh, ssh-keygen, adb; on Debian: apt-get install openssh-client adb"
+    )
 
 
 def test_a_tool_that_fails_says_what_it_said() -> None:

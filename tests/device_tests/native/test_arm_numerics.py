@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 pytest.importorskip("executorch")
 
 from device_tests.doubles.cpus import CPUS, cpuinfo
+from device_tests.doubles.tools import advice, missing_tools
 from device_tests.errors import DeviceError
 from device_tests.native.payload import Payload, payload
 from edge_build.build import build
@@ -104,8 +105,8 @@ class Arm:
 
 @pytest.fixture(scope="module")
 def payloads() -> dict[Backend, Payload]:
-    if shutil.which("qemu-aarch64-static") is None:
-        pytest.skip("needs qemu-aarch64-static; on Debian: apt-get install qemu-user-static")
+    if missing := missing_tools(["qemu-aarch64-static"]):
+        pytest.skip(advice(missing))
     try:
         return {name: payload(name, "aarch64", own_libc=True) for name in ("executorch", "onnx")}
     except DeviceError as error:

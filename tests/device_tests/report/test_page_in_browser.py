@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from device_tests.doubles.tools import advice
 from device_tests.report.page import render_html
 from device_tests.report.screenshots import Browser, find_browser, main, opened_browser
 from tests.device_tests.report.sample_reports import (
@@ -55,7 +56,7 @@ Array.from(document.querySelectorAll(".chart")).flatMap(chart => {
 def browser() -> Iterator[Browser]:
     path = find_browser()
     if path is None:
-        pytest.skip("needs chromium")
+        pytest.skip(advice(["chromium"]))
     with opened_browser(path) as found:
         yield found
 
@@ -107,7 +108,7 @@ def test_dark_and_light_follow_the_reader(browser: Browser, tmp_path: Path) -> N
 
 def test_pictures_are_taken_for_the_documentation(tmp_path: Path) -> None:
     if find_browser() is None:
-        pytest.skip("needs chromium")
+        pytest.skip(advice(["chromium"]))
     source, out = tmp_path / "report.json", tmp_path / "pictures"
     source.write_text(sample_report().to_json())
     assert main([str(source), str(out)]) == 0

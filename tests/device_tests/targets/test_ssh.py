@@ -3,7 +3,6 @@
 import contextlib
 import getpass
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from device_tests.doubles.tools import advice, missing_tools, tool
 from device_tests.errors import DeviceError
 from device_tests.job import run_job
 from device_tests.job_values import JobSpec
@@ -22,10 +22,8 @@ from device_tests.target import Finished, LostDeviceError, RefusedError, Target
 from device_tests.targets import open_target
 from device_tests.targets.ssh import CONFIG_VARIABLE, SshLink
 
-SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-pytestmark = pytest.mark.skipif(
-    SSHD is None or shutil.which("ssh") is None, reason="needs ssh and sshd"
-)
+_MISSING = missing_tools(("ssh", "sshd"))
+pytestmark = pytest.mark.skipif(bool(_MISSING), reason=advice(_MISSING))
 
 DEADLINE_S = 20
 
@@ -43,7 +41,7 @@ class Server:
         return self.folder / "home"
 
     def start(self) -> None:
-        command = [str(SSHD), "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        command = [tool("sshd"), "-D", "-e", "-f", str(self.folder / "sshd_config")]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log, start_new_session=True)
         deadline = time.monotonic() + DEADLINE_S
