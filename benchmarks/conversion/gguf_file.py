@@ -60,7 +60,7 @@ class Architecture:
     norm_offset: float
 
 
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "gemma3": Architecture("gemma3", _GEMMA_NORMS, 1.0),
     "gemma3_text": Architecture("gemma3", _GEMMA_NORMS, 1.0),
     "qwen3": Architecture("qwen3", _QWEN_NORMS, 0.0),
@@ -90,10 +90,10 @@ def write(checkpoint: Path, out: Path) -> None:
     """
     published = json.loads((checkpoint / "config.json").read_text())
     family = published["model_type"]
-    if family not in _ARCHITECTURES:
-        known = ", ".join(_ARCHITECTURES)
+    if family not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
         raise SystemExit(f"{checkpoint}: model_type {family}; known: {known}")
-    architecture = _ARCHITECTURES[family]
+    architecture = ARCHITECTURES[family]
     # Published files leave out what is the default of their class; the family knows it.
     config = import_module(f"models.families.{family}").read_config(published)
     tensors = _text_tensors(read_headers(checkpoint))
