@@ -16,9 +16,10 @@ from torch import Tensor
 from models import families
 from models.config import ModelConfig
 from models.decoder import Decoder
-from models.errors import ModelError
-from models.family import Family
+from models.errors import ModelError, shown
+from models.foreign_tensors import TRAINING_HEADS, notes, refuse_adapter_alone, refuse_foreign
 from models.safetensors_files import StoredTensor, read_headers, read_json
+from models.tensor_prefixes import Spelling, find_spelling
 from models.weight_shapes import published_name, weight_shapes
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -122,35 +123,36 @@ def _open(folder: Path) -> Checkpoint:
     family = families.load(published["model_type"])
     config = family.read_config(published)
     stored = read_headers(folder)
+    refuse_foreign(folder, published, stored)
     shapes = weight_shapes(config)
-    names = _spelling(family, stored)
+    spelling = find_spelling(family, stored)
+    names = spelling.names
     places = {name: published_name(names, name) for name in shapes}
     for name, theirs in places.items():
         if theirs not in stored:
-            raise ModelError(
-                f"{theirs}: missing from {folder}, but config.json needs it with shape "
-                f"{list(shapes[name])}; use a complete checkpoint, or a config.json that fits it"
-            )
+            raise _missing(folder, theirs, shapes[name], spelling)
         _check(theirs, stored[theirs], shapes[name])
-    notes = family.notes
+    told = (*family.notes, *spelling.notes, *notes(published, stored))
     if config.tie_word_embeddings and names["lm_head"] in stored:
         _check(names["lm_head"], stored[names["lm_head"]], shapes["embed_tokens"])
         _check_tied(names, stored)
-        notes += (f"{names['lm_head']} is left out: it repeats the embedding.",)
-    ignored = (*family.ignored_tensors, names["lm_head"], *_IGNORED_EVERYWHERE)
-    for theirs in sorted(stored.keys() - places.values()):
-        if not any(fnmatchcase(theirs, pattern) for pattern in ignored):
+        told += (f"{names['lm_head']} is left out: it repeats the embedding.",)
+    ignored = (*family.ignored_tensors, *_IGNORED_EVERYWHERE, *TRAINING_HEADS)
+    for theirs in sorted(stored.keys() - places.values() - {names["lm_head"]}):
+        inner = theirs.removeprefix(spelling.outer)
+        if not any(fnmatchcase(inner, pattern) for pattern in ignored):
             raise ModelError(
                 f"{theirs}: in {folder}, but config.json has no place for it, so the model would "
                 "compute something else; use the config.json that belongs to these weights"
             )
     tensors = {name: stored[theirs] for name, theirs in places.items()}
-    return Checkpoint(folder, config, notes, tensors)
+    return Checkpoint(folder, config, told, tensors)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; give a folder with config.json and weights")
+    refuse_adapter_alone(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder}: no config.json in it; give a checkpoint folder in Hugging Face format"
@@ -158,21 +160,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
     published = read_json(folder / "config.json")
     if not isinstance(published.get("model_type"), str):
         raise ModelError(
-            f"{folder / 'config.json'}: has model_type={published.get('model_type')!r}, "
+            f"{folder / 'config.json'}: has model_type={shown(published.get('model_type'))}, "
             f"but one of {', '.join(families.NAMES)} is needed"
-        )
-    if published.get("quantization_config"):
-        raise ModelError(
-            f"{folder / 'config.json'}: has a quantization_config, so the weights are quantized "
-            "already; give the unquantized checkpoint and a recipe"
         )
     return published
 
 
-def _spelling(family: Family, stored: Mapping[str, StoredTensor]) -> Mapping[str, str]:
-    spellings = (family.tensor_names, *family.other_tensor_names)
-    found = (names for names in spellings if names["embed_tokens"] in stored)
-    return next(found, family.tensor_names)
+def _missing(folder: Path, name: str, shape: tuple[int, ...], spelling: Spelling) -> ModelError:
+    others = f" ({spelling.notes[0]})" if spelling.notes else ""
+    return ModelError(
+        f"{name}: missing from {folder}, but config.json needs it with shape {list(shape)}"
+        f"{others}; use a complete checkpoint, or a config.json that fits it"
+    )
 
 
 def _check(name: str, stored: StoredTensor, shape: tuple[int, ...]) -> None:

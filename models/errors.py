@@ -1,5 +1,21 @@
-"""The error that a user of the models package can cause."""
+"""The error that a user of the models package can cause, and how it shows what was found."""
+
+import reprlib
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 60
+_LONGEST_TEXT = 200
 
 
 class ModelError(Exception):
     """A checkpoint, config or shape that cannot be used; shown without a traceback."""
+
+
+def shown(value: object) -> str:
+    """Return a value from a file for a message: short and printable, however it is."""
+    return _SHOWN.repr(value)
+
+
+def shortened(text: str) -> str:
+    """Return what a library said, cut to a line: it may quote the whole of a file."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

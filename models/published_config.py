@@ -7,10 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.errors import ModelError
+from models.errors import ModelError, shown
 
 LOCAL = "sliding_attention"
 GLOBAL = "full_attention"
+
+# Every size, position and id of a runtime is an int32, every other number a float32.
+_LARGEST_WHOLE = 2**31 - 1
+_SMALLEST_NUMBER, _LARGEST_NUMBER = 2.0**-126, 2.0**127
+# Eight times as many as the deepest published model has.
+_MOST_LAYERS = 1024
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,25 @@ class PublishedConfig:
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(key, "must be a whole number")
+        if abs(value) > _LARGEST_WHOLE:
+            raise self.error(key, f"must be at most {_LARGEST_WHOLE}")
         return value
 
+    def layer_count(self, default: int) -> int:
+        """Return num_hidden_layers, small enough to make a list of."""
+        count = self.whole("num_hidden_layers", default)
+        if not 1 <= count <= _MOST_LAYERS:
+            raise self.error("num_hidden_layers", f"must be 1 to {_MOST_LAYERS}")
+        return count
+
     def number(self, key: str, default: float) -> float:
-        """Return a number above zero."""
+        """Return a number above zero that a float32 holds."""
         value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(key, "must be a number above zero")
+        # Infinity and NaN, which Python's JSON takes, are outside too.
+        if not _SMALLEST_NUMBER <= value <= _LARGEST_NUMBER:
+            raise self.error(key, "must be a number above zero that a float32 holds")
         return float(value)
 
     def optional_number(self, key: str, default: float | None) -> float | None:
@@ -75,8 +93,8 @@ class PublishedConfig:
         for index, layer_type in enumerate(value):
             if layer_type not in (LOCAL, GLOBAL):
                 raise ModelError(
-                    f"{self.model_type}: layer_types[{index}]={layer_type!r} is not supported; "
-                    f"use {LOCAL!r} or {GLOBAL!r}"
+                    f"{self.model_type}: layer_types[{index}]={shown(layer_type)} is not "
+                    f"supported; use {LOCAL!r} or {GLOBAL!r}"
                 )
         return tuple(value)
 
@@ -110,7 +128,7 @@ class PublishedConfig:
         rope_type = values.get("rope_type") or values.get("type") or "default"
         if rope_type not in ("default", "linear"):
             raise ModelError(
-                f"{self.model_type}: {key} has rope_type {rope_type!r}; only 'default' and "
+                f"{self.model_type}: {key} has rope_type {shown(rope_type)}; only 'default' and "
                 "'linear' are supported. Remove it from config.json to build for the context "
                 "length that the model was trained for"
             )
@@ -125,7 +143,7 @@ class PublishedConfig:
 
     def error(self, key: str, why: str) -> ModelError:
         """Make the error about one key."""
-        found = repr(self.values[key]) if key in self.values else "nothing"
+        found = shown(self.values[key]) if key in self.values else "nothing"
         return ModelError(f"{self.model_type}: config.json has {key}={found}: {why}")
 
     def _value(self, key: str, default: Any) -> Any:

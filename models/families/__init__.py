@@ -4,7 +4,7 @@ import difflib
 import importlib
 import pkgutil
 
-from models.errors import ModelError
+from models.errors import ModelError, shown
 from models.family import Family
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
@@ -19,7 +19,7 @@ def load(name: str) -> Family:
     if name not in NAMES:
         nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
         raise ModelError(
-            f"model_type {name!r} is not supported; the nearest known is {nearest!r}, "
+            f"model_type {shown(name)} is not supported; the nearest known is {nearest!r}, "
             f"and all known are {', '.join(NAMES)}"
         )
     family: Family = importlib.import_module(f"{__name__}.{name}").FAMILY

@@ -42,7 +42,7 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
 
 def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
     layer_types = config.layer_types(
-        [GLOBAL if index % 2 else LOCAL for index in range(config.whole("num_hidden_layers", 26))]
+        [GLOBAL if index % 2 else LOCAL for index in range(config.layer_count(26))]
     )
     window = config.window(layer_types, 4096)
     rope = config.flat_rope()

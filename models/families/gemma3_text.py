@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.config import LayerConfig, ModelConfig
+from models.errors import shown
 from models.family import Family, published_tensor_names
 from models.published_config import GLOBAL, LOCAL, PublishedConfig
 
@@ -47,10 +48,7 @@ def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
     if pattern < 1:
         raise config.error("sliding_window_pattern", "must be at least 1")
     layer_types = config.layer_types(
-        [
-            LOCAL if (index + 1) % pattern else GLOBAL
-            for index in range(config.whole("num_hidden_layers", 26))
-        ]
+        [LOCAL if (index + 1) % pattern else GLOBAL for index in range(config.layer_count(26))]
     )
     ropes = _ropes(config)
     window = config.window(layer_types, 4096)
@@ -64,7 +62,7 @@ def _ropes(config: PublishedConfig) -> dict[str, tuple[float, float]]:
     nested = config.mapping("rope_parameters")
     if stray := [key for key in nested if key not in (LOCAL, GLOBAL)]:
         raise config.error(
-            "rope_parameters", f"{stray[0]!r} must stand below {LOCAL!r} or {GLOBAL!r}"
+            "rope_parameters", f"{shown(stray[0])} must stand below {LOCAL!r} or {GLOBAL!r}"
         )
     both = PublishedConfig("gemma3_text: rope_parameters", nested)
     # The older rope_scaling is meant for global layers alone.

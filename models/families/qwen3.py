@@ -48,7 +48,7 @@ def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
     layer_types = config.layer_types(
         [
             LOCAL if windowed and index >= first_local else GLOBAL
-            for index in range(config.whole("num_hidden_layers", 32))
+            for index in range(config.layer_count(32))
         ]
     )
     if LOCAL in layer_types and not windowed:

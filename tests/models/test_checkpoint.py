@@ -190,11 +190,6 @@ def test_a_config_without_model_type_says_which_are_known(small_checkpoint: Path
     assert "has model_type=None, but one of gemma2, gemma3" in refusal(small_checkpoint)
 
 
-def test_an_already_quantized_checkpoint_is_refused(small_checkpoint: Path) -> None:
-    edit_config(small_checkpoint, quantization_config={"quant_method": "gptq"})
-    assert "give the unquantized checkpoint" in refusal(small_checkpoint)
-
-
 def test_a_missing_tensor_is_named(small_checkpoint: Path, change_tensors: Change) -> None:
     change_tensors(lambda tensors: tensors.pop(UP))
     assert f"{UP}: missing from {small_checkpoint}" in refusal(small_checkpoint)

@@ -152,7 +152,7 @@ def test_the_outer_config_of_gemma3_decides_on_tying() -> None:
         ({"hidden_size": 640.5}, "hidden_size=640.5: must be a whole number"),
         ({"num_hidden_layers": True}, "num_hidden_layers=True: must be a whole number"),
         ({"rms_norm_eps": 0}, "rms_norm_eps=0: must be a number above zero"),
-        ({"num_hidden_layers": 0}, "number of layers=0 must be at least 1"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers=0: must be 1 to 1024"),
         ({"layer_types": "full_attention"}, "must be a list with one entry per layer"),
         ({"layer_types": ["full_attention"]}, "layer_types has 1 entries, but num_hidden_layers="),
         (
@@ -204,3 +204,53 @@ def test_qwen3_refuses_by_name() -> None:
     assert "one RoPE for all layers" in refusal(
         "qwen3", rope_parameters={"full_attention": {"rope_theta": 1e4}}
     )
+
+
+NUMBERS = [
+    ("gemma3_text", "rms_norm_eps"),
+    ("gemma3_text", "rope_theta"),
+    ("gemma3_text", "rope_local_base_freq"),
+    ("gemma3_text", "query_pre_attn_scalar"),
+    ("gemma3_text", "final_logit_softcapping"),
+    ("gemma3", "rms_norm_eps"),
+    ("gemma2", "attn_logit_softcapping"),
+    ("gemma2", "final_logit_softcapping"),
+    ("qwen3", "rms_norm_eps"),
+    ("qwen3", "rope_theta"),
+]
+
+
+@pytest.mark.parametrize(("family", "key"), NUMBERS)
+@pytest.mark.parametrize(
+    "value", [float("inf"), float("-inf"), float("nan"), 1e300, 1e-320, 10**310, 0, -1.0]
+)
+def test_a_number_that_no_float32_holds_is_refused(family: str, key: str, value: float) -> None:
+    assert f"config.json has {key}=" in refusal(family, **{key: value})
+    assert "must be a number above zero that a float32 holds" in refusal(family, **{key: value})
+
+
+@pytest.mark.parametrize("key", ["rope_theta", "factor"])
+def test_a_number_of_a_nested_rope_is_held_to_the_same(key: str) -> None:
+    rope = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6, key: float("inf")}
+    assert f"has {key}=inf" in refusal("qwen3", rope_scaling=rope)
+    nested = {"full_attention": rope}
+    assert f"has {key}=inf" in refusal("gemma3_text", rope_parameters=nested)
+
+
+@pytest.mark.parametrize("name", families.NAMES)
+@pytest.mark.parametrize("count", [0, -1, 1025, 2**31, 10**18, 10**310])
+def test_a_count_of_layers_that_no_model_has_is_refused_at_once(name: str, count: int) -> None:
+    assert "has num_hidden_layers=" in refusal(name, num_hidden_layers=count)
+
+
+@pytest.mark.parametrize("name", families.NAMES)
+@pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "head_dim", "intermediate_size"])
+def test_a_size_beyond_int32_is_refused(name: str, key: str) -> None:
+    assert f"has {key}=2147483648: must be at most 2147483647" in refusal(name, **{key: 2**31})
+
+
+def test_a_value_is_shown_short_however_long_it_is() -> None:
+    for value in ("a" * 5000, ["x"] * 5000, {"k": "v" * 5000}, "\x1b[31m"):
+        message = refusal("qwen3", rms_norm_eps=value)
+        assert len(message) < 200
+        assert message.isprintable()

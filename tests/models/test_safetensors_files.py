@@ -153,3 +153,54 @@ def test_pickle_files_alone_come_with_the_way_to_convert_them(tmp_path: Path) ->
 
 def test_a_folder_without_weights_says_what_was_looked_for(tmp_path: Path) -> None:
     assert "no model.safetensors, no model.safetensors.index.json" in refusal(tmp_path)
+
+
+def write_header(folder: Path, header: str | bytes, body: int) -> None:
+    text = header.encode() if isinstance(header, str) else header
+    path = folder / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"\0" * body)
+
+
+def entry(begin: int, end: int, shape: str = "[2]") -> str:
+    return f'{{"dtype": "F32", "shape": {shape}, "data_offsets": [{begin}, {end}]}}'
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        pytest.param(f'{{"a": {entry(0, 8)}, "b": {entry(0, 8)}}}', 8, id="the same bytes"),
+        pytest.param(f'{{"a": {entry(0, 8)}, "b": {entry(4, 12)}}}', 12, id="overlapping"),
+        pytest.param(f'{{"a": {entry(0, 8)}, "b": {entry(12, 20)}}}', 20, id="a gap"),
+        pytest.param(f'{{"a": {entry(4, 12)}}}', 12, id="a gap before the first"),
+        pytest.param(f'{{"a": {entry(0, 8)}}}', 12, id="bytes after the last"),
+        pytest.param(f'{{"a": {entry(0, 8)}, "a": {entry(0, 8)}}}', 8, id="a name twice"),
+        pytest.param(f'{{"a": {entry(0, 8, "[1e400]")}}}', 8, id="an infinite size"),
+        pytest.param(f'{{"a": {entry(0, 8, "[2.0]")}}}', 8, id="a size that is not whole"),
+        pytest.param(f'{{"a": {entry(0, 8, "[" + "9" * 5000 + "]")}}}', 8, id="a long number"),
+        pytest.param(b'{"\xff": ' + entry(0, 8).encode() + b"}", 8, id="not UTF-8"),
+        pytest.param("[" * 100_000, 0, id="deep nesting"),
+        pytest.param(f'{{"{"a" * 100_000}\u0000": {entry(0, 9)}}}', 8, id="a long name"),
+    ],
+)
+def test_a_header_that_the_format_forbids_is_refused_in_one_short_line(
+    tmp_path: Path, header: str | bytes, body: int
+) -> None:
+    write_header(tmp_path, header, body)
+    message = refusal(tmp_path).replace(str(tmp_path), "")
+    assert "truncated or damaged" in message
+    assert len(message) < 400
+    assert "\n" not in message
+
+
+def test_a_header_beyond_the_limit_of_the_format_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 100_000_001))
+        file.truncate(100_000_100)
+    assert "header too large" in refusal(tmp_path)
+
+
+def test_dtypes_that_no_weight_may_have_are_still_told(tmp_path: Path) -> None:
+    header = '{"a": {"dtype": "F8_E8M0", "shape": [2], "data_offsets": [0, 2]}}'
+    write_header(tmp_path, header, 2)
+    assert read_headers(tmp_path)["a"].dtype == "F8_E8M0"

@@ -71,7 +71,10 @@ class _Graph(nn.Module):
         # Layers that rotate alike share a table whatever their window.
         named = dict(self.rotary.named_buffers())
         return {
-            layer: (named[f"cosines_{_rotation(layer)}"], named[f"sines_{_rotation(layer)}"])
+            layer: (
+                named[f"cosines_{rotation_name(layer)}"],
+                named[f"sines_{rotation_name(layer)}"],
+            )
             for layer in self.rotations
         }
 
@@ -135,8 +138,11 @@ def _axes(cache: CacheEntry) -> tuple[dict[int, str], dict[int, str]]:
     return axes, axes
 
 
-def _rotation(layer: LayerConfig) -> str:
-    return f"{layer.rope_theta:g}_{layer.rope_factor:g}".replace(".", "p").replace("+", "")
+def rotation_name(layer: LayerConfig) -> str:
+    """Return a name for a layer's rotary tables: the same only where the tables are the same."""
+    # 17 digits tell all numbers apart. A name of a module has no dots.
+    exact = f"{layer.rope_theta:.17g}_{layer.rope_factor:.17g}"
+    return exact.replace(".", "p").replace("+", "").replace("-", "m")
 
 
 def _rotary_tensors(
@@ -148,7 +154,7 @@ def _rotary_tensors(
             frequencies = inverse_frequencies(layer, config.head_dim)
             pair = rotary_tables(torch.arange(context_length), frequencies)
             for kind, table in zip(("cosines", "sines"), pair, strict=True):
-                name = f"{kind}_{_rotation(layer)}"
+                name = f"{kind}_{rotation_name(layer)}"
                 tensors[name] = stored.constant(f"rotary.{name}", table.numpy())
     return tensors
 
