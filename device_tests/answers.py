@@ -13,7 +13,8 @@ from device_tests.report.document import AnswerDifference, Answers
 from device_tests.run_events import Call
 from runtime_py import verification
 from runtime_py.bundle import Bundle
-from runtime_py.golden import GoldenCase, LogitsDigest
+from runtime_py.golden_cases import GoldenCase
+from runtime_py.logits_digest import LogitsDigest
 from runtime_py.tokenizer import read_tokenizer
 from runtime_py.verification import Answer, Replay, pieces_of
 

@@ -19,14 +19,9 @@ from edge_build.progress import Advance
 from edge_build.prompts import chat_cases, long_ids, open_tokenizer
 from edge_build.quantization.weight import WeightStore
 from edge_build.reference import LARGE_PARAMETERS, ReferenceModel, reference_threads
-from runtime_py.golden import (
-    ChatCase,
-    Golden,
-    GoldenCase,
-    TokenizerCase,
-    greedy_margin,
-    make_digest,
-)
+from runtime_py.golden import ChatCase, Golden, TokenizerCase
+from runtime_py.golden_cases import GoldenCase
+from runtime_py.logits_digest import greedy_margin, make_digest
 from runtime_py.manifest import ActivationQuantization, AttentionQuantization
 from runtime_py.memory_advice import huge_page_heap
 from runtime_py.tokenizer import Tokenizer
@@ -99,6 +94,7 @@ def record_golden(
             activation_quantization=rounding.activations,
             attention_quantization=rounding.attention,
             tolerance=tolerance,
+            exact_tolerance=_FLOAT_TOLERANCE,
             stop_ids=prepared.text.stop_ids,
             tokenizer_cases=texts,
             chat_cases=chats,

@@ -1,6 +1,7 @@
 """What an engine must offer: one artifact, loaded, that turns tokens into logits.
 
-`runtime_py/engines/NAME.py` runs the artifacts of backend NAME and offers one constant, ENGINE.
+`runtime_py/engines/NAME.py` runs the artifacts of backend NAME and offers one constant, ENGINE. A
+file with an underscore in its name is a part of an engine.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +35,14 @@ class LoadedModel(Protocol):
         """Forget every position."""
         ...
 
+    def clear(self) -> None:
+        """Make every slot of every cache zero, as a runtime first gets it.
+
+        A `reset` leaves old keys in slots that no later query sees. What starts behind position 0
+        does see them. May take as long as loading.
+        """
+        ...
+
     def rewind_error(self, length: int, target: int) -> str | None:
         """Say why the caches cannot go from `length` tokens back to `target`; None if they can.
 
@@ -48,6 +57,23 @@ class LoadedModel(Protocol):
         ...
 
 
+Load = Callable[[Path, Manifest, BackendEntry, int | None], LoadedModel]
+
+
+@dataclass(frozen=True)
+class ExactForm:
+    """The way to run an artifact without rounded activations: its own codes and scales, products in
+    float32, everything else of the program untouched. Keys and values are rounded as ever.
+
+    Attributes:
+        load: as an engine's; what it writes on disk is gone when the model is closed.
+        extra_bytes: (manifest, entry) → memory that it takes beyond the ordinary form's, about.
+    """
+
+    load: Load
+    extra_bytes: Callable[[Manifest, BackendEntry], int]
+
+
 @dataclass(frozen=True)
 class Engine:
     """One backend's way to run.
@@ -56,8 +82,10 @@ class Engine:
         distributions: Python distributions whose versions the manifest's floors are held against.
         load: (folder, manifest, entry, threads) → LoadedModel. `threads` None is the physical
             cores. Imports its runtime inside, never at module level.
+        exact: how to run the same without rounded activations; None if there is no way.
     """
 
     name: str
     distributions: tuple[str, ...]
-    load: Callable[[Path, Manifest, BackendEntry, int | None], LoadedModel]
+    load: Load
+    exact: ExactForm | None = None

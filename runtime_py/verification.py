@@ -12,7 +12,8 @@ import numpy as np
 from runtime_py.bundle import Bundle
 from runtime_py.chat_template import ChatTemplate, read_chat_template
 from runtime_py.errors import RunError
-from runtime_py.golden import Golden, GoldenCase
+from runtime_py.golden import Golden
+from runtime_py.golden_cases import GoldenCase
 from runtime_py.session import Session, open_session
 from runtime_py.tokenizer import Tokenizer, read_tokenizer
 

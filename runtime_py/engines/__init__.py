@@ -7,7 +7,8 @@ from pathlib import Path
 from runtime_py.engine import Engine
 from runtime_py.errors import RunError
 
-NAMES = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__"))
+# An underscore marks a part of an engine.
+NAMES = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if "_" not in p.stem))
 
 
 def load(name: str) -> Engine:

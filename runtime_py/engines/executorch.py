@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -28,11 +28,14 @@ _OPERATOR_LIBRARIES = (
 class LoadedProgram:
     """One loaded .pte; its caches are buffers inside the program."""
 
-    def __init__(self, program: Any, manifest: Manifest, entry: BackendEntry) -> None:
+    def __init__(
+        self, open_program: Callable[[], Any], manifest: Manifest, entry: BackendEntry
+    ) -> None:
         import torch
 
         self._torch = torch
-        self._program = program
+        self._open_program = open_program
+        self._program = open_program()
         self._vocab_size = manifest.vocab_size
         self._entry = entry
 
@@ -52,6 +55,11 @@ class LoadedProgram:
 
     def reset(self) -> None:
         """Nothing to clear: masks follow from the position, so old slots are never looked at."""
+
+    def clear(self) -> None:
+        """Open the program anew: its buffers begin as zeros, and nothing else sets them back."""
+        self._program = None
+        self._program = self._open_program()
 
     def rewind_error(self, length: int, target: int) -> str | None:
         lost = [cache for cache in self._entry.caches if not _still_holds(cache, length, target)]
@@ -89,10 +97,20 @@ def load(
     Raises:
         RunError: executorch is missing, or the file is not a program that it can run.
     """
-    path = folder / entry.model
-    with _quiet() as notices:
+    with _quiet():
         runtime = _import_runtime()
-        runtime._unsafe_reset_threadpool(threads or psutil.cpu_count(logical=False) or 1)
+    runtime._unsafe_reset_threadpool(threads or psutil.cpu_count(logical=False) or 1)
+    path = folder / entry.model
+    model = LoadedProgram(lambda: _open(runtime, path, entry), manifest, entry)
+    # The first call packs the weights. What it writes at position 0 nobody sees: see `reset`.
+    with _quiet(), huge_page_heap(entry.anonymous_bytes):
+        model.run([0], 0)
+    release_file_pages(path)
+    return model
+
+
+def _open(runtime: Any, path: Path, entry: BackendEntry) -> Any:
+    with _quiet() as notices:
         try:
             program = runtime._load_for_executorch(str(path))
             meta = program.method_meta(METHOD)
@@ -107,12 +125,7 @@ def load(
             f"{path}: expected tokens and a position in and [1, 1, {entry.logits_size}] logits "
             f"out, found {meta.num_inputs()} inputs and {list(sizes)}; build the bundle again"
         )
-    model = LoadedProgram(program, manifest, entry)
-    # The first call packs the weights. What it writes at position 0 nobody sees: see `reset`.
-    with _quiet(), huge_page_heap(entry.anonymous_bytes):
-        model.run([0], 0)
-    release_file_pages(path)
-    return model
+    return program
 
 
 def _import_runtime() -> Any:

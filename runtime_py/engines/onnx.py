@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime_py.engine import Engine, LoadedModel
+from runtime_py.engine import Engine, ExactForm, LoadedModel
 from runtime_py.environment import environment_default
 from runtime_py.errors import RunError
 from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
@@ -23,6 +23,11 @@ from runtime_py.memory_advice import huge_page_heap, release_file_pages
 # Manifest options with these prefixes are session configuration entries.
 _SESSION_PREFIXES = ("session.", "optimization.", "mlas.")
 _ERRORS_ONLY = 3
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+# An AttributeProto's name, value (field 3) and type (field 20: INT), as protobuf writes them.
+_ACCURACY_NAME = b"\x0a\x0eaccuracy_level"
+_INT8_PRODUCTS = _ACCURACY_NAME + b"\x18\x04\xa0\x01\x02"
+_FLOAT_PRODUCTS = _ACCURACY_NAME + b"\x18\x01\xa0\x01\x02"
 _ELEMENT_TYPES = {"float32": "tensor(float)", "int8": "tensor(int8)"}
 
 
@@ -54,6 +59,11 @@ class OnnxModel:
 
     def reset(self) -> None:
         """Forget every position: the next run at position 0 sees no older row."""
+
+    def clear(self) -> None:
+        """Make every slot zero; see LoadedModel."""
+        for cache in self._caches:
+            cache.fill(0)
 
     def rewind_error(self, length: int, target: int) -> str | None:
         """Say why the caches cannot go from `length` tokens back to `target`; None if they can."""
@@ -117,23 +127,34 @@ def _allocate(cache: CacheEntry) -> NDArray[Any]:
 def _load(
     folder: Path, manifest: Manifest, entry: BackendEntry, threads: int | None
 ) -> LoadedModel:
+    return _open(folder, manifest, entry, threads, exact=False)
+
+
+def _load_exact(
+    folder: Path, manifest: Manifest, entry: BackendEntry, threads: int | None
+) -> LoadedModel:
+    return _open(folder, manifest, entry, threads, exact=True)
+
+
+def _open(
+    folder: Path, manifest: Manifest, entry: BackendEntry, threads: int | None, *, exact: bool
+) -> LoadedModel:
     # Without this, releases for Linux keep an id of the machine and send statistics. They look when
     # they are imported; who wants that has set it.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     path = folder / entry.model
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    # 0 is the runtime's own choice: one thread a physical core.
-    options.intra_op_num_threads = threads or 0
-    for name, value in entry.options.items():
-        if name.startswith(_SESSION_PREFIXES):
-            options.add_session_config_entry(name, value)
+    options = _session_options(onnxruntime, entry, threads)
+    graph: Path | bytes = path
+    if exact:
+        graph = with_float_products(path)
+        # A graph in memory does not know where its weights are.
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(path.parent))
     try:
         with huge_page_heap(entry.anonymous_bytes), _attention(entry.options):
             session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
+                graph, options, providers=["CPUExecutionProvider"]
             )
     except _runtime_errors() as error:
         raise RunError(
@@ -144,6 +165,38 @@ def _load(
     # The kernels have packed copies of most weights; the rest comes back as it is read.
     release_file_pages(path.with_name(f"{path.name}.data"))
     return OnnxModel(session, manifest, entry)
+
+
+def _session_options(onnxruntime: Any, entry: BackendEntry, threads: int | None) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    # 0 is the runtime's own choice: one thread a physical core.
+    options.intra_op_num_threads = threads or 0
+    for name, value in entry.options.items():
+        if name.startswith(_SESSION_PREFIXES):
+            options.add_session_config_entry(name, value)
+    return options
+
+
+def with_float_products(path: Path) -> bytes:
+    """Return a graph's file with float32 products in every quantized layer, nothing else changed.
+
+    `accuracy_level` 4 of MatMulNBits rounds activations to int8, 1 computes in float32. The number
+    is changed where it stands in the file, so that no other byte of the graph can differ.
+
+    Raises:
+        RunError: the file cannot be read, or an attribute of that name is written another way.
+    """
+    try:
+        graph = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}; copy the bundle again") from None
+    if graph.count(_ACCURACY_NAME) != graph.count(_INT8_PRODUCTS):
+        raise RunError(
+            f"{path}: its layers have an accuracy_level other than 4, so what they round is not "
+            "known; build the bundle again"
+        )
+    return graph.replace(_INT8_PRODUCTS, _FLOAT_PRODUCTS)
 
 
 def _attention(options: Mapping[str, str]) -> AbstractContextManager[None]:
@@ -185,4 +238,5 @@ def _fits(found: Sequence[int | str], expected: Sequence[int]) -> bool:
     )
 
 
-ENGINE = Engine("onnx", ("onnxruntime",), _load)
+# Weights packed for float products are smaller: those for int8 products have sums beside them.
+ENGINE = Engine("onnx", ("onnxruntime",), _load, ExactForm(_load_exact, lambda *_: 0))

@@ -14,6 +14,8 @@ PACKAGES = ("models", "edge_build", "runtime_py", "device_tests")
 CONTRACT_MODULES = {
     "runtime_py.manifest",
     "runtime_py.golden",
+    "runtime_py.golden_cases",
+    "runtime_py.logits_digest",
     "runtime_py.memory_advice",
     "runtime_py.typed_json",
     "runtime_py.tokenizer",

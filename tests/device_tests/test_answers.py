@@ -16,7 +16,8 @@ from device_tests.errors import DeviceError
 from device_tests.report.document import Answers
 from device_tests.run_events import Call
 from runtime_py.bundle import Bundle, open_bundle
-from runtime_py.golden import Golden, GoldenCase
+from runtime_py.golden import Golden
+from runtime_py.golden_cases import GoldenCase
 from runtime_py.session import Session, open_session
 from runtime_py.verification import Replay, read_golden, replays_of
 

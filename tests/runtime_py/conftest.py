@@ -17,14 +17,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from runtime_py import engines
 from runtime_py.bundle import Bundle, open_bundle
 from runtime_py.engine import Engine
-from runtime_py.golden import (
-    ChatCase,
-    Golden,
-    GoldenCase,
-    TokenizerCase,
-    greedy_margin,
-    make_digest,
-)
+from runtime_py.golden import ChatCase, Golden, TokenizerCase
+from runtime_py.golden_cases import GoldenCase
+from runtime_py.logits_digest import greedy_margin, make_digest
 from runtime_py.manifest import (
     BackendEntry,
     CacheEntry,
@@ -162,6 +157,9 @@ class FakeModel:
         self.history = []
         self.resets += 1
 
+    def clear(self) -> None:
+        self.history = []
+
     def rewind_error(self, length: int, target: int) -> str | None:
         if self.rewind_depth is None or length - target <= self.rewind_depth:
             return None
@@ -239,6 +237,7 @@ def make_golden(model: FakeModel, tokenizer: Tokenizer) -> Golden:
         stop_ids=(1, 5),
         activation_quantization="none",
         tolerance=1e-3,
+        exact_tolerance=1e-3,
         cases=(
             record(model, tokenizer.encode_prompt("hello"), 4, "short", tokenizer.size),
             record(model, tokenizer.encode_prompt("ab" * 8), 5, "wraps", tokenizer.size),

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from edge_build.kv_cache import KvPrecision
 from runtime_py import engines
-from runtime_py.engines.onnx import OnnxModel, resident_rows
+from runtime_py.engines.onnx import OnnxModel, resident_rows, with_float_products
 from runtime_py.errors import RunError
 from runtime_py.manifest import CacheEntry
 from runtime_py.memory_advice import parse_smaps
@@ -245,3 +246,24 @@ def test_missing_layers_are_a_clear_error() -> None:
     entry = replace(built.entry, caches=(*built.entry.caches, extra))
     with pytest.raises(RunError, match="missing"):
         engines.load("onnx").load(built.folder, built.manifest, entry, 1)
+
+
+def test_float_products_change_one_number_of_each_quantized_layer() -> None:
+    built = lowered_onnx(Build("gemma3_text", "int4-g32"))
+    changed = onnx.load_from_string(with_float_products(built.model_file))
+    products = [node for node in changed.graph.node if node.op_type == "MatMulNBits"]
+    # The head; queries, keys and values in one, the output, gate, up and down of each layer.
+    assert len(products) == 1 + 5 * built.source.config.num_layers
+    for node in products:
+        (level,) = (value for value in node.attribute if value.name == "accuracy_level")
+        assert level.i == 1
+        level.i = 4
+    assert changed == onnx.load(built.model_file, load_external_data=False)
+
+
+def test_another_kind_of_product_is_refused(tmp_path: Path) -> None:
+    built = lowered_onnx(Build("gemma3_text", "int4-g32"))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(built.model_file.read_bytes().replace(b"level\x18\x04", b"level\x18\x02", 1))
+    with pytest.raises(RunError, match="accuracy_level other than 4"):
+        with_float_products(path)
