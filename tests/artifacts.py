@@ -94,7 +94,11 @@ class Lowered:
         )
 
     def load(self) -> LoadedModel:
-        return engines.load(self.backend).load(self.folder, self.manifest, self.entry, 1)
+        return self.load_entry(self.folder, self.entry)
+
+    def load_entry(self, folder: Path, entry: BackendEntry) -> LoadedModel:
+        """Load another file in the artifact's place."""
+        return engines.load(self.backend).load(folder, self.manifest, entry, 1)
 
 
 @dataclass(frozen=True)

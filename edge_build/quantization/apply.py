@@ -17,10 +17,10 @@ from torch import Tensor
 from edge_build.errors import BuildError
 from edge_build.progress import Advance
 from edge_build.quantization import methods
-from edge_build.quantization.packing import pack_int4
 from edge_build.quantization.recipe import QuantRule, QuantScheme
 from edge_build.quantization.weight import WeightStore
 from models.checkpoint import Checkpoint
+from runtime_py.int4_packing import pack_int4
 from runtime_py.manifest import TensorEntry
 
 # Elements in one block of rows. Smaller ones stay in a core's own cache, but then the threads

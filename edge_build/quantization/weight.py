@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_build.quantization.packing import unpack_int4, unpack_int4_as_float
 from edge_build.quantization.recipe import QuantScheme
+from runtime_py.int4_packing import unpack_int4, unpack_int4_as_float
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class QuantizedWeight:
     """weight[o, i] = code[o, i] * scale[o, i // group_size].
 
     Attributes:
-        packed: 4 bits: [out, in / 2] uint8 as edge_build/quantization/packing.py defines;
+        packed: 4 bits: [out, in / 2] uint8 as runtime_py/int4_packing.py defines;
             8 bits: [out, in] int8, the codes themselves.
         scales: [out, groups] float32, positive, each exactly representable in bfloat16.
         zero_points: None: every scheme so far is symmetric.

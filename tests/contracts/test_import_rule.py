@@ -21,6 +21,9 @@ CONTRACT_MODULES = {
     "runtime_py.tokenizer",
     "runtime_py.chat_template",
     "runtime_py.errors",
+    # How artifacts lie on disk: the build writes and inspects what a strict check reads.
+    "runtime_py.executorch_file",
+    "runtime_py.int4_packing",
 }
 # Planning what was not built yet: shapes, recipes, and what a build would say of memory.
 PLANNING_MODULES = {

@@ -1,17 +1,15 @@
-"""Reads a .pte without running it: operators, delegates, arenas, caches. Knows no build.
+"""What a .pte consists of, without running it: operators, delegates, arenas, caches.
 
-Weights stay in the file: only the program and the delegates' graphs are parsed.
+Knows no build. Weights stay in the file: only the program and the delegates' graphs are parsed.
 """
 
-import json
-import mmap
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from runtime_py.executorch_file import open_program, read_delegate
 
 CACHE_PREFIX = "caches.layers."
 
@@ -69,34 +67,23 @@ def kv_cache_bytes(pte: Path) -> int:
 
 def inspect_program(pte: Path, method: str = "forward") -> ProgramReport:
     """Parse one method of a .pte."""
-    with pte.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        program, segments_start = _read_program(data)
+    with open_program(pte) as opened:
+        program = opened.program
         plan = next(p for p in program.execution_plan if p.name == method)
-        segments = program.segments
-        delegates = []
-        for delegate in plan.delegates:
-            segment = segments[delegate.processed.index]
-            start = segments_start + segment.offset
-            delegates.append(_read_delegate(data[start : start + segment.size]))
-        operators = (f"{op.name}.{op.overload}".rstrip(".") for op in plan.operators)
-        return ProgramReport(
-            operators=frozenset(operators),
-            delegates=tuple(delegates),
-            caches=dict(_caches(plan.values)),
-            arena_bytes=sum(plan.non_const_buffer_sizes),
-            delegate_data_bytes=sum(
-                segments[index].size for index in {d.segment_index for d in program.named_data}
-            ),
-            file_bytes=len(data),
-        )
-
-
-def _read_program(data: mmap.mmap) -> tuple[Any, int]:
-    from executorch.exir._serialize._program import _flatbuffer_to_program, _get_extended_header
-
-    header = _get_extended_header(data[:64])
-    assert header is not None, "a program written with segments has an extended header"
-    return _flatbuffer_to_program(data[: header.program_size]), header.segment_base_offset
+        delegates = [
+            _summary(read_delegate(opened.read(delegate.processed.index)))
+            for delegate in plan.delegates
+        ]
+    operators = (f"{op.name}.{op.overload}".rstrip(".") for op in plan.operators)
+    weights = {named.segment_index for named in program.named_data}
+    return ProgramReport(
+        operators=frozenset(operators),
+        delegates=tuple(delegates),
+        caches=dict(_caches(plan.values)),
+        arena_bytes=sum(plan.non_const_buffer_sizes),
+        delegate_data_bytes=sum(program.segments[index].size for index in weights),
+        file_bytes=pte.stat().st_size,
+    )
 
 
 def _caches(values: list[Any]) -> Iterator[tuple[str, int]]:
@@ -111,12 +98,7 @@ def _caches(values: list[Any]) -> Iterator[tuple[str, int]]:
             yield name, size
 
 
-def _read_delegate(blob: bytes) -> DelegateGraph:
-    from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader
-
-    header = XNNHeader.from_bytes(blob[: XNNHeader.EXPECTED_LENGTH])
-    start = header.flatbuffer_offset
-    graph = _flatbuffer_to_json(blob[start : start + header.flatbuffer_size])
+def _summary(graph: dict[str, Any]) -> DelegateGraph:
     kinds, shapes = {}, {}
     for entry in graph["xvalues"]:
         value = entry["xvalue_union"]
@@ -129,16 +111,3 @@ def _read_delegate(blob: bytes) -> DelegateGraph:
         if node["xnode_union_type"] == "XNNFullyConnected"
     )
     return DelegateGraph(Counter(n["xnode_union_type"] for n in graph["xnodes"]), linears)
-
-
-def _flatbuffer_to_json(flatbuffer: bytes) -> dict[str, Any]:
-    from executorch.backends.xnnpack import serialization
-    from executorch.exir._serialize._flatbuffer import _flatc_decompile
-
-    with tempfile.TemporaryDirectory() as folder:
-        schema, binary = Path(folder) / "schema.fbs", Path(folder) / "graph.bin"
-        schema.write_bytes(files(serialization).joinpath("schema.fbs").read_bytes())
-        binary.write_bytes(flatbuffer)
-        _flatc_decompile(folder, str(schema), str(binary))
-        parsed: dict[str, Any] = json.loads((Path(folder) / "graph.json").read_bytes())
-        return parsed

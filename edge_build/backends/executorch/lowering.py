@@ -1,7 +1,5 @@
 """LoweringInput → executorch/model.pte, checked: what was meant to be quantized is."""
 
-import logging
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from edge_build.backends.executorch.template import make_template
 from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantScheme
 from models.decoder import Decoder
+from runtime_py.executorch_file import quiet_libraries
 from runtime_py.manifest import ActivationQuantization, AttentionQuantization, MemoryLine
 
 FILE = "executorch/model.pte"
@@ -191,15 +190,9 @@ def _attention_quantization(source: LoweringInput) -> AttentionQuantization:
 @contextmanager
 def quiet_executorch() -> Iterator[None]:
     """Import executorch's operators; keep its and torch's warnings and notices to itself."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _import_operators()
-            yield
-    finally:
-        logging.disable(previous)
+    with quiet_libraries():
+        _import_operators()
+        yield
 
 
 def _import_operators() -> Any:

@@ -15,11 +15,11 @@ from edge_build.backends.executorch.parts import (
     TanhGeluMLP,
 )
 from edge_build.quantization.activations import quantize_per_token_asymmetric
-from edge_build.quantization.packing import pack_int4
 from edge_build.quantization.recipe import QuantScheme
 from edge_build.quantization.weight import QuantizedWeight
 from models.config import LayerConfig, ModelConfig
 from models.layers import MLP, RMSNorm
+from runtime_py.int4_packing import pack_int4
 
 COLUMNS = 64
 SCHEMES = (QuantScheme(4, 32), QuantScheme(4), QuantScheme(8))

@@ -16,11 +16,11 @@ from edge_build.backends.executorch.parts import (
     pair_order,
 )
 from edge_build.errors import BuildError
-from edge_build.quantization.packing import pack_int4
 from edge_build.quantization.recipe import QuantScheme
 from edge_build.quantization.weight import QuantizedWeight
 from models.config import LayerConfig, ModelConfig
 from models.layers import MLP, RMSNorm, inverse_frequencies, rotary_tables, rotate
+from runtime_py.int4_packing import pack_int4
 
 ROWS, COLUMNS = 6, 64
 

@@ -5,9 +5,9 @@ import pytest
 
 from edge_build.backends.onnx.blocks import BlockedWeight
 from edge_build.quantization.activations import activation_block
-from edge_build.quantization.packing import pack_int4
 from edge_build.quantization.recipe import QuantScheme
 from edge_build.quantization.weight import QuantizedWeight
+from runtime_py.int4_packing import pack_int4
 
 
 def blocked(bits: int, group_size: int | None, columns: int) -> BlockedWeight:

@@ -1,4 +1,4 @@
-"""The 4-bit byte layout of the weight store: its definition, pack and unpack.
+"""The 4-bit byte layout of weights in stores and artifacts: its definition, pack and unpack.
 
 Column 2j goes to the low four bits of byte j, column 2j + 1 to the high four, each as code + 8.
 ONNX Runtime's MatMulNBits and XNNPACK's weights use this order as well.

@@ -1,0 +1,189 @@
+"""A .pte as it lies on disk: its program, its segments, the graphs of its XNNPACK delegates.
+
+Reads and writes; runs nothing and knows no build. A file is a program (a flatbuffer) and segments
+after it: one with the program's own constants, one for each delegate, one for each weight that
+delegates name. Segments are read only as far as they are asked for.
+"""
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from runtime_py.errors import RunError
+
+# What exir/_serialize/_program.py aligns segments to.
+_SEGMENT_ALIGNMENT = 128
+_MAGIC = r"ET[0-9a-zA-Z][0-9a-zA-Z]"
+_HEAD_BYTES = 64
+
+
+@dataclass(frozen=True)
+class ProgramFile:
+    """An open .pte.
+
+    Attributes:
+        program: executorch.exir.schema.Program; what is in segments is not in it.
+        segments_start: where segment offsets count from.
+    """
+
+    path: Path
+    file: BinaryIO
+    program: Any
+    segments_start: int
+
+    def read(self, segment: int, start: int = 0, size: int | None = None) -> bytes:
+        """Return bytes of a segment: `size` from `start`, or to the end."""
+        place = self.program.segments[segment]
+        size = place.size - start if size is None else size
+        assert start + size <= place.size, f"segment {segment} has {place.size} bytes"
+        self.file.seek(self.segments_start + place.offset + start)
+        data = self.file.read(size)
+        if len(data) < size:
+            raise RunError(f"{self.path} ends within segment {segment}; copy the bundle again")
+        return data
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment that is to be written.
+
+    Attributes:
+        pieces: makes the segment's bytes, piece by piece: memory follows one piece.
+    """
+
+    size_bytes: int
+    pieces: Callable[[], Iterator[bytes]]
+
+
+@contextmanager
+def open_program(path: Path) -> Iterator[ProgramFile]:
+    """Open a .pte for the block.
+
+    Raises:
+        RunError: it is no program with segments after it.
+    """
+    with quiet_libraries():
+        from executorch.exir._serialize._program import (
+            _flatbuffer_to_program,
+            _get_extended_header,
+        )
+
+    with path.open("rb") as file:
+        header = _get_extended_header(file.read(_HEAD_BYTES))
+        if header is None or not header.segment_base_offset:
+            raise RunError(
+                f"{path}: expected an ExecuTorch program with segments, found none; "
+                "build the bundle again or copy it again"
+            )
+        file.seek(0)
+        program = _flatbuffer_to_program(file.read(header.program_size))
+        yield ProgramFile(path, file, program, header.segment_base_offset)
+
+
+def write_program(program: Any, segments: Sequence[Segment], file: BinaryIO) -> None:
+    """Write a program and its segments, one piece at a time.
+
+    Args:
+        program: executorch.exir.schema.Program; refers to the segments by number.
+    """
+    from executorch.exir._serialize._flatbuffer_program import _program_to_flatbuffer
+    from executorch.exir._serialize._program import _ExtendedHeader, _insert_flatbuffer_header
+    from executorch.exir.schema import DataSegment
+    from executorch.exir.tensor import ALIGNMENT
+
+    places, end = [], 0
+    for segment in segments:
+        start = _aligned(end, _SEGMENT_ALIGNMENT)
+        places.append(DataSegment(start, segment.size_bytes))
+        end = start + segment.size_bytes
+    body = _program_to_flatbuffer(
+        replace(program, segments=places), constant_tensor_alignment=ALIGNMENT
+    )
+    header_size = _aligned(_ExtendedHeader.EXPECTED_LENGTH, body.max_alignment)
+    program_size = header_size + len(body.data)
+    segments_start = _aligned(program_size, _SEGMENT_ALIGNMENT)
+    header = _ExtendedHeader(program_size, segments_start, end).to_bytes()
+    file.write(_insert_flatbuffer_header(body.data, _MAGIC, header.ljust(header_size, b"\0")))
+    for segment, place in zip(segments, places, strict=True):
+        start = segments_start + place.offset
+        file.write(bytes(start - file.tell()))
+        for piece in segment.pieces():
+            file.write(piece)
+        assert file.tell() == start + place.size, "a segment has the size that it was given"
+
+
+def read_delegate(payload: bytes) -> dict[str, Any]:
+    """Return the graph of an XNNPACK delegate, as serialization/schema.fbs names its fields."""
+    from executorch.exir._serialize._flatbuffer import _flatc_decompile
+
+    header = _delegate_header().from_bytes(payload[: _delegate_header().EXPECTED_LENGTH])
+    start = header.flatbuffer_offset
+    with _delegate_schema() as (folder, schema):
+        binary = folder / "graph.bin"
+        binary.write_bytes(payload[start : start + header.flatbuffer_size])
+        _flatc_decompile(str(folder), str(schema), str(binary))
+        graph: dict[str, Any] = json.loads((folder / "graph.json").read_bytes())
+    return graph
+
+
+def delegate_payload(graph: dict[str, Any]) -> bytes:
+    """Return what `read_delegate` reads, for a graph whose constants are all named."""
+    from executorch.exir._serialize._flatbuffer import _flatc_compile
+
+    with _delegate_schema() as (folder, schema):
+        source = folder / "graph.json"
+        source.write_text(json.dumps(graph), encoding="ascii")
+        _flatc_compile(str(folder), str(schema), str(source))
+        flatbuffer = (folder / "graph.bin").read_bytes()
+    alignment = _constant_alignment()
+    start = _aligned(_delegate_header().EXPECTED_LENGTH, alignment)
+    end = start + _aligned(len(flatbuffer), alignment)
+    header = _delegate_header()(start, len(flatbuffer), end, 0).to_bytes()
+    return header.ljust(start, b"\0") + flatbuffer.ljust(end - start, b"\0")
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the warnings and notices of executorch and torch to themselves."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+
+
+@contextmanager
+def _delegate_schema() -> Iterator[tuple[Path, Path]]:
+    """Yield a temporary folder, and XNNPACK's schema in it."""
+    from executorch.backends.xnnpack import serialization
+
+    with tempfile.TemporaryDirectory() as folder:
+        schema = Path(folder) / "schema.fbs"
+        schema.write_bytes(files(serialization).joinpath("schema.fbs").read_bytes())
+        yield Path(folder), schema
+
+
+def _delegate_header() -> Any:
+    from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import XNNHeader
+
+    return XNNHeader
+
+
+def _constant_alignment() -> int:
+    from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize
+
+    return int(xnnpack_graph_serialize.CONSTANT_TENSOR_ALIGNMENT)
+
+
+def _aligned(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
