@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runtime_py.bundle import Bundle
 from runtime_py.errors import RunError
@@ -18,6 +18,9 @@ _RENDERER = Path(__file__).with_name("template_renderer.py")
 Message = Mapping[str, Any]
 # Values that a template reads besides the messages, such as enable_thinking.
 Variables = Mapping[str, Any]
+Chat = tuple[Sequence[Message], Variables]
+# "refused": the template said no to the messages. "failed": an expression of it did.
+FailureKind = Literal["refused", "syntax", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -35,44 +38,88 @@ class RenderLimits:
     time_s: int = 10
 
 
+class TemplateError(RunError):
+    """A chat that did not render.
+
+    Attributes:
+        reason: in the template's own words.
+    """
+
+    def __init__(self, kind: FailureKind, reason: str) -> None:
+        super().__init__(_explained(kind, reason))
+        self.kind = kind
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class ChatTemplate:
     """A template and what it knows besides the messages.
 
     Attributes:
         special_tokens: variables such as bos_token, with their texts.
+        moment: the local time that the template reads, in ISO 8601; None is the clock's. With a
+            moment nothing in a rendering depends on when and where it happens.
     """
 
     source: str
     special_tokens: Mapping[str, str]
     limits: RenderLimits = RenderLimits()
+    moment: str | None = None
 
     def render(self, messages: Sequence[Message], variables: Variables | None = None) -> str:
         """Return the text of one chat, ready for the model's answer.
 
         Raises:
-            RunError: the template refuses the messages, is broken, or was stopped.
+            TemplateError: the template refuses the messages, is broken, or was stopped.
         """
         return self.render_all([(messages, variables or {})])[0]
 
-    def render_all(self, chats: Sequence[tuple[Sequence[Message], Variables]]) -> list[str]:
+    def render_all(self, chats: Sequence[Chat]) -> list[str]:
         """Render several chats in one process; raises as `render`."""
+        rendered = []
+        for result in self.try_all(chats):
+            if isinstance(result, TemplateError):
+                raise result
+            rendered.append(result)
+        return rendered
+
+    def try_all(self, chats: Sequence[Chat]) -> list[str | TemplateError]:
+        """Render several chats in one process; in the place of one that fails stands its error."""
         defaults = {"tools": None, "documents": None, "add_generation_prompt": True}
-        request = {
-            "template": self.source,
-            "chats": [
+        answer = self._ask(
+            chats=[
                 {**defaults, **self.special_tokens, **variables, "messages": list(messages)}
                 for messages, variables in chats
-            ],
+            ]
+        )
+        if "error" in answer:
+            return [TemplateError(answer["kind"], answer["error"]) for _ in chats]
+        return [
+            result["text"] if "text" in result else TemplateError(result["kind"], result["error"])
+            for result in answer["rendered"]
+        ]
+
+    def names(self) -> frozenset[str]:
+        """Return the variables that the template reads.
+
+        Raises:
+            TemplateError: the template has a syntax error.
+        """
+        answer = self._ask(chats=[])
+        if "error" in answer:
+            raise TemplateError(answer["kind"], answer["error"])
+        return frozenset(answer["names"])
+
+    def _ask(self, chats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        request = {
+            "template": self.source,
+            "chats": chats,
+            "moment": self.moment,
             "output_limit": self.limits.output_chars,
             "memory_limit_bytes": self.limits.memory_bytes,
             "time_limit_s": self.limits.time_s,
         }
-        answer = _ask_renderer(request, self.limits)
-        if "error" in answer:
-            raise RunError(_explained(answer["kind"], answer["error"]))
-        rendered: list[str] = answer["rendered"]
-        return rendered
+        return _ask_renderer(request, self.limits)
 
 
 def read_chat_template(bundle: Bundle) -> ChatTemplate | None:
@@ -90,7 +137,10 @@ def read_chat_template(bundle: Bundle) -> ChatTemplate | None:
 def special_tokens(tokenizer_config: Mapping[str, Any]) -> dict[str, str]:
     """Return what templates read by name, such as bos_token, from tokenizer_config.json."""
     tokens = {}
-    for name, value in tokenizer_config.items():
+    # Multimodal checkpoints keep names such as boi_token in an object of their own.
+    extra = tokenizer_config.get("extra_special_tokens")
+    named = {**tokenizer_config, **(extra if isinstance(extra, dict) else {})}
+    for name, value in named.items():
         text = value.get("content") if isinstance(value, dict) else value
         if name.endswith("_token") and isinstance(text, str):
             tokens[name] = text

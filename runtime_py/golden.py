@@ -6,6 +6,7 @@ The reader owns the format. One file per backend, golden/BACKEND.json.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from runtime_py.errors import RunError
@@ -49,6 +50,8 @@ class Golden:
         tolerance: largest error of a logit, in units of its row's std (docs/numerics.md).
         exact_tolerance: the same for an artifact that runs without rounded activations.
         placed_cases: tokens at chosen positions.
+        moment: the local time that templates read in the chats, in ISO 8601; None in bundles that
+            older versions built, where it was the time of the build.
     """
 
     tokenizer_cases: tuple[TokenizerCase, ...]
@@ -60,7 +63,14 @@ class Golden:
     cases: tuple[GoldenCase, ...]
     placed_cases: tuple[PlacedCase, ...] = ()
     attention_quantization: AttentionQuantization = "none"
+    moment: str | None = None
     format_version: int = GOLDEN_FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        try:
+            datetime.fromisoformat(self.moment or "2000-01-01")
+        except ValueError as error:
+            raise FieldError(f"moment: {self.moment!r} is no time in ISO 8601") from error
 
     def to_json(self) -> str:
         """Return the file's text: sorted keys, one line, equal values are equal bytes."""

@@ -4,7 +4,7 @@ Knows nothing of how the answers were made.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -238,6 +238,7 @@ def _check_chats(
         yield Mismatch("chat", names[0], None, None, "a chat template", "none in the bundle")
         return
     try:
+        template = replace(template, moment=golden.moment)
         rendered = template.render_all([(chat.messages, chat.variables) for chat in chats])
     except RunError as error:
         yield Mismatch("chat", "all chats", None, None, "rendered text", str(error))

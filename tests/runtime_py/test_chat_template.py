@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from runtime_py.chat_template import ChatTemplate, RenderLimits, read_chat_template
+from runtime_py.chat_template import (
+    ChatTemplate,
+    RenderLimits,
+    TemplateError,
+    read_chat_template,
+)
 from runtime_py.errors import RunError
 from runtime_py.template_renderer import render_all
 
@@ -17,12 +22,14 @@ def render(source: str, messages: Any = HELLO, **variables: Any) -> str:
     request = {
         "template": source,
         "chats": [{"messages": messages, "bos_token": "<bos>", **variables}],
+        "moment": None,
         "output_limit": 100_000,
     }
     answer = render_all(request)
-    if "error" in answer:
-        raise ValueError(f"{answer['kind']}: {answer['error']}")
-    return str(answer["rendered"][0])
+    result = answer if "error" in answer else answer["rendered"][0]
+    if "error" in result:
+        raise ValueError(f"{result['kind']}: {result['error']}")
+    return str(result["text"])
 
 
 def error_of(source: str, limits: RenderLimits = USUAL) -> str:
@@ -69,6 +76,45 @@ def test_loops_can_break_and_generation_blocks_are_seen_through() -> None:
 
 def test_the_date_is_at_hand() -> None:
     assert len(render("{{ strftime_now('%Y') }}")) == 4
+
+
+READS_THE_TIME = [
+    "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}",
+    "{{ strftime_now('%s %Z %z') }}",
+    "{{ range(10 ** 6) | list | random }}",
+]
+
+
+@pytest.mark.parametrize("source", READS_THE_TIME)
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_with_a_moment_nothing_depends_on_time_and_place(
+    source: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    moment = "2001-02-03T04:05:06"
+    texts = {ChatTemplate(source, {}, moment=moment).render(HELLO) for _ in range(2)}
+    assert texts <= {"03 Feb 2001 04:05:06.000000", "981173106  ", "885440"}
+    assert len(texts) == 1
+
+
+def test_without_a_moment_the_clock_is_read() -> None:
+    template = ChatTemplate("{{ strftime_now('%Y') }}", {})
+    assert int(template.render(HELLO)) >= 2026
+
+
+def test_what_a_template_reads_is_listed() -> None:
+    template = ChatTemplate("{% set a = bos_token %}{{ a }}{{ messages }}", {})
+    assert template.names() == {"bos_token", "messages"}
+    with pytest.raises(TemplateError, match="syntax error"):
+        ChatTemplate("{% if %}", {}).names()
+
+
+def test_one_chat_that_fails_leaves_the_others() -> None:
+    source = "{{ raise_exception('no') if refuse }}{{ messages[0].content }}"
+    found = ChatTemplate(source, {}).try_all([(HELLO, {"refuse": True}), (HELLO, {})])
+    assert isinstance(found[0], TemplateError)
+    assert (found[0].kind, found[0].reason) == ("refused", "no")
+    assert found[1] == "hello"
 
 
 def test_gemma_s_and_qwen_s_idioms_work() -> None:

@@ -45,9 +45,10 @@ class Chat:
         request = {
             "template": self.conversation._template.source,
             "chats": [{"messages": messages, "bos_token": "<bos>"}],
+            "moment": None,
             "output_limit": 10_000,
         }
-        return str(render_all(request)["rendered"][0])
+        return str(render_all(request)["rendered"][0]["text"])
 
     def text(self, tokens: list[int]) -> str:
         return "".join(self.tokenizer.token(token) for token in tokens)
