@@ -4,8 +4,9 @@ The filters and their order are those of transformers' `generate`: repetition pe
 top-k, top-p, min-p; each sees what the one before it left.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,21 +56,81 @@ class SamplingOptions:
                 raise RunError(f"{found}: must be {wanted}")
 
 
-def published_options(generation_config: Mapping[str, Any]) -> SamplingOptions:
+def published_options(
+    generation_config: Mapping[str, Any], typed: Mapping[str, Any] | None = None
+) -> SamplingOptions:
     """Read generation_config.json as transformers does: without do_sample, greedy.
 
+    Values that mean "off" somewhere in the field are read so: top_k null or below 1 (vLLM,
+    llama.cpp), top_p null or above 1 (transformers), min_p null; temperature 0 is greedy.
+
+    Args:
+        typed: options that the user sets; they stand in the place of the file's, which then need
+            not be readable.
+
     Raises:
-        RunError: a value is of the wrong type or out of range.
+        RunError: a value is of the wrong type or out of range; names the file and the key.
     """
-    penalty = _number(generation_config, "repetition_penalty", 1.0)
-    if generation_config.get("do_sample") is not True:
-        return SamplingOptions(repetition_penalty=penalty)
-    return SamplingOptions(
-        temperature=_number(generation_config, "temperature", 1.0),
-        top_k=int(_number(generation_config, "top_k", _UNNAMED_TOP_K)),
-        top_p=_number(generation_config, "top_p", 1.0),
-        min_p=_number(generation_config, "min_p", 0.0),
-        repetition_penalty=penalty,
+    typed = typed or {}
+    published = _Published({k: v for k, v in generation_config.items() if k not in typed})
+    options = SamplingOptions(repetition_penalty=published.repetition_penalty())
+    if typed.get("temperature") != 0 and published.samples("temperature" in typed):
+        options = replace(
+            options,
+            temperature=published.number("temperature", 1.0, "0 or more", lambda v: v >= 0),
+            top_k=published.top_k(),
+            top_p=published.top_p(),
+            min_p=published.number("min_p", 0.0, "from 0 to 1", lambda v: 0 <= v <= 1),
+        )
+    return replace(options, **typed)
+
+
+@dataclass(frozen=True)
+class _Published:
+    """Reads single values of generation_config.json."""
+
+    document: Mapping[str, Any]
+
+    def samples(self, is_decided: bool) -> bool:
+        value = self.document.get("do_sample")
+        if value is not None and not isinstance(value, bool) and not is_decided:
+            raise _wrong("do_sample", value, "true or false")
+        return value is True
+
+    def repetition_penalty(self) -> float:
+        wanted = "above 0; 1 is none"
+        return self.number("repetition_penalty", 1.0, wanted, lambda v: v > 0)
+
+    def top_k(self) -> int:
+        if "top_k" not in self.document:
+            return _UNNAMED_TOP_K
+        wanted = "a whole number; 0 or null keeps all"
+        return max(0, int(self.number("top_k", 0, wanted, lambda v: v == int(v))))
+
+    def top_p(self) -> float:
+        return min(1.0, self.number("top_p", 1.0, "above 0; 1 or null keeps all", lambda v: v > 0))
+
+    def number(self, key: str, missing: float, wanted: str, fits: Callable[[float], bool]) -> float:
+        value = self.document.get(key)
+        if value is None:
+            return missing
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _wrong(key, value, "a number")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number) or not fits(number):
+            raise _wrong(key, value, wanted)
+        return number
+
+
+def _wrong(key: str, value: object, wanted: str) -> RunError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+    return RunError(
+        f"generation_config.json: {key} is {shown}; must be {wanted}; correct it in the "
+        "checkpoint, or take it out"
     )
 
 
@@ -164,15 +225,3 @@ def candidates(
 def _normalized(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     total: np.float64 = weights.sum()
     return weights / total
-
-
-def _number(document: Mapping[str, Any], key: str, missing: float) -> float:
-    value = document.get(key)
-    if value is None:
-        return missing
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RunError(
-            f"generation_config.json: {key} is {value!r}, not a number; correct it in the "
-            "checkpoint and build again"
-        )
-    return float(value)

@@ -52,11 +52,11 @@ def chat(
     from runtime_py.conversation import Conversation
     from runtime_py.generation import GenerationRequest
 
-    with open_runner(folder, backend, threads, skip_hashes) as runner:
+    with open_runner(folder, backend, threads, skip_hashes, sampling) as runner:
         variables = {} if think is None else {"enable_thinking": think}
         template = runner.chat_template(think)
         request = GenerationRequest(
-            options=sampling.over(runner.published),
+            options=runner.options,
             stop_ids=runner.bundle.manifest.stop_ids,
             max_new_tokens=max_new_tokens,
         )

@@ -1,7 +1,7 @@
 """Command line flags that several commands share, each written once."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -55,14 +55,16 @@ class SamplingFlags:
     repetition_penalty: float | None
     seed: int | None
 
-    def over(self, published: "SamplingOptions") -> "SamplingOptions":
+    def over(self, generation_config: Mapping[str, Any]) -> "SamplingOptions":
         """Return the checkpoint's options with the typed ones in their place.
 
         Raises:
             RunError: out of range, or without effect.
         """
+        from runtime_py.sampling import published_options
+
         typed = {name: value for name, value in vars(self).items() if value is not None}
-        options = replace(published, **typed)
+        options = published_options(generation_config, typed)
         if options.temperature == 0:
             for name in ("top_k", "top_p", "min_p"):
                 if name in typed:

@@ -69,9 +69,12 @@ def run(
     from runtime_py.interruption import Interruption
 
     text = _read_prompt(prompt)
-    with open_runner(folder, backend, threads, skip_hashes) as runner, Interruption() as stop:
+    with (
+        open_runner(folder, backend, threads, skip_hashes, sampling) as runner,
+        Interruption() as stop,
+    ):
         request = GenerationRequest(
-            options=sampling.over(runner.published),
+            options=runner.options,
             stop_ids=runner.bundle.manifest.stop_ids,
             max_new_tokens=max_new_tokens,
             should_stop=lambda: stop.requested,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from runtime_py.bundle import Bundle, read_bundle
 from runtime_py.chat_template import ChatTemplate, read_chat_template
+from runtime_py.commands.flags import SamplingFlags
 from runtime_py.errors import RunError
 from runtime_py.generation import GenerationResult, Piece
-from runtime_py.sampling import SamplingOptions, published_options
+from runtime_py.sampling import SamplingOptions
 from runtime_py.session import Session, choose_backend, open_session
 from runtime_py.tokenizer import Tokenizer, read_tokenizer
 
@@ -21,14 +22,14 @@ class Runner:
     """An open bundle.
 
     Attributes:
-        published: the checkpoint's own generation defaults.
+        options: the checkpoint's own generation defaults under what the user typed.
     """
 
     bundle: Bundle
     session: Session
     tokenizer: Tokenizer
     template: ChatTemplate | None
-    published: SamplingOptions
+    options: SamplingOptions
 
     def chat_template(self, think: bool | None) -> ChatTemplate:
         """Return the chat template.
@@ -49,7 +50,11 @@ class Runner:
 
 @contextmanager
 def open_runner(
-    folder: str, backend: str | None, threads: int | None, skip_hashes: bool
+    folder: str,
+    backend: str | None,
+    threads: int | None,
+    skip_hashes: bool,
+    sampling: SamplingFlags,
 ) -> Iterator[Runner]:
     """Open a bundle to generate with; small files first, so that mistakes show at once.
 
@@ -61,9 +66,9 @@ def open_runner(
     bundle.check(name, hashes=not skip_hashes)
     tokenizer, template = read_tokenizer(bundle), read_chat_template(bundle)
     config = bundle.read_object(_GENERATION_CONFIG) if bundle.has(_GENERATION_CONFIG) else {}
-    published = published_options(config)
+    options = sampling.over(config)
     with open_session(bundle, name, threads) as session:
-        yield Runner(bundle, session, tokenizer, template, published)
+        yield Runner(bundle, session, tokenizer, template, options)
 
 
 def print_pieces(pieces: Iterable[Piece]) -> None:

@@ -197,5 +197,5 @@ def test_the_checkpoint_s_defaults_are_read(
 
 @pytest.mark.parametrize("value", ["0.7", True, [1]])
 def test_a_default_that_is_no_number_is_named(value: object) -> None:
-    with pytest.raises(RunError, match=r"generation_config\.json: temperature is .* not a number"):
+    with pytest.raises(RunError, match=r"generation_config\.json: temperature is .* be a number"):
         published_options({"do_sample": True, "temperature": value})
