@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from edge_build.file_entries import sha256_of
 from edge_build.installation import tool_versions
 from edge_build.preparation import Preparation
-from edge_build.text_files import CHAT_TEMPLATE, TEXT_FILES
+from edge_build.text_files import COPIED, TextFiles
 
 _ROOT = Path(__file__).parents[1]
 _PACKAGES = ("edge_build", "models", "runtime_py")
@@ -23,7 +23,7 @@ def build_key(prepared: Preparation, checkpoint_sha256: str) -> str:
     spec = prepared.spec
     determining = {
         "checkpoint": checkpoint_sha256,
-        "text": _text_digests(prepared.text.folder),
+        "text": _text_determining(prepared.text),
         "rules": {name: asdict(rule) for name, rule in prepared.rules.items()},
         "context_length": prepared.caches.context_length,
         "chunk": prepared.caches.chunk,
@@ -36,9 +36,12 @@ def build_key(prepared: Preparation, checkpoint_sha256: str) -> str:
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
 
 
-def _text_digests(folder: Path) -> dict[str, str]:
-    paths = (folder / name for name in (*TEXT_FILES, CHAT_TEMPLATE))
-    return {path.name: sha256_of(path) for path in paths if path.is_file()}
+def _text_determining(text: TextFiles) -> dict[str, object]:
+    """Return all that was read of the text files, whichever files it came from."""
+    values = {f.name: getattr(text, f.name) for f in fields(text) if f.name != "folder"}
+    paths = (text.folder / name for name in COPIED)
+    digests = {path.name: sha256_of(path) for path in paths if path.is_file()}
+    return {"values": repr(values), "files": digests}
 
 
 def _program_digest() -> str:

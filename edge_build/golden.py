@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from edge_build.backend import Artifact
-from edge_build.golden_texts import SHORT_PROMPTS, TOKENIZER_TEXTS
+from edge_build.golden_texts import MOMENT, SHORT_PROMPTS, TOKENIZER_TEXTS
 from edge_build.kv_scales import KvScales
 from edge_build.preparation import Preparation
 from edge_build.progress import Advance
-from edge_build.prompts import chat_cases, long_ids, open_tokenizer
+from edge_build.prompts import long_ids, open_tokenizer
 from edge_build.quantization.weight import WeightStore
 from edge_build.reference import LARGE_PARAMETERS, ReferenceModel, reference_threads
 from runtime_py.golden import ChatCase, Golden, TokenizerCase
@@ -74,7 +74,7 @@ def record_golden(
         Backend name → path of its file, relative to the bundle.
     """
     tokenizer = open_tokenizer(prepared.text)
-    chats = chat_cases(prepared.text, tokenizer)
+    chats = prepared.text.chats
     texts = tuple(TokenizerCase(text, tuple(tokenizer.encode(text))) for text in TOKENIZER_TEXTS)
     prompts = _prompts(prepared, tokenizer, chats)
     roundings = tuple(dict.fromkeys(_Rounding.of(a) for a in artifacts.values()))
@@ -99,6 +99,7 @@ def record_golden(
             tokenizer_cases=texts,
             chat_cases=chats,
             cases=cases,
+            moment=MOMENT,
         )
         paths[name] = f"golden/{name}.json"
         (bundle / paths[name]).write_text(golden.to_json(), encoding="utf-8")

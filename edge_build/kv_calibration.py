@@ -13,7 +13,7 @@ from edge_build.golden_texts import LONG_TEXT, TOKENIZER_TEXTS
 from edge_build.kv_scales import LARGEST_CODE, KvScales
 from edge_build.preparation import Preparation
 from edge_build.progress import Advance
-from edge_build.prompts import chat_cases, open_tokenizer
+from edge_build.prompts import open_tokenizer
 from edge_build.quantization.weight import WeightStore
 from edge_build.reference import ReferenceModel, reference_threads
 
@@ -72,7 +72,7 @@ def _calibration_ids(prepared: Preparation) -> list[int]:
     """Return a chat, if the model has any, then prose, code and other scripts."""
     tokenizer = open_tokenizer(prepared.text)
     text = "\n".join((LONG_TEXT, *TOKENIZER_TEXTS))
-    chats = chat_cases(prepared.text, tokenizer)
+    chats = prepared.text.chats
     if chats:
         ids = [*chats[0].ids, *tokenizer.encode(text)]
     else:

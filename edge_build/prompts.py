@@ -2,41 +2,20 @@
 
 import tokenizers
 
-from edge_build.golden_texts import CHATS, LONG_TEXT, SYSTEM_CHAT
+from edge_build.golden_texts import LONG_TEXT
+from edge_build.text.tokenizer_reading import tokenizer_path
 from edge_build.text_files import TextFiles
-from runtime_py.chat_template import ChatTemplate
-from runtime_py.errors import RunError
-from runtime_py.golden import ChatCase
 from runtime_py.tokenizer import Tokenizer
 
 
 def open_tokenizer(text: TextFiles) -> Tokenizer:
     """Return the checkpoint's tokenizer, as a runtime will use it."""
-    path = text.folder / "tokenizer.json"
-    return Tokenizer(tokenizers.Tokenizer.from_file(str(path)), text.bos_id)
-
-
-def chat_cases(text: TextFiles, tokenizer: Tokenizer) -> tuple[ChatCase, ...]:
-    """Render every chat that the template accepts; some accept no system turn."""
-    source = text.chat_template
-    if source is None:
-        return ()
-    template = ChatTemplate(source, text.special_tokens)
-    switches: tuple[dict[str, object], ...] = ({},)
-    if "enable_thinking" in source:
-        switches = ({}, {"enable_thinking": False})
-    cases = []
-    for turns in (*CHATS, SYSTEM_CHAT):
-        messages = tuple({"role": role, "content": content} for role, content in turns)
-        for variables in switches:
-            try:
-                rendered = template.render(messages, variables)
-            except RunError:
-                if turns is not SYSTEM_CHAT:
-                    raise
-                continue
-            cases.append(ChatCase(messages, variables, rendered, tuple(tokenizer.encode(rendered))))
-    return tuple(cases)
+    completed = text.tokenizer_json()
+    if completed is None:
+        opened = tokenizers.Tokenizer.from_file(str(tokenizer_path(text.folder)))
+    else:
+        opened = tokenizers.Tokenizer.from_str(completed)
+    return Tokenizer(opened, text.bos_id)
 
 
 def long_ids(tokenizer: Tokenizer, length: int) -> list[int]:

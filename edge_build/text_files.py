@@ -7,21 +7,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from edge_build.errors import BuildError
-from models.config import ModelConfig
-from models.tokenizer_files import find_tokenizer
-from runtime_py.chat_template import special_tokens
-
-TEXT_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
+from edge_build.text import checkpoint_files
+from edge_build.text.bos import bos_of
+from edge_build.text.sampling_defaults import read_sampling
+from edge_build.text.special_tokens import SpecialTokens, read_special_tokens
+from edge_build.text.stop_ids import stop_ids_of
+from edge_build.text.template_finding import CHAT_TEMPLATE, find_template
+from edge_build.text.tokenizer_reading import (
+    AddedTokens,
+    CheckpointTokenizer,
+    names,
+    read_tokenizer,
+    tokenizer_json,
+    tokenizer_path,
 )
-CHAT_TEMPLATE = "chat_template.jinja"
+from edge_build.text.trial_chats import TrialChats, try_chats
+from models.config import ModelConfig
+from runtime_py.chat_template import ChatTemplate, special_tokens
+from runtime_py.golden import ChatCase
+from runtime_py.sampling import SamplingOptions
+
+_TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+_GENERATION = "generation_config.json"
+# Taken into the bundle as they were published, but for what this module completes.
+COPIED = (
+    _TOKENIZER,
+    "tokenizer.model",
+    _TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+    _GENERATION,
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +48,14 @@ class TextFiles:
         chat_template: jinja source; None if the checkpoint has none.
         special_tokens: what the template reads by name, such as bos_token.
         bos_id: prepended to raw prompts; None if the tokenizer adds none.
+        stop_ids: each has a row in the model.
         tokenizer_size: highest id the tokenizer can give, plus one.
         notes: what the user should know.
+        tokenizer_config: complete, with every special token.
+        added_tokens: what tokenizer.json must have in place of its own added tokens; None where
+            the published file is right.
+        sampling: the published defaults.
+        chats: golden chats, rendered at `golden_texts.MOMENT`.
     """
 
     folder: Path
@@ -44,142 +66,161 @@ class TextFiles:
     stop_ids: tuple[int, ...]
     tokenizer_size: int
     notes: tuple[str, ...]
+    tokenizer_config: Mapping[str, Any]
+    added_tokens: AddedTokens | None
+    sampling: SamplingOptions
+    chats: tuple[ChatCase, ...]
+
+    def tokenizer_json(self) -> str | None:
+        """Return the text of the completed tokenizer.json; None if the published file is right."""
+        if self.added_tokens is None:
+            return None
+        return tokenizer_json(tokenizer_path(self.folder), self.added_tokens)
 
     def copy_to(self, bundle: Path) -> None:
-        """Copy the files into the bundle; generation_config.json is made if there is none."""
-        for name in TEXT_FILES:
+        """Write the files into the bundle, completed where the published ones lack something."""
+        for name in COPIED:
             if (self.folder / name).exists():
                 shutil.copyfile(self.folder / name, bundle / name)
+        completed = self.tokenizer_json()
+        if completed is not None:
+            (bundle / _TOKENIZER).write_text(completed, encoding="utf-8")
+        if self.tokenizer_config != checkpoint_files.read_object(self.folder / _TOKENIZER_CONFIG):
+            _write_object(bundle / _TOKENIZER_CONFIG, self.tokenizer_config)
         if self.chat_template is not None:
-            (bundle / CHAT_TEMPLATE).write_text(self.chat_template, encoding="utf-8")
-        generation = bundle / "generation_config.json"
-        if not generation.exists():
-            document = {"eos_token_id": list(self.stop_ids), "do_sample": False}
-            generation.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            (bundle / CHAT_TEMPLATE).write_text(self.chat_template, encoding="utf-8", newline="")
+        if not (bundle / _GENERATION).exists():
+            generation = {"eos_token_id": list(self.stop_ids), "do_sample": False}
+            _write_object(bundle / _GENERATION, generation)
+
+
+@dataclass(frozen=True)
+class _Documents:
+    """The checkpoint's JSON files, parsed."""
+
+    tokenizer_config: Mapping[str, Any]
+    special_tokens_map: Mapping[str, Any]
+    added_tokens: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> "_Documents":
+        config = checkpoint_files.read_object(folder / "config.json")
+        inner = config.get("text_config")
+        return cls(
+            tokenizer_config=checkpoint_files.read_object(folder / _TOKENIZER_CONFIG),
+            special_tokens_map=checkpoint_files.read_object(folder / "special_tokens_map.json"),
+            added_tokens=checkpoint_files.read_object(folder / "added_tokens.json"),
+            generation=checkpoint_files.read_object(folder / _GENERATION),
+            config={**(inner if isinstance(inner, dict) else {}), **config},
+        )
+
+    @property
+    def with_ids(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        """The files that name token ids, the one that counts most first."""
+        return ((_GENERATION, self.generation), ("config.json", self.config))
+
+    def token_id(self, key: str) -> int | None:
+        found = (checkpoint_files.token_id(d, key, file) for file, d in self.with_ids)
+        return next((i for i in found if i is not None), None)
 
 
 def read_text_files(folder: Path, config: ModelConfig) -> TextFiles:
-    """Read and check the checkpoint's tokenizer files.
+    """Read and check the checkpoint's text files, and try its chat template.
 
     Raises:
-        BuildError: tokenizer.json is missing, damaged, or gives ids that the model does not have.
+        ModelError: there is no tokenizer.
+        BuildError: a file is damaged, they contradict each other or the model's vocabulary, or the
+            template is broken.
     """
-    tokenizer = _read_tokenizer(folder)
-    tokenizer_config = _read_json(folder / "tokenizer_config.json")
-    generation = _read_json(folder / "generation_config.json")
-    published = _read_json(folder / "config.json")
-    published = {**published.get("text_config", {}), **published}
-    size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-    notes = _check_size(tokenizer, size, config)
-    template = _chat_template(folder, tokenizer_config)
-    stop_ids, stop_notes = _stop_ids(tokenizer, generation, published, template)
+    files = _Documents.read(folder)
+    rows = config.vocab_size
+    sampling, sampling_notes = read_sampling(files.generation)
+    special = read_special_tokens(
+        files.tokenizer_config, files.special_tokens_map, config.model_type, files.config
+    )
+    read = read_tokenizer(folder, files.tokenizer_config, files.added_tokens, special, rows)
+    named, bos_notes = _named(special, read, files)
+    bos = bos_of(read.complete, files.tokenizer_config, named.get("bos_token"), rows)
+    template = find_template(folder, files.tokenizer_config)
+    trial = None
+    if template.source is not None:
+        trial = try_chats(ChatTemplate(template.source, named), read.complete)
+        _check_rows(trial, read, rows)
+    eos_token = named.get("eos_token")
+    stop_ids, stop_notes = stop_ids_of(read.complete, files.with_ids, eos_token, trial, rows)
+    pad_id, pad_notes = _pad_id(files, rows)
+    complete = files.tokenizer_config
+    if special_tokens(complete) != named:
+        complete = {**complete, **named}
     return TextFiles(
         folder=folder,
-        chat_template=template,
-        special_tokens=special_tokens(tokenizer_config),
-        bos_id=_bos_id(tokenizer, tokenizer_config, generation, published),
-        pad_id=_first_id(generation.get("pad_token_id"), published.get("pad_token_id")),
+        chat_template=template.source,
+        special_tokens=named,
+        bos_id=bos.id,
+        pad_id=pad_id,
         stop_ids=stop_ids,
-        tokenizer_size=size,
-        notes=(*notes, *stop_notes),
+        tokenizer_size=read.size,
+        notes=(
+            *read.notes,
+            *special.notes,
+            *bos_notes,
+            *bos.notes,
+            *template.notes,
+            *(trial.notes if trial is not None else ()),
+            *stop_notes,
+            *pad_notes,
+            *sampling_notes,
+        ),
+        tokenizer_config=complete,
+        added_tokens=read.added,
+        sampling=sampling,
+        chats=trial.cases if trial is not None else (),
     )
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
-    path = find_tokenizer(folder).tokenizer_json
-    if path is None:
+def _named(
+    special: SpecialTokens, read: CheckpointTokenizer, files: _Documents
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the special tokens that templates can name, and notes."""
+    named = {name: text for name, text in special.stated.items() if text is not None}
+    for name, text in special.defaults.items():
+        if name not in special.stated and text and read.complete.token_to_id(text) is not None:
+            named[name] = text
+    if "bos_token" in named or "bos_token" in {*special.stated, *special.defaults}:
+        return named, ()
+    bos_id = files.token_id("bos_token_id")
+    text = None if bos_id is None else read.complete.id_to_token(bos_id)
+    if text is None:
+        return named, ()
+    note = (
+        f"bos_token is {text}: the text of bos_token_id {bos_id}, for want of a file that names it"
+    )
+    return {**named, "bos_token": text}, (note,)
+
+
+def _check_rows(trial: TrialChats, read: CheckpointTokenizer, rows: int) -> None:
+    """Refuse a template that needs tokens which the model has no row for."""
+    used = {i for case in trial.cases for i in case.ids}
+    if trial.ending is not None:
+        used |= set(read.complete.encode(trial.ending, add_special_tokens=False).ids)
+    missing = [f"{text} (id {i})" for text, i in read.rowless.items() if i in used]
+    if missing:
         raise BuildError(
-            f"{folder}: tokenizer.model but no tokenizer.json, which runtimes read; convert it "
-            "with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+            f"the chat template uses {names(missing)}, but the model has {rows} rows in its "
+            "vocabulary; resize the model's embeddings and train these tokens, or take the "
+            "template that belongs to the weights"
         )
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise BuildError(f"{path}: cannot be read as a tokenizer: {error}") from error
 
 
-def _check_size(tokenizer: Tokenizer, size: int, config: ModelConfig) -> tuple[str, ...]:
-    """Refuse ids that ordinary text can reach beyond the model's table."""
-    if size <= config.vocab_size:
-        return ()
-    added = tokenizer.get_added_tokens_decoder()
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    reachable = [i for i in vocabulary.values() if i >= config.vocab_size and i not in added]
-    if reachable or size > config.vocab_size + 64:
-        raise BuildError(
-            f"tokenizer.json gives ids up to {size - 1}, but the model has {config.vocab_size} "
-            "rows in its vocabulary; tokenizer and weights do not belong together"
-        )
-    # Gemma 3 1B: the image token's id is one past the text model's table.
-    names = ", ".join(added[i].content for i in sorted(added) if i >= config.vocab_size)
-    return (f"special tokens without a row in the model, never produced: {names}",)
+def _pad_id(files: _Documents, rows: int) -> tuple[int | None, tuple[str, ...]]:
+    pad_id = files.token_id("pad_token_id")
+    if pad_id is None or pad_id < rows:
+        return pad_id, ()
+    return None, (f"pad_token_id {pad_id} has no row in the model, left out: nothing is padded",)
 
 
-def _chat_template(folder: Path, tokenizer_config: Mapping[str, Any]) -> str | None:
-    path = folder / CHAT_TEMPLATE
-    if path.exists():
-        return path.read_text(encoding="utf-8")
-    template = tokenizer_config.get("chat_template")
-    if isinstance(template, list):  # several named templates: the default one
-        named = {entry.get("name"): entry.get("template") for entry in template}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
-
-
-def _stop_ids(
-    tokenizer: Tokenizer,
-    generation: Mapping[str, Any],
-    published: Mapping[str, Any],
-    template: str | None,
-) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    ids = _id_list(generation.get("eos_token_id")) or _id_list(published.get("eos_token_id"))
-    notes = []
-    for token in ("<end_of_turn>", "<|im_end|>"):
-        found = tokenizer.token_to_id(token)
-        if found is not None and found not in ids and template is not None and token in template:
-            ids.append(found)
-            notes.append(f"{token} added to the stop ids: the chat template ends turns with it")
-    if not ids:
-        raise BuildError(
-            "neither generation_config.json nor config.json names an eos_token_id; generation "
-            "would never stop; add one"
-        )
-    return tuple(dict.fromkeys(ids)), tuple(notes)
-
-
-def _bos_id(
-    tokenizer: Tokenizer,
-    tokenizer_config: Mapping[str, Any],
-    generation: Mapping[str, Any],
-    published: Mapping[str, Any],
-) -> int | None:
-    bos_id = _first_id(generation.get("bos_token_id"), published.get("bos_token_id"))
-    if tokenizer_config.get("add_bos_token") is False:
-        return None
-    starts = tokenizer.encode("").ids[:1]
-    if tokenizer_config.get("add_bos_token") is True and bos_id is not None:
-        return bos_id
-    return int(starts[0]) if starts and starts[0] == bos_id else None
-
-
-def _id_list(value: Any) -> list[int]:
-    if isinstance(value, int):
-        return [value]
-    return [int(v) for v in value] if isinstance(value, list) else []
-
-
-def _first_id(*values: Any) -> int | None:
-    for value in values:
-        if isinstance(value, int):
-            return value
-    return None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BuildError(f"{path}: cannot be read as JSON: {error}") from error
-    return document if isinstance(document, dict) else {}
+def _write_object(path: Path, document: Mapping[str, Any]) -> None:
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

@@ -81,7 +81,7 @@ def test_the_date_is_at_hand() -> None:
 READS_THE_TIME = [
     "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}",
     "{{ strftime_now('%s %Z %z') }}",
-    "{{ range(10 ** 6) | list | random }}",
+    "{{ range(99999) | list | random }}",
 ]
 
 
@@ -93,7 +93,7 @@ def test_with_a_moment_nothing_depends_on_time_and_place(
     monkeypatch.setenv("TZ", zone)
     moment = "2001-02-03T04:05:06"
     texts = {ChatTemplate(source, {}, moment=moment).render(HELLO) for _ in range(2)}
-    assert texts <= {"03 Feb 2001 04:05:06.000000", "981173106  ", "885440"}
+    assert texts <= {"03 Feb 2001 04:05:06.000000", "981173106  ", "50494"}
     assert len(texts) == 1
 
 

@@ -1,0 +1,98 @@
+"""Where a checkpoint keeps its chat template, in the order in which transformers 5.23 looks.
+
+The tokenizer's places come first (chat_template.jinja, additional_chat_templates/,
+tokenizer_config.json), then those that only a processor reads (processor_config.json,
+chat_template.json), because text models are published with either.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_build.errors import BuildError
+from edge_build.text.checkpoint_files import read_object, read_text, short
+
+CHAT_TEMPLATE = "chat_template.jinja"
+_FOLDER = "additional_chat_templates"
+_KEY, _DEFAULT = "chat_template", "default"
+_NO_TEMPLATE = (
+    "no chat template found: pocketlm run continues text as it is, and pocketlm chat cannot chat"
+)
+
+
+@dataclass(frozen=True)
+class FoundTemplate:
+    """The template that chats use; None if there is none."""
+
+    source: str | None
+    notes: tuple[str, ...] = ()
+
+
+def find_template(folder: Path, tokenizer_config: Mapping[str, Any]) -> FoundTemplate:
+    """Find the template for chats without tools.
+
+    Raises:
+        BuildError: a template is no text, or there are several without a default one.
+    """
+    places = (
+        (f"{CHAT_TEMPLATE} and {_FOLDER}", _from_files(folder)),
+        ("tokenizer_config.json", _from_config(tokenizer_config, "tokenizer_config.json")),
+        ("processor_config.json", _from_processor(folder, "processor_config.json")),
+        ("chat_template.json", _from_processor(folder, "chat_template.json")),
+    )
+    for place, named in places:
+        if named:
+            return _chosen(place, named)
+    return FoundTemplate(None, (_NO_TEMPLATE,))
+
+
+def _chosen(place: str, named: Mapping[str, str]) -> FoundTemplate:
+    if _DEFAULT not in named:
+        raise BuildError(
+            f"{place}: has the chat templates {', '.join(sorted(named))}, none of them "
+            f"{_DEFAULT!r}, so chats without tools have none; name one of them {_DEFAULT!r}, or "
+            f"save it as {CHAT_TEMPLATE}"
+        )
+    source = named[_DEFAULT]
+    if not source.strip():
+        return FoundTemplate(None, (f"{place}: the chat template is empty", _NO_TEMPLATE))
+    notes = []
+    if place.endswith(".json") and not place.startswith("tokenizer"):
+        notes.append(f"the chat template comes from {place}")
+    if others := sorted(named.keys() - {_DEFAULT}):
+        notes.append(f"chat templates for other uses, left out: {', '.join(others)}")
+    return FoundTemplate(source, tuple(notes))
+
+
+def _from_files(folder: Path) -> dict[str, str]:
+    named = {}
+    if (folder / CHAT_TEMPLATE).is_file():
+        named[_DEFAULT] = read_text(folder / CHAT_TEMPLATE)
+    for path in sorted((folder / _FOLDER).glob("*.jinja")):
+        named[path.name.removesuffix(".jinja")] = read_text(path)
+    return named
+
+
+def _from_processor(folder: Path, file: str) -> dict[str, str]:
+    return _from_config(read_object(folder / file), file)
+
+
+def _from_config(document: Mapping[str, Any], file: str) -> dict[str, str]:
+    value = document.get(_KEY)
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        return {_DEFAULT: value}
+    if isinstance(value, list):
+        entries = [entry for entry in value if isinstance(entry, dict)]
+        named = {entry.get("name"): entry.get("template") for entry in entries}
+        complete = len(entries) == len(value)
+    else:
+        named, complete = (value, True) if isinstance(value, dict) else ({}, False)
+    if not complete or not all(isinstance(t, str) for pair in named.items() for t in pair):
+        raise BuildError(
+            f"{file}: {_KEY} is {short(value)}; must be the template's text, or a list of "
+            'objects with "name" and "template"'
+        )
+    return {str(name): str(template) for name, template in named.items()}
