@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from edge_build.byte_sizes import shown_size
@@ -15,6 +14,7 @@ from edge_build.preparation import Preparation
 from edge_build.progress import StageReport
 from edge_build.quantization.quality import summarize
 from runtime_py.manifest import BackendEntry, Manifest
+from runtime_py.terminal import make_console, say
 
 
 def report_plan(prepared: Preparation, memory: MemoryOutlook, as_json: bool) -> None:
@@ -40,7 +40,7 @@ def report_plan(prepared: Preparation, memory: MemoryOutlook, as_json: bool) -> 
         if isinstance(value, dict):
             value = [f"{key} {item}" for key, item in value.items()]
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{name:20} {shown}")
+        say(f"{name:20} {shown}")
     _print_memory(memory)
 
 
@@ -68,13 +68,12 @@ def report_build(
         }
         click.echo(json.dumps(document, indent=1))
         return
-    console = Console()
+    console = make_console()
     worst = f", worst tensor {quality['worst_sqnr_db']} dB" if "worst_sqnr_db" in quality else ""
     console.print(
         f"{out}: {quality['parameters'] / 1e6:,.1f} M parameters, {manifest.recipe}, "
         f"{quality['bits_per_weight']} bits a weight{worst}; "
-        f"context {manifest.context_length}, chunk {manifest.prefill_chunk}",
-        highlight=False,
+        f"context {manifest.context_length}, chunk {manifest.prefill_chunk}"
     )
     table = Table("backend", "artifact MB", "KV cache MB", "caches")
     for name, entry in manifest.backends.items():
@@ -87,7 +86,7 @@ def report_build(
     console.print(table)
     console.print(_stage_table(stages))
     for note in manifest.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}")
 
 
 def _memory_document(memory: MemoryOutlook) -> dict[str, object]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import click
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -22,6 +21,7 @@ from edge_build.progress import (
 )
 from edge_build.progress_clock import BuildClock
 from edge_build.resident_memory import peak_resident_bytes
+from runtime_py.terminal import bar_text, make_console, say
 
 
 @dataclass
@@ -35,7 +35,7 @@ class ShownBuild:
 @contextmanager
 def shown_progress() -> Iterator[ShownBuild]:
     """Show what is told until the end of the block."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if not console.is_terminal:
         lines = BuildLines()
         yield _collecting(lines)
@@ -66,17 +66,17 @@ class BuildLines:
                 self.names = list(expected_s)
             case StageStarted(name):
                 place = f"{self.names.index(name) + 1} of {len(self.names)}"
-                click.echo(f"{name}: started, stage {place}", err=True)
+                say(f"{name}: started, stage {place}", err=True)
             case StageFinished(report) if report.reused:
-                click.echo(f"{report.name}: done by an earlier run", err=True)
+                say(f"{report.name}: done by an earlier run", err=True)
             case StageFinished(report):
                 peak = shown_size(peak_resident_bytes())
-                click.echo(
+                say(
                     f"{report.name}: done in {report.wall_s:.1f} s, peak memory so far {peak}",
                     err=True,
                 )
             case Notice(text):
-                click.echo(text, err=True)
+                say(text, err=True)
 
 
 class BuildBar(Progress):
@@ -114,13 +114,13 @@ class BuildBar(Progress):
                 self.clock.advance(done, total)
                 if unit == "bytes":
                     what = f"{shown_size(done)} of {shown_size(total)}, {what}"
-                self.update(self.bar, what=what)
+                self.update(self.bar, what=bar_text(what))
             case StageFinished(report) if report.reused:
                 self.clock.take_over(report.name)
             case StageFinished():
                 self.clock.finish(now)
             case Notice(text):
-                self.console.print(text, highlight=False, markup=False)
+                self.console.print(text, highlight=False)
 
 
 def shown_duration(duration_s: float) -> str:

@@ -43,15 +43,15 @@ def devices(named: tuple[str, ...], as_json: bool) -> None:
 
 
 def _print(found: "tuple[Listed, ...]") -> None:
-    from rich.console import Console
+    from runtime_py.terminal import make_console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(soft_wrap=True)
     for listed in found:
-        console.print(f"{listed.name}: {listed.state}", style="bold", markup=False)
+        console.print(f"{listed.name}: {listed.state}", style="bold")
         for line in _facts(listed):
-            console.print(f"  {line}", markup=False)
+            console.print(f"  {line}")
         if listed.advice:
-            console.print(f"  {listed.advice}", markup=False)
+            console.print(f"  {listed.advice}")
 
 
 def _facts(listed: "Listed") -> "Iterator[str]":

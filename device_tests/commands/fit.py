@@ -162,9 +162,9 @@ def _document(manifest: "Manifest", found: "list[Fit]") -> dict[str, Any]:
 
 
 def _print(manifest: "Manifest", found: "list[Fit]") -> None:
-    from rich.console import Console
+    from runtime_py.terminal import make_console
 
-    console = Console(highlight=False)
+    console = make_console()
     for backend in dict.fromkeys(one.backend for one in found):
         ours = [one for one in found if one.backend == backend]
         _print_parts(console, manifest, ours[0])
@@ -179,8 +179,7 @@ def _print_parts(console: Any, manifest: "Manifest", one: "Fit") -> None:
 
     console.print(
         f"{manifest.name}, {manifest.recipe}, on {one.backend}: {one.positions.tokens:,} of "
-        f"{manifest.context_length:,} positions, chunks of {manifest.prefill_chunk}",
-        markup=False,
+        f"{manifest.context_length:,} positions, chunks of {manifest.prefill_chunk}"
     )
     table = Table("part", "kind", "bytes", "how")
     table.columns[2].justify = "right"
@@ -196,18 +195,18 @@ def _print_parts(console: Any, manifest: "Manifest", one: "Fit") -> None:
 
 
 def _print_answer(console: Any, one: "Fit") -> None:
+    from rich.text import Text
+
     from device_tests.report.quantities import size_text
 
     styles = {"fits": "green", "tight": "yellow", "will not fit": "bold red"}
     answer = one.judgement.answer
-    console.print(f"{one.room.name}: [{styles[answer]}]{answer}[/]")
+    console.print(Text.assemble(f"{one.room.name}: ", (answer, styles[answer])))
     for reason in one.judgement.reasons:
-        console.print(f"  {reason}", markup=False)
+        console.print(f"  {reason}")
     for change in one.changes[:_MOST_CHANGES]:
         saved = max(change.saved_dirty_bytes, change.saved_bytes)
         kind = "dirty" if change.saved_dirty_bytes >= change.saved_bytes else "at the peak"
-        console.print(
-            f"  {change.what}: {size_text(saved)} less {kind}, {change.answer}", markup=False
-        )
+        console.print(f"  {change.what}: {size_text(saved)} less {kind}, {change.answer}")
     if answer == "will not fit" and not any(c.answer != "will not fit" for c in one.changes):
-        console.print("  no change of the build is enough; choose a smaller model", markup=False)
+        console.print("  no change of the build is enough; choose a smaller model")

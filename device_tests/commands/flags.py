@@ -25,24 +25,23 @@ target_option = click.option(
 @contextmanager
 def shown_progress() -> "Iterator[Told]":
     """Show on stderr what a device is sent and what its runner says."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     from device_tests.profiling import Told
+    from runtime_py.terminal import bar_text, make_console
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    console = make_console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None, visible=False)
 
         def sending(done: int, total: int, name: str) -> None:
-            progress.update(
-                task, completed=done, total=total, description=f"sending {name}", visible=True
-            )
+            shown = bar_text(f"sending {name}")
+            progress.update(task, completed=done, total=total, description=shown, visible=True)
 
         def step(what: str) -> None:
             progress.update(task, visible=False)
-            console.print(what, markup=False, highlight=False)
+            console.print(what)
 
         def line(text: str) -> None:
             said = _phase_said(text)

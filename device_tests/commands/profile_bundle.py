@@ -98,11 +98,10 @@ def profile_bundle(
     if as_json:
         click.echo(report.to_json(), nl=False)
     else:
-        from rich.console import Console
-
         from device_tests.report.terminal import print_report
+        from runtime_py.terminal import make_console
 
-        print_report(report, Console(highlight=False))
+        print_report(report, make_console())
     sys.exit(exit_code(report))
 
 
@@ -175,8 +174,7 @@ def _compare(before: Path, after: Path, as_json: bool) -> None:
     if as_json:
         click.echo(found.to_json(), nl=False)
         return
-    from rich.console import Console
-
     from device_tests.report.comparison_terminal import print_comparison
+    from runtime_py.terminal import make_console
 
-    print_comparison(found, Console(highlight=False))
+    print_comparison(found, make_console())

@@ -5,6 +5,7 @@ import json
 import click
 
 from device_tests.commands.flags import bundle_argument, json_option, shown_progress, target_option
+from runtime_py.terminal import say
 
 
 @click.command("push", short_help="Send a bundle to a device.")
@@ -43,4 +44,4 @@ def push(folder: str, target_name: str, backends: tuple[str, ...], as_json: bool
             json.dumps({"target": target.name, "folder": str(place), "backends": chosen}, indent=1)
         )
     else:
-        click.echo(f"{bundle.manifest.name} is on {target.name}, in {place}")
+        say(f"{bundle.manifest.name} is on {target.name}, in {place}")

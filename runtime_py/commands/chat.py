@@ -17,6 +17,7 @@ from runtime_py.commands.flags import (
     threads_option,
 )
 from runtime_py.errors import RunError
+from runtime_py.terminal import say
 
 if TYPE_CHECKING:
     from runtime_py.conversation import Conversation
@@ -84,7 +85,7 @@ def _turn(conversation: "Conversation", text: str, request: "GenerationRequest")
             generation = conversation.ask(text, request)
             print_pieces(generation)
         except RunError as error:
-            click.echo(f"error: {error}", err=True)
+            say(f"error: {error}", err=True)
             return
         conversation.keep(text, generation)
     click.echo(f"[{timings(generation.result)}]", err=True)
@@ -105,5 +106,5 @@ def _next_line() -> str | None:
         click.echo("", err=True)
         return None
     except (RunError, UnicodeDecodeError) as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         return ""

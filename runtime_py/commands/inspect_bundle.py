@@ -50,24 +50,23 @@ def _document(bundle: "Bundle") -> dict[str, Any]:
 
 
 def _print(bundle: "Bundle") -> None:
-    from rich.console import Console
+    from runtime_py.terminal import make_console
 
     manifest = bundle.manifest
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(soft_wrap=True)
     total = sum(entry.size_bytes for entry in manifest.files)
     console.print(
         f"{manifest.name}: {manifest.model.get('model_type', 'model')}, "
         f"{len(manifest.model.get('layers', ()))} layers, vocabulary {manifest.vocab_size}; "
         f"recipe {manifest.recipe}; context {manifest.context_length}, chunk "
-        f"{manifest.prefill_chunk}; {_mb(total)} MB",
-        markup=False,
+        f"{manifest.prefill_chunk}; {_mb(total)} MB"
     )
     for table in _tables(bundle):
         console.print(table)
     for note in manifest.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     for name, value in sorted(manifest.build.items()):
-        console.print(f"{name:20} {value}", markup=False)
+        console.print(f"{name:20} {value}")
 
 
 def _tables(bundle: "Bundle") -> list[Any]:

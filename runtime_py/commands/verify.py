@@ -29,24 +29,27 @@ def verify(folder: str, backends: tuple[str, ...], threads: int | None, as_json:
     pocketlm verify pico
     pocketlm verify pico --backend onnx --json
     """
-    from rich.console import Console
     from rich.progress import Progress
 
     from runtime_py import verification
     from runtime_py.bundle import open_bundle
+    from runtime_py.terminal import bar_text, make_console
 
     verdicts = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=make_console(stderr=True), transient=True) as progress:
         task = progress.add_task("sha256", total=None)
 
         def hashed(done: int, total: int, path: str) -> None:
-            progress.update(task, completed=done, total=total, description=f"sha256 {path}")
+            progress.update(
+                task, completed=done, total=total, description=bar_text(f"sha256 {path}")
+            )
 
         bundle = open_bundle(folder, advance=hashed)
         for name in backends or sorted(bundle.manifest.backends):
 
             def replayed(done: int, total: int, what: str, name: str = name) -> None:
-                progress.update(task, completed=done, total=total, description=f"{name} {what}")
+                shown = bar_text(f"{name} {what}")
+                progress.update(task, completed=done, total=total, description=shown)
 
             verdicts.append(verification.verify(bundle, name, threads, replayed))
     passed = all(verdict.passed for verdict in verdicts)
@@ -65,10 +68,11 @@ def verify(folder: str, backends: tuple[str, ...], threads: int | None, as_json:
 
 
 def _print(verdict: "Verdict") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    from runtime_py.terminal import make_console
+
+    console = make_console(soft_wrap=True)
     table = Table("case", "replayed", "steps", "near ties", "largest error / std", "")
     for case in verdict.cases:
         error = f"{case.max_logit_error_std:.2g}"
@@ -80,8 +84,7 @@ def _print(verdict: "Verdict") -> None:
         place = "" if mismatch.position is None else f", position {mismatch.position}"
         console.print(
             f"{mismatch.check}: {mismatch.case}{step}{place}: expected {mismatch.expected}, "
-            f"found {mismatch.found}",
-            markup=False,
+            f"found {mismatch.found}"
         )
     hidden = len(verdict.mismatches) - _MOST_SHOWN
     if hidden > 0:

@@ -25,6 +25,7 @@ CONTRACT_MODULES = {
     # How artifacts lie on disk: the build writes and inspects what a strict check reads.
     "runtime_py.executorch_file",
     "runtime_py.int4_packing",
+    "runtime_py.terminal",
 }
 # Planning what was not built yet: shapes, recipes, and what a build would say of memory.
 PLANNING_MODULES = {

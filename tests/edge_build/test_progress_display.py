@@ -79,7 +79,7 @@ def test_on_a_terminal_there_is_one_bar_with_stage_bytes_and_time() -> None:
 def test_a_terminal_gets_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=150)
-    monkeypatch.setattr(progress_display, "Console", lambda stderr: terminal)
+    monkeypatch.setattr(progress_display, "make_console", lambda stderr: terminal)
     with shown_progress() as shown:
         for event in EVENTS:
             shown.notify(event)

@@ -1,0 +1,65 @@
+"""What reaches a terminal: text from files and devices is escaped here, so that none commands it.
+
+A manifest, a template or a device may say anything: escape sequences, characters that turn the
+direction of what follows, markup of the library that draws tables.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def printable(text: str) -> str:
+    """Return text with every character escaped that is not shown, but for ends of lines."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines on stdout or stderr."""
+    for line in lines:
+        click.echo(printable(line), err=err)
+
+
+def bar_text(text: str) -> str:
+    """Return text for a bar, which takes markup and is drawn past the console's escaping."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
+def make_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":
+    """Return a console that escapes whatever it prints and takes no markup."""
+    from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+    from rich.measure import Measurement
+    from rich.segment import Segment
+
+    class Escaped:
+        def __init__(self, inside: ConsoleRenderable) -> None:
+            self.inside = inside
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for segment in console.render(self.inside, options):
+                # Control segments are rich's own: they move the cursor of a progress bar.
+                is_ours = segment.control is not None
+                yield segment if is_ours else Segment(printable(segment.text), segment.style)
+
+        def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+            return Measurement.get(console, options, self.inside)
+
+    class Escaping(RenderHook):
+        def process_renderables(
+            self, renderables: Iterable[ConsoleRenderable]
+        ) -> list[ConsoleRenderable]:
+            return [Escaped(renderable) for renderable in renderables]
+
+    console = Console(
+        stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False
+    )
+    console.push_render_hook(Escaping())
+    return console
