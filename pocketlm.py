@@ -70,6 +70,7 @@ def main() -> None:
     pocketlm build models/pico --out pico        make a device bundle
     pocketlm verify pico                         prove that it is right
     pocketlm run pico --prompt 'What is a list'  run it as a device would
+    pocketlm export pico --for genai --out app   the files that an app ships
     pocketlm fit gemma-3-1b --device phone-6gb   the memory that it will need
     pocketlm profile pico --on adb               run it on a phone
     """

@@ -6,15 +6,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runtime_py.bundle import Bundle, open_bundle
     from runtime_py.errors import RunError
+    from runtime_py.sampling import SamplingOptions
     from runtime_py.session import Session, open_session
+    from runtime_py.text import open_model
 
-__all__ = ["Bundle", "RunError", "Session", "open_bundle", "open_session"]
+__all__ = [
+    "Bundle",
+    "RunError",
+    "SamplingOptions",
+    "Session",
+    "open_bundle",
+    "open_model",
+    "open_session",
+]
 
 _HOMES = {
     "Bundle": "runtime_py.bundle",
     "RunError": "runtime_py.errors",
+    "SamplingOptions": "runtime_py.sampling",
     "Session": "runtime_py.session",
     "open_bundle": "runtime_py.bundle",
+    "open_model": "runtime_py.text",
     "open_session": "runtime_py.session",
 }
 

@@ -113,17 +113,26 @@ class Bundle:
     def _check_hashes(self, entries: tuple[FileEntry, ...], advance: Advance) -> None:
         total, done = sum(entry.size_bytes for entry in entries), 0
         for entry in entries:
-            digest = hashlib.sha256()
-            with self.path(entry.path).open("rb") as file:
-                while block := file.read(_BLOCK_BYTES):
-                    digest.update(block)
-                    done += len(block)
-                    advance(done, total, entry.path)
-            if digest.hexdigest() != entry.sha256:
-                raise RunError(
-                    f"{self.folder / entry.path} was changed after the build: sha256 is "
-                    f"{digest.hexdigest()}, the manifest says {entry.sha256}; {_COPY_AGAIN}"
-                )
+            for block in self.checked_blocks(entry):
+                done += len(block)
+                advance(done, total, entry.path)
+
+    def checked_blocks(self, entry: FileEntry) -> Iterator[bytes]:
+        """Yield a file's bytes.
+
+        Raises:
+            RunError: after the last block, that they are not what was built.
+        """
+        digest = hashlib.sha256()
+        with self.path(entry.path).open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                yield block
+        if digest.hexdigest() != entry.sha256:
+            raise RunError(
+                f"{self.folder / entry.path} was changed after the build: sha256 is "
+                f"{digest.hexdigest()}, the manifest says {entry.sha256}; {_COPY_AGAIN}"
+            )
 
     def _files_of(self, backend: str) -> Iterator[FileEntry]:
         self.backend(backend)

@@ -24,6 +24,7 @@ def invoke(*arguments: object) -> Result:
         "completion",
         "devices",
         "doctor",
+        "export",
         "fit",
         "inspect",
         "list",

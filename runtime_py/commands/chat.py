@@ -49,19 +49,19 @@ def chat(
     pocketlm chat pico
     pocketlm chat qwen --no-think --temperature 0.7 --system 'Answer briefly.'
     """
-    from runtime_py.commands.runner import open_runner
+    from runtime_py.commands.runner import chat_template, open_checked
     from runtime_py.conversation import Conversation
     from runtime_py.generation import GenerationRequest
 
-    with open_runner(folder, backend, threads, skip_hashes, sampling) as runner:
+    with open_checked(folder, backend, threads, skip_hashes, sampling) as (model, options):
         variables = {} if think is None else {"enable_thinking": think}
-        template = runner.chat_template(think)
+        template = chat_template(model, think)
         request = GenerationRequest(
-            options=runner.options,
-            stop_ids=runner.bundle.manifest.stop_ids,
+            options=options,
+            stop_ids=model.bundle.manifest.stop_ids,
             max_new_tokens=max_new_tokens,
         )
-        conversation = Conversation(runner.session, runner.tokenizer, template, variables, system)
+        conversation = Conversation(model.session, model.tokenizer, template, variables, system)
         click.echo("/reset begins anew, /exit ends, Ctrl-C ends an answer", err=True)
         while (line := _next_line()) is not None:
             if line == "/exit":

@@ -20,8 +20,8 @@ from runtime_py.commands.flags import (
 from runtime_py.errors import RunError
 
 if TYPE_CHECKING:
-    from runtime_py.commands.runner import Runner
     from runtime_py.generation import GenerationRequest, GenerationResult
+    from runtime_py.text import TextModel
 
 # What a shell reports for a program that Ctrl-C ended.
 _INTERRUPTED = 130
@@ -64,27 +64,27 @@ def run(
     pocketlm run pico --raw --prompt 'def add(' --max-new-tokens 32
     git diff | pocketlm run pico --prompt - --json
     """
-    from runtime_py.commands.runner import open_runner, print_pieces, timings
+    from runtime_py.commands.runner import open_checked, print_pieces, timings
     from runtime_py.generation import GenerationRequest, generate
     from runtime_py.interruption import Interruption
 
     text = _read_prompt(prompt)
     with (
-        open_runner(folder, backend, threads, skip_hashes, sampling) as runner,
+        open_checked(folder, backend, threads, skip_hashes, sampling) as (model, options),
         Interruption() as stop,
     ):
         request = GenerationRequest(
-            options=runner.options,
-            stop_ids=runner.bundle.manifest.stop_ids,
+            options=options,
+            stop_ids=model.bundle.manifest.stop_ids,
             max_new_tokens=max_new_tokens,
             should_stop=lambda: stop.requested,
         )
-        ids = _prompt_ids(runner, text, chat, system, think)
-        generation = generate(runner.session, runner.tokenizer, ids, request)
+        ids = _prompt_ids(model, text, chat, system, think)
+        generation = generate(model.session, model.tokenizer, ids, request)
         if as_json:
             for _ in generation:
                 pass
-            document = _document(runner, request, generation.result)
+            document = _document(model, request, generation.result)
             click.echo(json.dumps(document, indent=1))
         else:
             print_pieces(generation)
@@ -105,33 +105,35 @@ def _read_prompt(prompt: str) -> str:
 
 
 def _prompt_ids(
-    runner: "Runner", text: str, chat: bool | None, system: str | None, think: bool | None
+    model: "TextModel", text: str, chat: bool | None, system: str | None, think: bool | None
 ) -> list[int]:
-    if chat is False or (chat is None and runner.template is None):
+    if chat is False or (chat is None and model.template is None):
         for flag, value in (("--system", system), ("--think/--no-think", think)):
             if value is not None:
                 raise RunError(f"{flag} goes into the chat template; add --chat or leave it out")
-        return runner.tokenizer.encode_prompt(text)
-    template = runner.chat_template(think)
+        return model.tokenizer.encode_prompt(text)
+    from runtime_py.commands.runner import chat_template
+
+    template = chat_template(model, think)
     messages = [{"role": "user", "content": text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     variables = {} if think is None else {"enable_thinking": think}
-    return runner.tokenizer.encode(template.render(messages, variables))
+    return model.tokenizer.encode(template.render(messages, variables))
 
 
 def _document(
-    runner: "Runner", request: "GenerationRequest", result: "GenerationResult"
+    model: "TextModel", request: "GenerationRequest", result: "GenerationResult"
 ) -> dict[str, object]:
     return {
-        "bundle": str(runner.bundle.folder),
-        "backend": runner.session.backend,
+        "bundle": str(model.bundle.folder),
+        "backend": model.session.backend,
         "text": result.text,
         "token_ids": list(result.tokens),
         "ended_by": result.reason,
         "prompt_tokens": result.prompt_tokens,
         "generated_tokens": len(result.tokens),
-        "context_length": runner.session.context_length,
+        "context_length": model.session.context_length,
         "prefill_s": result.prefill_s,
         "prefill_tokens_per_s": result.prefill_tokens_per_s,
         "decode_s": result.decode_s,

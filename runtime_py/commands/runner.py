@@ -3,60 +3,26 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from runtime_py.bundle import Bundle, read_bundle
-from runtime_py.chat_template import ChatTemplate, read_chat_template
+from runtime_py.bundle import read_bundle
+from runtime_py.chat_template import ChatTemplate
 from runtime_py.commands.flags import SamplingFlags
 from runtime_py.errors import RunError
 from runtime_py.generation import GenerationResult, Piece
 from runtime_py.sampling import SamplingOptions
-from runtime_py.session import Session, choose_backend, open_session
-from runtime_py.tokenizer import Tokenizer, read_tokenizer
-
-_GENERATION_CONFIG = "generation_config.json"
-
-
-@dataclass(frozen=True)
-class Runner:
-    """An open bundle.
-
-    Attributes:
-        options: the checkpoint's own generation defaults under what the user typed.
-    """
-
-    bundle: Bundle
-    session: Session
-    tokenizer: Tokenizer
-    template: ChatTemplate | None
-    options: SamplingOptions
-
-    def chat_template(self, think: bool | None) -> ChatTemplate:
-        """Return the chat template.
-
-        Raises:
-            RunError: the bundle has none, or it has no thinking switch to set.
-        """
-        if self.template is None:
-            raise RunError(
-                f"{self.bundle.folder}: the checkpoint has no chat template, so it continues text "
-                "and does not chat; use pocketlm run --raw"
-            )
-        if think is not None and "enable_thinking" not in self.template.source:
-            flag = "--think" if think else "--no-think"
-            raise RunError(f"{flag}: the chat template has no enable_thinking switch; leave it out")
-        return self.template
+from runtime_py.session import choose_backend
+from runtime_py.text import TextModel, open_model, read_generation_config
 
 
 @contextmanager
-def open_runner(
+def open_checked(
     folder: str,
     backend: str | None,
     threads: int | None,
     skip_hashes: bool,
     sampling: SamplingFlags,
-) -> Iterator[Runner]:
-    """Open a bundle to generate with; small files first, so that mistakes show at once.
+) -> Iterator[tuple[TextModel, SamplingOptions]]:
+    """Open a bundle to generate with, by the checkpoint's defaults under what the user typed.
 
     Raises:
         RunError: anything about it cannot be used.
@@ -64,11 +30,26 @@ def open_runner(
     bundle = read_bundle(folder)
     name = choose_backend(bundle) if backend is None else backend
     bundle.check(name, hashes=not skip_hashes)
-    tokenizer, template = read_tokenizer(bundle), read_chat_template(bundle)
-    config = bundle.read_object(_GENERATION_CONFIG) if bundle.has(_GENERATION_CONFIG) else {}
-    options = sampling.over(config)
-    with open_session(bundle, name, threads) as session:
-        yield Runner(bundle, session, tokenizer, template, options)
+    options = sampling.over(read_generation_config(bundle))
+    with open_model(bundle, name, threads) as model:
+        yield model, options
+
+
+def chat_template(model: TextModel, think: bool | None) -> ChatTemplate:
+    """Return the chat template.
+
+    Raises:
+        RunError: the bundle has none, or it has no thinking switch to set.
+    """
+    if model.template is None:
+        raise RunError(
+            f"{model.bundle.folder}: the checkpoint has no chat template, so it continues text "
+            "and does not chat; use pocketlm run --raw"
+        )
+    if think is not None and "enable_thinking" not in model.template.source:
+        flag = "--think" if think else "--no-think"
+        raise RunError(f"{flag}: the chat template has no enable_thinking switch; leave it out")
+    return model.template
 
 
 def print_pieces(pieces: Iterable[Piece]) -> None:

@@ -54,7 +54,7 @@ def invoke(fake_bundle: Any) -> Invoke:
 
 
 def test_the_commands_have_their_names() -> None:
-    assert {command.name for command in COMMANDS} == {"inspect", "run", "chat", "verify"}
+    assert {command.name for command in COMMANDS} == {"inspect", "run", "chat", "verify", "export"}
 
 
 def test_help_needs_nothing_heavy() -> None:

@@ -1,0 +1,123 @@
+"""pocketlm export: the files that an app ships, for one runtime."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runtime_py.commands.flags import bundle_argument, json_option
+
+if TYPE_CHECKING:
+    from runtime_py.app_facts import AppFacts
+    from runtime_py.export import ExportedFile
+
+_NEXT = {
+    "executorch": "load {model} with TextLLMRunner (C++ or Python)",
+    "executorch-android": 'implementation("org.pytorch:executorch-android:{executorch}"), then '
+    "LlmModule with {model} and tokenizer.json, from a path, not from assets",
+    "executorch-ios": "add the Swift package executorch {executorch} with executorch_llm, "
+    "backend_xnnpack, kernels_optimized and kernels_quantized, then TextRunner",
+    "genai": "give this folder to onnxruntime-genai's Model",
+    "onnxruntime": "open {model} with ONNX Runtime {onnxruntime} or newer",
+}
+_PAGE = "docs/in-an-app.md has the code"
+
+
+@click.command(short_help="Copy the files that an app ships, for one runtime.")
+@bundle_argument
+@click.option(
+    "--for",
+    "runtime",
+    required=True,
+    type=click.Choice(sorted(_NEXT)),
+    help="What the app runs the model with.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder to make.")
+@json_option
+def export(folder: str, runtime: str, out: Path, as_json: bool) -> None:
+    """Copy from BUNDLE just what an app needs, weights once, checked by sha256.
+
+    Golden answers and the other backend's artifact stay where they are. Prints
+    what the app's code has to know.
+
+    \b
+    pocketlm export pico --for executorch-android --out app/models/pico
+    pocketlm export pico --for genai --out pico-genai --json
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from runtime_py.app_facts import app_facts
+    from runtime_py.bundle import read_bundle
+    from runtime_py.export import RUNTIMES
+    from runtime_py.export import export as run_export
+
+    bundle = read_bundle(folder)
+    facts = app_facts(bundle, RUNTIMES[runtime].backend)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("copying", total=None)
+
+        def copied(done: int, total: int, path: str) -> None:
+            progress.update(task, completed=done, total=total, description=f"copying {path}")
+
+        files = run_export(bundle, runtime, out, copied)
+    artifact = bundle.backend(RUNTIMES[runtime].backend).model
+    model = next(file.path for file in files if file.entry.path == artifact)
+    document = _document(runtime, out, files, facts, model)
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+    else:
+        _print(document, facts)
+
+
+def _document(
+    runtime: str, out: Path, files: "tuple[ExportedFile, ...]", facts: "AppFacts", model: str
+) -> dict[str, Any]:
+    versions = {"executorch": "", "onnxruntime": "", **facts.least_versions}
+    return {
+        "for": runtime,
+        "folder": str(out),
+        "model": model,
+        "files": [
+            {"path": f.path, "size_bytes": f.entry.size_bytes, "sha256": f.entry.sha256}
+            for f in files
+        ],
+        "size_bytes": sum(file.entry.size_bytes for file in files),
+        **asdict(facts),
+        "next_step": f"{_NEXT[runtime].format(model=model, **versions)}; {_PAGE}",
+    }
+
+
+def _print(document: dict[str, Any], facts: "AppFacts") -> None:
+    click.echo(f"{document['folder']}: {document['size_bytes'] / 1e6:,.2f} MB")
+    for file in document["files"]:
+        click.echo(f"  {file['path']:28} {file['size_bytes'] / 1e6:>10,.2f} MB")
+    stops = ", ".join(
+        f"{token!r} ({number})"
+        for token, number in zip(facts.stop_tokens, facts.stop_ids, strict=True)
+    )
+    bos = "none" if facts.bos_id is None else f"token {facts.bos_id}, once, first"
+    lines = {
+        "needs": ", ".join(f"{k} >= {v}" for k, v in facts.least_versions.items()) + "; CPU only",
+        "context": f"{facts.context_length} tokens, prefill in chunks of {facts.prefill_chunk}",
+        "BOS": bos,
+        "stop tokens": stops,
+        "chat prompt": "no template" if facts.chat_prompt is None else repr(facts.chat_prompt),
+        "rewind": _rewind(facts.rewind_tokens),
+    }
+    if document["for"] == "genai":
+        lines["max_length"] = f"{facts.least_max_length} to {facts.context_length}"
+    if facts.environment and document["for"] in ("genai", "onnxruntime"):
+        lines["environment"] = ", ".join(f"{k}={v}" for k, v in facts.environment.items())
+    for name, value in (*lines.items(), ("next", document["next_step"])):
+        click.echo(f"{name:12} {value}")
+
+
+def _rewind(tokens: int | None) -> str:
+    if tokens is None:
+        return "any distance"
+    if tokens == 0:
+        return "not once a window is full; start again then"
+    return f"at most {tokens} tokens; start again for more"

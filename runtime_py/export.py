@@ -1,0 +1,116 @@
+"""export(): just the files that one runtime's app needs, checked and copied. Knows no runtime."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime_py.bundle import Advance, Bundle, silent
+from runtime_py.errors import RunError
+from runtime_py.manifest import FileEntry
+
+_GENAI_CONFIG = "genai_config.json"
+_TOKENIZER = "tokenizer.json"
+_CHAT_FILES = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What an app runs a bundle with.
+
+    Attributes:
+        backend: whose artifact it opens.
+        needs: file that the bundle must have, with what to do where it has not.
+        text_files: of those at the top of the bundle, what it reads; one below the backend's own
+            folder is read instead of one at the top.
+        keeps_folders: whether the files lie as in the bundle, since one names another by its
+            path; else they all lie at the top.
+    """
+
+    backend: str
+    text_files: tuple[str, ...] = (_TOKENIZER,)
+    needs: Mapping[str, str] | None = None
+    keeps_folders: bool = False
+
+
+_EXECUTORCH = Runtime("executorch")
+RUNTIMES: Mapping[str, Runtime] = {
+    "executorch": _EXECUTORCH,
+    "executorch-android": _EXECUTORCH,
+    "executorch-ios": _EXECUTORCH,
+    "genai": Runtime(
+        "onnx",
+        (_GENAI_CONFIG, _TOKENIZER, *_CHAT_FILES),
+        {
+            _GENAI_CONFIG: "onnxruntime-genai does not size its ring caches; build with "
+            "-O onnx.local-cache=windowed"
+        },
+        keeps_folders=True,
+    ),
+    "onnxruntime": Runtime("onnx"),
+}
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One file of an app: its path there, and what it is in the bundle."""
+
+    path: str
+    entry: FileEntry
+
+
+def files_for(bundle: Bundle, runtime: str) -> tuple[ExportedFile, ...]:
+    """Return what an app for `runtime` needs of a bundle, weights once.
+
+    Raises:
+        RunError: no such runtime, or the bundle was not built for it.
+    """
+    if runtime not in RUNTIMES:
+        raise RunError(f"--for {runtime}: unknown; choose one of {', '.join(RUNTIMES)}")
+    wanted = RUNTIMES[runtime]
+    bundle.backend(wanted.backend)
+    for needed, advice in (wanted.needs or {}).items():
+        if not bundle.has(needed):
+            raise RunError(f"--for {runtime}: {bundle.folder} has no {needed}: {advice}")
+    own = f"{wanted.backend}/"
+    chosen = {}
+    for entry in bundle.manifest.files:
+        name = entry.path.removeprefix(own)
+        if entry.path.startswith(own):
+            chosen[entry.path if wanted.keeps_folders else name] = entry
+        elif entry.path in wanted.text_files:
+            chosen.setdefault(entry.path, entry)
+    return tuple(ExportedFile(path, entry) for path, entry in sorted(chosen.items()))
+
+
+def export(
+    bundle: Bundle, runtime: str, out: Path, advance: Advance = silent
+) -> tuple[ExportedFile, ...]:
+    """Copy what an app for `runtime` needs into the new folder `out`, whole or not at all.
+
+    Raises:
+        RunError: there is something at `out`, or a file is not what was built.
+    """
+    files = files_for(bundle, runtime)
+    if out.exists() or out.is_symlink():
+        raise RunError(f"--out {out}: exists already; remove it or choose another folder")
+    bundle.check(RUNTIMES[runtime].backend, hashes=False)
+    total, done = sum(file.entry.size_bytes for file in files), 0
+    near = next(parent for parent in out.absolute().parents if parent.is_dir())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".pocketlm-export-", dir=near) as made:
+            whole = Path(made) / "whole"
+            for file in files:
+                target = whole / file.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("xb") as written:
+                    for block in bundle.checked_blocks(file.entry):
+                        written.write(block)
+                        done += len(block)
+                        advance(done, total, file.path)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            whole.rename(out)
+    except PermissionError as error:
+        place = error.filename or out
+        raise RunError(f"--out {out}: {place} cannot be written; choose another folder") from error
+    return files
