@@ -29,6 +29,17 @@ def parse_size(text: str) -> int:
     return size
 
 
+def written_size(size_bytes: int) -> str:
+    """Return a size in the shortest form that `parse_size` reads back: "4G", "100M", "1500MB"."""
+    forms = [
+        f"{size_bytes // base**power}{letter}{end}"
+        for base, end in ((1024, ""), (1000, "B"))
+        for power, letter in enumerate(_POWERS, 1)
+        if size_bytes % base**power == 0
+    ]
+    return min(forms, key=len, default=f"{size_bytes / 1000}KB")
+
+
 def shown_size(size_bytes: float) -> str:
     """Return a size for people, in decimal units: "4.39 GB", "612 MB"."""
     if size_bytes >= 1e9:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from edge_build.byte_sizes import shown_size
+from edge_build.byte_sizes import shown_size, written_size
 from edge_build.errors import BuildError
 from edge_build.memory_prediction import StageMemory, predict_memory
 from edge_build.preparation import Preparation
@@ -45,7 +45,7 @@ class MemoryOutlook:
         limit = self.max_ram_bytes
         if limit is not None and self.peak_bytes > limit:
             raise BuildError(
-                f"--max-ram: {shown_size(limit)} allowed, but {self._explained()}. "
+                f"--max-ram {written_size(limit)} ({shown_size(limit)}): {self._explained()}. "
                 f"{self._advice(limit, f'--max-ram {_allowance(self.peak_bytes)}')}"
             )
         room = self.resident_bytes + self.available_bytes

@@ -18,7 +18,7 @@ def load(name: str) -> Backend:
     """
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise BuildError(f"--backend {name}: unknown{hint} Known: {', '.join(NAMES)}")
+        hint = f"; did you mean {near[0]}?" if near else ";"
+        raise BuildError(f"--backend {name}: unknown{hint} known: {', '.join(NAMES)}")
     backend: Backend = import_module(f"{__name__}.{name}").BACKEND
     return backend

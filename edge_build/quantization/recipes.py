@@ -64,9 +64,9 @@ def load(name: str) -> QuantRecipe:
     if name.endswith(".toml"):
         return _read_toml(Path(name))
     near = difflib.get_close_matches(name, NAMES, 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = f"; did you mean {near[0]}?" if near else ";"
     raise BuildError(
-        f"--recipe {name}: unknown{hint} Known: {', '.join(NAMES)}, or the path of a .toml file"
+        f"--recipe {name}: unknown{hint} known: {', '.join(NAMES)}, or the path of a .toml file"
     )
 
 
@@ -80,7 +80,8 @@ def _read_toml(path: Path) -> QuantRecipe:
     rules = document.get("rules")
     if not isinstance(rules, list) or not rules:
         raise BuildError(f"--recipe {path}: needs at least one [[rules]] table with a pattern")
-    return QuantRecipe(path.stem, tuple(_read_rule(path, entry) for entry in rules))
+    # With its ending, so that no file passes for the built-in recipe of the same name.
+    return QuantRecipe(path.name, tuple(_read_rule(path, entry) for entry in rules))
 
 
 def _read_rule(path: Path, entry: Any) -> QuantRule:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_build.byte_sizes import parse_size, shown_size
+from edge_build.byte_sizes import parse_size, shown_size, written_size
 from edge_build.errors import BuildError
 
 
@@ -48,3 +48,13 @@ def test_sizes_are_shown_in_decimal_units() -> None:
     assert shown_size(4_390_420_480) == "4.39 GB"
     assert shown_size(612_400_000) == "612 MB"
     assert shown_size(0) == "0 MB"
+
+
+@pytest.mark.parametrize("text", ["4G", "100M", "3584M", "4GB", "1500MB", "1T", "3.7KB"])
+def test_a_size_is_written_as_it_was_asked_for(text: str) -> None:
+    assert written_size(parse_size(text)) == text
+
+
+@given(st.integers(1, 1 << 43))
+def test_a_written_size_is_read_back(size_bytes: int) -> None:
+    assert parse_size(written_size(size_bytes)) == size_bytes

@@ -127,7 +127,7 @@ def test_more_than_max_ram_exits_with_2_and_says_why(
 ) -> None:
     result = pocketlm_build(workshop, "--max-ram", "100M", *options)
     assert result.exit_code == 2
-    assert "error: --max-ram: 105 MB allowed, but stage" in result.stderr
+    assert "error: --max-ram 100M (105 MB): stage" in result.stderr
     assert "Traceback" not in result.output
     assert workshop.worked == [] and not workshop.out.parent.exists()
 

@@ -109,7 +109,7 @@ def test_what_is_no_report_is_not_compared(files: Files, tmp_path: Path) -> None
         (("--out", "."), ". is a folder; name a file in it"),
         (("--threads", 0), "--threads"),
         (("--timeout", 0), "--timeout"),
-        (("--on", "fridge"), "--on fridge: unknown Known: adb, host, ssh"),
+        (("--on", "fridge"), "--on fridge: unknown; known: adb, host, ssh"),
         (("--on", "hots"), "did you mean host?"),
     ],
 )

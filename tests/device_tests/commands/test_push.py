@@ -53,7 +53,7 @@ def test_one_backend_can_be_sent(pico_bundle: Path) -> None:
     ("arguments", "message"),
     [
         (("--on", "host", "--backend", "tflite"), "has no such artifact, only executorch, onnx"),
-        (("--on", "fridge"), "--on fridge: unknown Known: adb, host, ssh"),
+        (("--on", "fridge"), "--on fridge: unknown; known: adb, host, ssh"),
         (("--on", "host:1"), "host is this machine"),
         ((), "Missing option '--on'"),
     ],

@@ -17,7 +17,7 @@ def test_every_file_offers_a_kind(kind: str) -> None:
 def test_unknown_kinds_are_answered_with_the_known_ones() -> None:
     with pytest.raises(DeviceError, match="did you mean ssh"):
         open_target("shs:pi")
-    with pytest.raises(DeviceError, match=r"--on phone: unknown Known: adb, host, ssh, as in adb"):
+    with pytest.raises(DeviceError, match=r"--on phone: unknown; known: adb, host, ssh, as in adb"):
         open_target("phone")
 
 

@@ -81,7 +81,9 @@ def test_a_recipe_file_decides_per_weight(checkpoint: Checkpoint, tmp_path: Path
         '[[rules]]\npattern = "embed_tokens"\n'
         '[[rules]]\npattern = "*"\nbits = 4\ngroup_size = 64\n'
     )
-    rules = choose_rules(checkpoint.shapes, recipes.load(str(recipe)))
+    loaded = recipes.load(str(recipe))
+    assert loaded.name == "mixed.toml"
+    rules = choose_rules(checkpoint.shapes, loaded)
     down, embedding = rules["layers.0.mlp.down_proj"], rules["embed_tokens"]
     assert down.scheme is not None and (down.scheme.bits, down.reason) == (8, "outliers")
     assert embedding.scheme is None
