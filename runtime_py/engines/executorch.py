@@ -3,8 +3,10 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from runtime_py.engine import Engine
+from runtime_py.engine import Engine, ExactForm
 from runtime_py.environment import environment_default
 from runtime_py.errors import RunError
+from runtime_py.executorch_float_twin import write_float_twin
 from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
 from runtime_py.memory_advice import huge_page_heap, release_file_pages
 
@@ -38,6 +41,7 @@ class LoadedProgram:
         self._program = open_program()
         self._vocab_size = manifest.vocab_size
         self._entry = entry
+        self._resources = ExitStack()
 
     def run(self, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         assert self._program is not None, "the model was closed"
@@ -74,6 +78,11 @@ class LoadedProgram:
 
     def close(self) -> None:
         self._program = None
+        self._resources.close()
+
+    def keep(self, resources: ExitStack) -> None:
+        """Hold what the program needs on disk until it is closed."""
+        self._resources = resources
 
 
 def _still_holds(cache: CacheEntry, length: int, target: int) -> bool:
@@ -99,7 +108,10 @@ def load(
     """
     with _quiet():
         runtime = _import_runtime()
-    runtime._unsafe_reset_threadpool(threads or psutil.cpu_count(logical=False) or 1)
+    wanted = threads or psutil.cpu_count(logical=False) or 1
+    # A program that is loaded holds on to the pool: with a new one under it, it answers wrongly.
+    if runtime._threadpool_get_thread_count() != wanted:
+        runtime._unsafe_reset_threadpool(wanted)
     path = folder / entry.model
     model = LoadedProgram(lambda: _open(runtime, path, entry), manifest, entry)
     # The first call packs the weights. What it writes at position 0 nobody sees: see `reset`.
@@ -179,4 +191,51 @@ def _quiet() -> Iterator[Any]:
             os.close(kept)
 
 
-ENGINE = Engine(name="executorch", distributions=("executorch", "torch"), load=load)
+def load_twin(
+    folder: Path, manifest: Manifest, entry: BackendEntry, threads: int | None
+) -> LoadedProgram:
+    """Load the float32 twin of a bundle's .pte; its file is gone when the model is closed.
+
+    Raises:
+        RunError: as `load`, or there is no room for the twin.
+    """
+    with ExitStack() as resources:
+        twin = Path(
+            resources.enter_context(
+                tempfile.TemporaryDirectory(prefix="pocketlm-twin-", dir=_roomy_folder())
+            )
+        )
+        with _quiet():
+            _import_runtime()
+        write_float_twin(folder / entry.model, twin / "model.pte")
+        model = load(twin, manifest, replace(entry, model="model.pte"), threads)
+        model.keep(resources.pop_all())
+    return model
+
+
+def _roomy_folder() -> str | None:
+    """Return where large temporary files belong: /tmp may be memory, /var/tmp is a disk."""
+    disk = "/var/tmp"
+    return disk if "TMPDIR" not in os.environ and os.access(disk, os.W_OK) else None
+
+
+def _twin_extra_bytes(manifest: Manifest, entry: BackendEntry) -> int:
+    """Return how much larger the twin's linear weights are, once packed."""
+    names = {tensor.name for tensor in manifest.tensors}
+    linear = [
+        tensor
+        for tensor in manifest.tensors
+        if len(tensor.shape) == 2
+        and tensor.bits < 32
+        # An embedding that is no head as well is gathered from, never multiplied.
+        and (tensor.name != "embed_tokens" or "lm_head" not in names)
+    ]
+    return sum(4 * prod(tensor.shape) - tensor.size_bytes for tensor in linear)
+
+
+ENGINE = Engine(
+    name="executorch",
+    distributions=("executorch", "torch"),
+    load=load,
+    exact=ExactForm(load_twin, _twin_extra_bytes),
+)

@@ -10,8 +10,9 @@ pytest.importorskip("executorch")
 
 from runtime_py import engines
 from runtime_py.engine import LoadedModel
-from runtime_py.engines.executorch import LoadedProgram
+from runtime_py.engines.executorch import LoadedProgram, _roomy_folder
 from runtime_py.errors import RunError
+from runtime_py.manifest import TensorEntry
 from tests.artifacts import (
     CHUNK,
     CONTEXT,
@@ -125,3 +126,62 @@ def test_the_thread_pool_has_the_threads_asked_for(built: Lowered) -> None:
         loaded = engines.load("executorch").load(built.folder, built.manifest, built.entry, threads)
         assert isinstance(loaded, LoadedProgram)
         assert portable_lib._threadpool_get_thread_count() == threads
+
+
+def test_the_exact_form_runs_from_a_folder_that_goes_when_it_is_closed(
+    built: Lowered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    tokens = random_tokens(20, seed=5)
+    rounded = fresh(built.load(), tokens)
+    exact = load_exact(built)
+    assert [path.name for path in tmp_path.glob("*/*")] == ["model.pte"]
+    first = fresh(exact, tokens)
+    # Rounding moves the ordinary form; the twin's order of sums does not.
+    moved = np.abs(first - rounded).max() / first.std()
+    assert 1e-4 < moved < 0.5
+    exact.clear()
+    np.testing.assert_array_equal(fresh(exact, tokens), first)
+    exact.close()
+    assert not list(tmp_path.iterdir())
+
+
+def load_exact(built: Lowered) -> LoadedModel:
+    form = engines.load("executorch").exact
+    assert form is not None
+    return form.load(built.folder, built.manifest, built.entry, 1)
+
+
+def test_a_twin_that_cannot_be_loaded_leaves_nothing_behind(
+    built: Lowered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    changed = replace(built, artifact=replace(built.artifact, logits_size=7))
+    with pytest.raises(RunError, match=r"\[1, 1, 7\] logits out"):
+        load_exact(changed)
+    assert not list(tmp_path.iterdir())
+
+
+def test_large_twins_lie_on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr("os.access", lambda *_: True)
+    assert _roomy_folder() == "/var/tmp"
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    assert _roomy_folder() is None
+
+
+def test_the_exact_form_says_what_memory_it_takes(built: Lowered) -> None:
+    form = engines.load("executorch").exact
+    assert form is not None
+    tensors = (
+        TensorEntry("embed_tokens", (512, 64), 4, 32, 18_432, 20.0, ""),
+        TensorEntry("layers.0.mlp.up_proj", (128, 64), 4, 32, 4_608, 20.0, ""),
+        TensorEntry("norm", (64,), 32, None, 256, None, ""),
+    )
+    tied = replace(built.manifest, tensors=tensors)
+    body, head = 4 * 128 * 64 - 4_608, 4 * 512 * 64 - 18_432
+    assert form.extra_bytes(tied, built.entry) == body + head
+    own = TensorEntry("lm_head", (512, 64), 32, None, 131_072, None, "")
+    assert form.extra_bytes(replace(tied, tensors=(*tensors, own)), built.entry) == body
