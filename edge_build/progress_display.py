@@ -1,9 +1,11 @@
-"""Shows a build's events on stderr: one bar on a terminal, one line per event elsewhere."""
+"""Shows a build's events on stderr: one bar on a terminal, lines elsewhere."""
 
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event as ThreadEvent
+from threading import Lock, Thread
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,6 +25,9 @@ from edge_build.progress_clock import BuildClock
 from edge_build.resident_memory import peak_resident_bytes
 from runtime_py.terminal import bar_text, make_console, say
 
+# Less than ten seconds, with room for a machine that is busy.
+_SILENCE_S = 8.0
+
 
 @dataclass
 class ShownBuild:
@@ -38,7 +43,8 @@ def shown_progress() -> Iterator[ShownBuild]:
     console = make_console(stderr=True)
     if not console.is_terminal:
         lines = BuildLines()
-        yield _collecting(lines)
+        with lines.ticking():
+            yield _collecting(lines)
         return
     with BuildBar(console) as bar:
         yield _collecting(bar.tell)
@@ -55,28 +61,74 @@ def _collecting(show: Notify) -> ShownBuild:
 
 
 class BuildLines:
-    """One line when a stage starts and when it ends."""
+    """A line when a stage starts and when it ends, and meanwhile at least one every ten seconds."""
 
     def __init__(self) -> None:
+        self.clock = BuildClock({})
         self.names: list[str] = []
+        self.what = ""
+        self._begun = self._told = 0.0
+        self._lock = Lock()
 
     def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        with self._lock:
+            _follow(self.clock, event, now)
+            self._tell(event, now)
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Tell of long work during the block, whether it reports or not."""
+        stop = ThreadEvent()
+
+        def tick() -> None:
+            while not stop.wait(1.0):
+                self.tick(time.monotonic())
+
+        thread = Thread(target=tick, name="progress lines", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def tick(self, now: float) -> None:
+        """Tell how far the stage is, if nothing was told for a while."""
+        with self._lock:
+            if not self.clock.name or now - self._told < _SILENCE_S:
+                return
+            self._told = now
+            spent = shown_duration(now - self._begun)
+            left = shown_duration(self.clock.remaining_s(now))
+            line = (
+                f"{self.clock.name}: {spent} so far, build {self.clock.fraction(now):.0%} done, "
+                f"about {left} left"
+            )
+            say(f"{line}; {self.what}" if self.what else line, err=True)
+
+    def _tell(self, event: Event, now: float) -> None:
         match event:
             case StagesPlanned(expected_s):
+                self.clock = BuildClock(expected_s)
                 self.names = list(expected_s)
+                return
             case StageStarted(name):
+                self.what, self._begun = "", now
                 place = f"{self.names.index(name) + 1} of {len(self.names)}"
-                say(f"{name}: started, stage {place}", err=True)
+                line = f"{name}: started, stage {place}"
+            case StageAdvanced():
+                self.what = shown_work(event)
+                return
             case StageFinished(report) if report.reused:
-                say(f"{report.name}: done by an earlier run", err=True)
+                line = f"{report.name}: done by an earlier run"
             case StageFinished(report):
                 peak = shown_size(peak_resident_bytes())
-                say(
-                    f"{report.name}: done in {report.wall_s:.1f} s, peak memory so far {peak}",
-                    err=True,
-                )
+                line = f"{report.name}: done in {report.wall_s:.1f} s, peak memory so far {peak}"
             case Notice(text):
-                say(text, err=True)
+                line = text
+        self._told = now
+        say(line, err=True)
 
 
 class BuildBar(Progress):
@@ -103,24 +155,36 @@ class BuildBar(Progress):
         yield from super().get_renderables()
 
     def tell(self, event: Event) -> None:
-        now = time.monotonic()
+        _follow(self.clock, event, time.monotonic())
         match event:
             case StagesPlanned(expected_s):
                 self.clock = BuildClock(expected_s)
             case StageStarted(name):
-                self.clock.start(name, now)
                 self.update(self.bar, description=name, what="")
-            case StageAdvanced(_, done, total, unit, what):
-                self.clock.advance(done, total)
-                if unit == "bytes":
-                    what = f"{shown_size(done)} of {shown_size(total)}, {what}"
-                self.update(self.bar, what=bar_text(what))
-            case StageFinished(report) if report.reused:
-                self.clock.take_over(report.name)
-            case StageFinished():
-                self.clock.finish(now)
+            case StageAdvanced():
+                self.update(self.bar, what=bar_text(shown_work(event)))
             case Notice(text):
                 self.console.print(text, highlight=False)
+
+
+def _follow(clock: BuildClock, event: Event, now: float) -> None:
+    """Have a clock note an event."""
+    match event:
+        case StageStarted(name):
+            clock.start(name, now)
+        case StageAdvanced(_, done, total):
+            clock.advance(done, total)
+        case StageFinished(report) if report.reused:
+            clock.take_over(report.name)
+        case StageFinished():
+            clock.finish(now)
+
+
+def shown_work(event: StageAdvanced) -> str:
+    """Return what a stage is at, with its bytes where it counts them."""
+    if event.unit != "bytes":
+        return event.what
+    return f"{shown_size(event.done)} of {shown_size(event.total)}, {event.what}"
 
 
 def shown_duration(duration_s: float) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
@@ -16,7 +17,7 @@ from edge_build.progress import (
     StagesPlanned,
     StageStarted,
 )
-from edge_build.progress_display import BuildBar, shown_duration, shown_progress
+from edge_build.progress_display import BuildBar, BuildLines, shown_duration, shown_progress
 
 EVENTS: tuple[Event, ...] = (
     StagesPlanned({"checkpoint": 1.0, "quantize": 10.0, "onnx": 5.0, "golden": 20.0}),
@@ -53,6 +54,43 @@ def test_without_a_terminal_each_stage_has_a_line_at_its_start_and_end(
     ]
     assert captured.out == ""
     assert [report.name for report in shown.reports] == ["checkpoint", "quantize", "onnx", "golden"]
+
+
+def test_without_a_terminal_long_work_has_a_line_every_ten_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: 100.0)
+    lines = BuildLines()
+    for event in EVENTS[:2]:
+        lines(event)
+    capsys.readouterr()
+    told = []
+    for second in range(101, 161):
+        # A stage that reports nothing at all.
+        lines.tick(float(second))
+        told += [second] * capsys.readouterr().err.count("\n")
+    assert all(later - earlier < 10 for earlier, later in pairwise([100, *told, 160]))
+
+
+def test_a_line_within_a_stage_says_where_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = BuildLines()
+    monkeypatch.setattr(progress_display.time, "monotonic", lambda: 100.0)
+    for event in EVENTS[:7]:
+        lines(event)
+    lines.tick(109.0)
+    in_onnx = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(
+        r"onnx: 0:09 so far, build \d+% done, about \d+:\d\d left; "
+        r"1\.50 GB of 2\.00 GB, layers\.3\.mlp\.up_proj",
+        in_onnx,
+    )
+    for event in EVENTS[7:]:
+        lines(event)
+    capsys.readouterr()
+    lines.tick(300.0)
+    assert capsys.readouterr().err == "", "between stages there is nothing to tell"
 
 
 def test_on_a_terminal_there_is_one_bar_with_stage_bytes_and_time() -> None:
