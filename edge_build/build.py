@@ -31,7 +31,7 @@ def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:
     """
     prepared = prepare(spec)
     foresee_memory(prepared).check(notify)
-    with staging(spec.out, spec.fresh) as folder:
+    with staging(spec.out, spec.fresh, spec.replace) as folder:
         notify(StagesPlanned(expected_s(prepared)))
         checkpoint_sha256 = run_unkept(CHECKPOINT, prepared.checkpoint.digest, notify)
         key = build_key(prepared, checkpoint_sha256)
@@ -62,7 +62,7 @@ def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Man
         goldens=goldens,
         files=[file for name in in_bundle for file in stages.finished[name].files],
     )
-    refuse_appeared(prepared.spec.out)
+    refuse_appeared(prepared.spec.out, prepared.spec.replace)
     bundle = stages.folder / BUNDLE_NAME
     manifest = write_bundle(prepared, parts, bundle)
     # Last, and within one disk: until here nothing that is finished can be lost.

@@ -11,6 +11,7 @@ from edge_build.backend import Artifact
 from edge_build.file_entries import file_entries
 from edge_build.installation import tool_versions
 from edge_build.preparation import Preparation
+from models.hub import checkpoint_name
 from runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry, Manifest, TensorEntry
 
 
@@ -36,7 +37,7 @@ def write_bundle(prepared: Preparation, parts: StagedParts, bundle: Path) -> Man
     prepared.text.copy_to(bundle)
     checkpoint, text = prepared.checkpoint, prepared.text
     manifest = Manifest(
-        name=checkpoint.folder.resolve().name,
+        name=prepared.spec.name or checkpoint_name(checkpoint.folder),
         # Through JSON, so that what was written equals what will be read.
         model=json.loads(json.dumps(asdict(checkpoint.config))),
         context_length=prepared.caches.context_length,

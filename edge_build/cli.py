@@ -11,6 +11,8 @@ from typing import Literal
 
 import click
 
+_POSITIVE = click.IntRange(min=1)
+
 
 def _parse_options(values: tuple[str, ...]) -> dict[str, dict[str, str]]:
     """Turn BACKEND.OPTION=VALUE strings into backend → option → value."""
@@ -69,9 +71,12 @@ def _stopped_by_sigterm() -> Iterator[None]:
 )
 @click.option("--recipe", default="int4-g32", show_default=True, help="Name, or a .toml file.")
 @click.option(
-    "--context", "context_length", type=int, help="Positions. Default: the model's, at most 4096."
+    "--context",
+    "context_length",
+    type=_POSITIVE,
+    help="Positions. Default: the model's, at most 4096.",
 )
-@click.option("--chunk", type=int, help="Most tokens in one call. Default: 128.")
+@click.option("--chunk", type=_POSITIVE, help="Most tokens in one call. Default: 128.")
 @click.option(
     "--kv",
     type=click.Choice(["float32", "int8"]),
@@ -79,7 +84,9 @@ def _stopped_by_sigterm() -> Iterator[None]:
     show_default=True,
     help="What keys and values are kept in.",
 )
-@click.option("--golden-tokens", type=int, help="Greedy tokens recorded for verify. Default: 64.")
+@click.option(
+    "--golden-tokens", type=_POSITIVE, help="Greedy tokens recorded for verify. Default: 64."
+)
 @click.option(
     "-O",
     "--option",
@@ -95,6 +102,8 @@ def _stopped_by_sigterm() -> Iterator[None]:
     metavar="SIZE",
     help="Refuse a build that would hold more memory, e.g. 4G or 3.5GiB.",
 )
+@click.option("--name", help="What the bundle calls itself. Default: the checkpoint's name.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is at --out already.")
 @click.option(
     "--fresh", is_flag=True, help="Start over instead of continuing an interrupted build."
 )
@@ -115,6 +124,8 @@ def build(
     golden_tokens: int | None,
     options: tuple[str, ...],
     max_ram_bytes: int | None,
+    name: str | None,
+    force: bool,
     fresh: bool,
     dry_run: bool,
     as_json: bool,
@@ -130,6 +141,9 @@ def build(
     pocketlm build ./gemma-3-1b-it --out gemma --dry-run     what it takes
     pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G  or not at all
     """
+    from edge_build.installation import require_build_tools
+
+    require_build_tools()
     from edge_build.build import build as run_build
     from edge_build.console import report_build, report_plan
     from edge_build.memory_limit import foresee_memory
@@ -150,6 +164,8 @@ def build(
         golden_tokens=golden_tokens,
         backend_options=parsed_options,
         max_ram_bytes=max_ram_bytes,
+        name=name,
+        replace=force,
         fresh=fresh,
     )
     if dry_run:
@@ -166,25 +182,41 @@ def build(
 @click.command(short_help="Check what is installed, and name what helps.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(as_json: bool) -> None:
-    """Check that what building and running need is installed; exit code 1 if not.
+    """Check what is installed for running and for building bundles.
+
+    Names the command that installs what is missing. Exit code 1: running does not
+    work, or the tools to build are of a wrong version. Without the tools to build
+    the exit code is 0: bundles can be run.
 
     \b
     pocketlm doctor
     pocketlm doctor --json
     """
-    from edge_build.installation import inspect_installation
+    from dataclasses import asdict
+
+    from edge_build.installation import inspect_installation, readiness
 
     checks = inspect_installation()
+    run, build = readiness(checks, "run"), readiness(checks, "build")
+    # Who only runs bundles needs no tools to build them.
+    ok = run.state == "ok" and build.state != "wrong version"
     if as_json:
-        document = [
-            {"name": c.name, "found": c.found, "wanted": c.wanted, "ok": c.ok} for c in checks
-        ]
-        click.echo(json.dumps({"checks": document, "ok": all(c.ok for c in checks)}, indent=1))
+        document = {
+            "checks": [asdict(check) for check in checks],
+            "run": asdict(run),
+            "build": asdict(build),
+            "ok": ok,
+        }
+        click.echo(json.dumps(document, indent=1))
     else:
         for check in checks:
-            mark = "ok     " if check.ok else "MISSING"
-            click.echo(f"{mark} {check.name:20} {check.found:24} {check.wanted}")
-    if not all(check.ok for check in checks):
+            mark = "ok" if check.ok else "MISSING" if check.found == "not installed" else "WRONG"
+            line = f"{check.needed_to:8} {mark:8} {check.name:16} {check.found:20} {check.wanted}"
+            click.echo(line.rstrip())
+        for use, ready in (("running bundles", run), ("building bundles", build)):
+            advice = "" if ready.state == "ok" else f"; to change that: {ready.command}"
+            click.echo(f"{use}: {ready.state}{advice}")
+    if not ok:
         sys.exit(1)
 
 

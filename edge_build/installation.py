@@ -1,26 +1,56 @@
 """What is installed against what building and running need."""
 
+import json
 import os
 import platform
 import shutil
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
+from typing import Literal
+from urllib.parse import unquote
 
 import psutil
 from packaging.requirements import Requirement
+
+from edge_build.errors import BuildError
 
 # Distributions whose versions shape the bytes of an artifact.
 _TOOLS = ("pocketlm", "torch", "executorch", "torchao", "onnx", "onnxscript", "numpy")
 
 
+Need = Literal["run", "build", "machine"]
+_MACHINE: Need = "machine"
+_ABSENT = "not installed"
+
+
 @dataclass(frozen=True)
 class Check:
-    """One line of `pocketlm doctor`."""
+    """One line of `pocketlm doctor`.
+
+    Attributes:
+        needed_to: what cannot be done without it; "machine" is for information.
+    """
 
     name: str
     found: str
     wanted: str
     ok: bool
+    needed_to: Need
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether one use of pocketlm can work, and what to type where it cannot.
+
+    Attributes:
+        state: "ok", "not installed" where something is absent, "wrong version" otherwise.
+    """
+
+    state: Literal["ok", "not installed", "wrong version"]
+    missing: tuple[str, ...]
+    command: str
 
 
 def tool_versions() -> dict[str, str]:
@@ -31,27 +61,71 @@ def tool_versions() -> dict[str, str]:
 def inspect_installation() -> tuple[Check, ...]:
     """Compare installed distributions with pocketlm's own requirements, and say what machine."""
     wanted = [Requirement(text) for text in requires("pocketlm") or ()]
-    checks = [
-        _check(requirement)
-        for requirement in wanted
-        if requirement.marker is None or requirement.marker.evaluate({"extra": "build"})
-    ]
     memory_gb = psutil.virtual_memory().total / 1e9
     disk_gb = shutil.disk_usage(os.curdir).free / 1e9
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     return (
-        Check("python", platform.python_version(), ">=3.11", True),
-        *checks,
-        Check("machine", f"{platform.machine()}, {cores} cores", "x86_64 or aarch64", True),
-        Check("memory", f"{memory_gb:.1f} GB", "follows the model's largest tensor", True),
-        Check("free disk", f"{disk_gb:.1f} GB", "about 3x the 4-bit model", True),
+        Check("python", platform.python_version(), ">=3.11", True, "run"),
+        *(_check(requirement, "run") for requirement in wanted if _is_needed(requirement, "")),
+        *(
+            _check(requirement, "build")
+            for requirement in wanted
+            if _is_needed(requirement, "build") and not _is_needed(requirement, "")
+        ),
+        Check(
+            "machine", f"{platform.machine()}, {cores} cores", "x86_64 or aarch64", True, _MACHINE
+        ),
+        Check("memory", f"{memory_gb:.1f} GB", "follows the largest tensor", True, _MACHINE),
+        Check("free disk", f"{disk_gb:.1f} GB", "about 3x the 4-bit model", True, _MACHINE),
     )
 
 
-def _check(requirement: Requirement) -> Check:
+def readiness(checks: Sequence[Check], need: Need) -> Readiness:
+    """Return what the checks say of one use."""
+    failed = [check for check in checks if check.needed_to == need and not check.ok]
+    state: Literal["ok", "not installed", "wrong version"] = "ok"
+    if failed:
+        absent = any(check.found == _ABSENT for check in failed)
+        state = "not installed" if absent else "wrong version"
+    return Readiness(state, tuple(check.name for check in failed), install_command(need))
+
+
+def require_build_tools() -> None:
+    """Refuse to build without the tools.
+
+    Raises:
+        BuildError: a distribution of the extra "build" is not installed; names the command.
+    """
+    ready = readiness(inspect_installation(), "build")
+    if ready.state == "not installed":
+        raise BuildError(
+            f"building needs {', '.join(ready.missing)}, not installed; run: {ready.command}"
+        )
+
+
+def install_command(need: Need) -> str:
+    """Return what installs everything that a use needs, from where this pocketlm came."""
+    extra = "[build]" if need == "build" else ""
+    try:
+        origin = json.loads(distribution("pocketlm").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        origin = {}
+    url = str(origin.get("url", ""))
+    if not url.startswith("file://"):
+        return f"pip install 'pocketlm{extra}'"
+    editable = "--editable " if origin.get("dir_info", {}).get("editable") else ""
+    return f"{sys.executable} -m pip install {editable}'{unquote(url[7:])}{extra}'"
+
+
+def _is_needed(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def _check(requirement: Requirement, need: Need) -> Check:
+    wanted = str(requirement.specifier)
     try:
         found = version(requirement.name)
     except PackageNotFoundError:
-        return Check(requirement.name, "not installed", str(requirement.specifier), False)
+        return Check(requirement.name, _ABSENT, wanted, False, need)
     ok = requirement.specifier.contains(found.partition("+")[0], prereleases=True)
-    return Check(requirement.name, found, str(requirement.specifier), ok)
+    return Check(requirement.name, found, wanted, ok, need)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge_build import backends
 from edge_build.backend import Backend
@@ -14,6 +15,7 @@ from edge_build.spec import BuildSpec
 from edge_build.staging import refuse_existing
 from edge_build.text_files import TextFiles, read_text_files
 from models.checkpoint import Checkpoint, open_checkpoint
+from runtime_py.manifest import MANIFEST_NAME
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def prepare(spec: BuildSpec) -> Preparation:
     Raises:
         ModelError, BuildError: the checkpoint or the options do not allow the build.
     """
-    refuse_existing(spec.out)
+    refuse_existing(spec.out, spec.replace)
+    _refuse_bundle(spec.checkpoint)
     recipe = recipes.load(spec.recipe)
     chosen = tuple(backends.load(name) for name in dict.fromkeys(spec.backends or backends.NAMES))
     _check_options(spec, chosen)
@@ -116,3 +119,11 @@ def _check_options(spec: BuildSpec, chosen: tuple[Backend, ...]) -> None:
                 raise BuildError(
                     f"option {name}.{option}={value}: choose one of {', '.join(choices)}"
                 )
+
+
+def _refuse_bundle(folder: Path) -> None:
+    if (folder / MANIFEST_NAME).is_file() and not (folder / "config.json").exists():
+        raise BuildError(
+            f"{folder}: a bundle, built already; run it with pocketlm run {folder} --prompt TEXT, "
+            "or give the checkpoint that it was built from"
+        )

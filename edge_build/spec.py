@@ -19,7 +19,7 @@ class BuildSpec:
 
     Attributes:
         checkpoint: folder in Hugging Face format.
-        out: bundle folder to make; must not exist.
+        out: bundle folder to make; must not exist, unless it is a bundle to `replace`.
         backends: names of folders in edge_build/backends; empty means every backend.
         recipe: name, or the path of a .toml file.
         context_length: positions; None takes the model's maximum, at most 4096.
@@ -29,6 +29,8 @@ class BuildSpec:
         backend_options: backend name → option → value.
         max_ram_bytes: the build is refused if it would hold more; None only warns if it would not
             fit into what the machine has free.
+        name: what the bundle calls itself; None takes the checkpoint's.
+        replace: a bundle at `out` is replaced, all at once, when the new one is whole.
         fresh: start over even if an interrupted build of the same could be continued.
     """
 
@@ -43,12 +45,16 @@ class BuildSpec:
     backend_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     max_ram_bytes: int | None = None
     fresh: bool = False
+    name: str | None = None
+    replace: bool = False
 
     def __post_init__(self) -> None:
         if self.kv not in KV_PRECISIONS:
             raise BuildError(f"--kv {self.kv}: unknown; choose one of {', '.join(KV_PRECISIONS)}")
         if self.golden_tokens is not None and self.golden_tokens < 1:
             raise BuildError(f"--golden-tokens {self.golden_tokens} must be at least 1")
+        if self.name is not None and not self.name.strip():
+            raise BuildError("--name is empty; give a name or leave it out")
 
     def resolved_context(self, longest: int) -> int:
         """Return the context length for a model made for `longest` positions."""

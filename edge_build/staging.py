@@ -15,15 +15,17 @@ from typing import TextIO
 
 from edge_build.byte_sizes import shown_size
 from edge_build.errors import BuildError, InterruptedBuildError
+from edge_build.exchange import exchange
 from edge_build.stages import LOCK_NAME, finished_names, remove
 from models.errors import ModelError
+from runtime_py.manifest import MANIFEST_NAME
 
 BUNDLE_NAME = "bundle"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def staging(out: Path, fresh: bool) -> Iterator[Path]:
+def staging(out: Path, fresh: bool, replace: bool = False) -> Iterator[Path]:
     """Give a build's working folder; what lies in its folder "bundle" at the end becomes `out`.
 
     Ctrl-C, a full disk or too little memory keep finished stages, and the error says so; so does a
@@ -31,6 +33,7 @@ def staging(out: Path, fresh: bool) -> Iterator[Path]:
 
     Args:
         fresh: start over even if stages are finished.
+        replace: a bundle at `out` gives way, in one step.
 
     Raises:
         BuildError: another process builds to `out`, or `out` cannot be written.
@@ -44,7 +47,10 @@ def staging(out: Path, fresh: bool) -> Iterator[Path]:
                 if fresh:
                     _clear(folder)
                 yield folder
-                (folder / BUNDLE_NAME).rename(out)
+                if replace and out.exists():
+                    exchange(folder / BUNDLE_NAME, out)
+                else:
+                    (folder / BUNDLE_NAME).rename(out)
             except BaseException as error:
                 wrong_input = isinstance(error, BuildError | ModelError) and not isinstance(
                     error, InterruptedBuildError
@@ -63,16 +69,28 @@ def staging(out: Path, fresh: bool) -> Iterator[Path]:
         raise _in_words(out, error) from error
 
 
-def refuse_existing(out: Path) -> None:
-    """Raise BuildError if there is anything at `out`."""
-    if out.exists() or out.is_symlink():
-        raise BuildError(f"--out {out}: exists already; remove it or choose another folder")
+def refuse_existing(out: Path, replace: bool = False) -> None:
+    """Raise BuildError if there is anything at `out` but a bundle that may be replaced."""
+    if not (out.exists() or out.is_symlink()):
+        return
+    is_bundle = (out / MANIFEST_NAME).is_file() and not out.is_symlink()
+    if not is_bundle:
+        raise BuildError(
+            f"--out {out}: exists already and is no bundle; remove it or choose another folder"
+        )
+    if not replace:
+        raise BuildError(
+            f"--out {out}: exists already; add --force to replace this bundle, or choose another "
+            "folder"
+        )
 
 
-def refuse_appeared(out: Path) -> None:
+def refuse_appeared(out: Path, replace: bool = False) -> None:
     """Raise InterruptedBuildError if something is at `out` now, before work is moved there."""
-    if out.exists() or out.is_symlink():
-        raise _appeared(out)
+    try:
+        refuse_existing(out, replace)
+    except BuildError as error:
+        raise _appeared(out) from error
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from models import shapes
 from models.errors import ModelError
 
 # No pickle: opening one runs code.
@@ -20,13 +21,35 @@ def resolve(checkpoint: str) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise ModelError(f"{checkpoint}: a file; give the folder with config.json and weights")
+        gguf = folder.suffix.lower() == ".gguf"
+        found = "a GGUF file, which is quantized already" if gguf else "a file"
+        raise ModelError(
+            f"{checkpoint}: {found}; give the folder of the checkpoint, with config.json and "
+            "safetensors"
+        )
+    if checkpoint in shapes.NAMES:
+        raise ModelError(
+            f"{checkpoint}: a published shape, no checkpoint; give a folder or a Hugging Face id "
+            f"with its weights, try random ones with pocketlm checkpoint {checkpoint} --random "
+            f"--out DIR, or predict its memory with pocketlm fit {checkpoint}"
+        )
     if not _HUB_ID.fullmatch(checkpoint):
         raise ModelError(
             f"{checkpoint}: no such folder; give a folder with config.json and weights, "
             'or a Hugging Face id such as "org/name"'
         )
     return _download(checkpoint)
+
+
+def checkpoint_name(folder: Path) -> str:
+    """Return what people call a checkpoint: its folder's name, or its repository's in a cache.
+
+    The Hugging Face Hub's cache is models--ORG--NAME/snapshots/COMMIT, and a commit says nothing.
+    """
+    parts = folder.absolute().parts
+    if len(parts) > 2 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
+        return parts[-3].split("--")[-1]
+    return folder.resolve().name
 
 
 def _download(hub_id: str) -> Path:

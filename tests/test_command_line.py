@@ -2,12 +2,14 @@
 
 import errno
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from edge_build.installation import install_command
 from pocketlm import main
 
 
@@ -152,13 +154,75 @@ def test_doctor_finds_everything_that_is_installed() -> None:
     result = invoke("doctor", "--json")
     document = json.loads(result.stdout)
     assert result.exit_code == 0 and document["ok"]
+    assert document["run"]["state"] == document["build"]["state"] == "ok"
     assert {"torch", "executorch", "onnxruntime"} <= {check["name"] for check in document["checks"]}
 
 
-def test_doctor_fails_when_something_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "edge_build.installation.requires", lambda name: ["surely-not-installed>=1", "click<1"]
-    )
+def require(monkeypatch: pytest.MonkeyPatch, *requirements: str) -> None:
+    monkeypatch.setattr("edge_build.installation.requires", lambda name: list(requirements))
+
+
+def test_doctor_fails_when_running_misses_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    require(monkeypatch, "surely-not-installed>=1", "click<1")
     result = invoke("doctor")
     assert result.exit_code == 1
-    assert "not installed" in result.stdout and "MISSING" in result.stdout
+    assert "run      MISSING  surely-not-installed" in result.stdout
+    assert "run      WRONG    click" in result.stdout
+    assert "running bundles: not installed; to change that: " in result.stdout
+    assert "-m pip install --editable '" in result.stdout
+
+
+def test_doctor_is_content_with_what_runs_bundles(monkeypatch: pytest.MonkeyPatch) -> None:
+    require(monkeypatch, "click>=1", 'surely-not-installed>=1; extra == "build"')
+    result = invoke("doctor")
+    assert result.exit_code == 0
+    assert "running bundles: ok\n" in result.stdout
+    assert re.search(
+        r"building bundles: not installed; .* -m pip install .*\[build\]'", result.stdout
+    )
+
+
+def test_doctor_fails_when_a_tool_to_build_is_of_a_wrong_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    require(monkeypatch, "click>=1", 'torch<1; extra == "build"')
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "building bundles: wrong version; to change that: " in result.stdout
+
+
+def test_a_build_without_its_tools_names_the_command_that_helps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    require(monkeypatch, 'surely-not-installed>=1; extra == "build"')
+    result = invoke("build", tmp_path, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(
+        "error: building needs surely-not-installed, not installed; run: "
+    )
+    assert "[build]'" in result.stderr
+
+
+def test_the_command_that_helps_follows_where_pocketlm_came_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Installed:
+        def __init__(self, origin: str | None) -> None:
+            self.origin = origin
+
+        def read_text(self, name: str) -> str | None:
+            return self.origin
+
+    for origin, end in (
+        (None, "pip install 'pocketlm[build]'"),
+        ('{"url": "file:///a%20b", "dir_info": {}}', " -m pip install '/a b[build]'"),
+        (
+            '{"url": "file:///src", "dir_info": {"editable": true}}',
+            " -m pip install --editable '/src[build]'",
+        ),
+    ):
+        monkeypatch.setattr(
+            "edge_build.installation.distribution", lambda name, o=origin: Installed(o)
+        )
+        assert install_command("build").endswith(end)

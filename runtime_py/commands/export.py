@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime_py.commands.flags import bundle_argument, json_option
+from runtime_py.terminal import bar_text, make_console, say
 
 if TYPE_CHECKING:
     from runtime_py.app_facts import AppFacts
@@ -46,7 +47,6 @@ def export(folder: str, runtime: str, out: Path, as_json: bool) -> None:
     pocketlm export pico --for executorch-android --out app/models/pico
     pocketlm export pico --for genai --out pico-genai --json
     """
-    from rich.console import Console
     from rich.progress import Progress
 
     from runtime_py.app_facts import app_facts
@@ -56,11 +56,13 @@ def export(folder: str, runtime: str, out: Path, as_json: bool) -> None:
 
     bundle = read_bundle(folder)
     facts = app_facts(bundle, RUNTIMES[runtime].backend)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=make_console(stderr=True), transient=True) as progress:
         task = progress.add_task("copying", total=None)
 
         def copied(done: int, total: int, path: str) -> None:
-            progress.update(task, completed=done, total=total, description=f"copying {path}")
+            progress.update(
+                task, completed=done, total=total, description=bar_text(f"copying {path}")
+            )
 
         files = run_export(bundle, runtime, out, copied)
     artifact = bundle.backend(RUNTIMES[runtime].backend).model
@@ -91,9 +93,9 @@ def _document(
 
 
 def _print(document: dict[str, Any], facts: "AppFacts") -> None:
-    click.echo(f"{document['folder']}: {document['size_bytes'] / 1e6:,.2f} MB")
+    say(f"{document['folder']}: {document['size_bytes'] / 1e6:,.2f} MB")
     for file in document["files"]:
-        click.echo(f"  {file['path']:28} {file['size_bytes'] / 1e6:>10,.2f} MB")
+        say(f"  {file['path']:28} {file['size_bytes'] / 1e6:>10,.2f} MB")
     stops = ", ".join(
         f"{token!r} ({number})"
         for token, number in zip(facts.stop_tokens, facts.stop_ids, strict=True)
@@ -112,7 +114,7 @@ def _print(document: dict[str, Any], facts: "AppFacts") -> None:
     if facts.environment and document["for"] in ("genai", "onnxruntime"):
         lines["environment"] = ", ".join(f"{k}={v}" for k, v in facts.environment.items())
     for name, value in (*lines.items(), ("next", document["next_step"])):
-        click.echo(f"{name:12} {value}")
+        say(f"{name:12} {value}")
 
 
 def _rewind(tokens: int | None) -> str:

@@ -162,3 +162,54 @@ def test_the_command_waits_for_no_second_build(workshop: Workshop, tmp_path: Pat
     assert pocketlm_build(workshop).exit_code == 0
     (refused,) = refusals
     assert refused.exit_code == 2 and "is building there; wait for it" in refused.stderr
+
+
+def test_an_existing_bundle_is_named_with_what_replaces_it(workshop: Workshop) -> None:
+    assert pocketlm_build(workshop).exit_code == 0
+    before = (workshop.out / "manifest.json").read_bytes()
+    result = pocketlm_build(workshop, "--name", "other")
+    assert result.exit_code == 2
+    assert "exists already; add --force to replace this bundle" in result.stderr
+    assert (workshop.out / "manifest.json").read_bytes() == before
+    assert pocketlm_build(workshop, "--name", "other", "--force").exit_code == 0
+    assert json.loads((workshop.out / "manifest.json").read_text())["name"] == "other"
+    assert [path.name for path in workshop.out.parent.iterdir()] == ["tiny"]
+
+
+def test_a_failed_replacement_leaves_the_old_bundle(workshop: Workshop) -> None:
+    assert pocketlm_build(workshop).exit_code == 0
+    before = (workshop.out / "manifest.json").read_bytes()
+
+    def fail() -> None:
+        raise BuildError("norm: the checkpoint holds NaN")
+
+    workshop.during = {"onnx": fail}
+    assert pocketlm_build(workshop, "--name", "other", "--force").exit_code == 2
+    assert (workshop.out / "manifest.json").read_bytes() == before
+
+
+def test_only_a_bundle_is_replaced(workshop: Workshop) -> None:
+    workshop.out.mkdir(parents=True)
+    (workshop.out / "thesis.txt").write_text("mine")
+    result = pocketlm_build(workshop, "--force")
+    assert result.exit_code == 2
+    assert "exists already and is no bundle; remove it or choose another" in result.stderr
+    assert (workshop.out / "thesis.txt").read_text() == "mine"
+
+
+def test_a_bundle_is_no_checkpoint(workshop: Workshop, tmp_path: Path) -> None:
+    assert pocketlm_build(workshop).exit_code == 0
+    result = CliRunner().invoke(main, ["build", str(workshop.out), "--out", str(tmp_path / "new")])
+    assert result.exit_code == 2
+    assert f"{workshop.out}: a bundle, built already; run it with pocketlm run" in result.stderr
+
+
+def test_an_empty_name_is_refused(workshop: Workshop) -> None:
+    assert "--name is empty" in pocketlm_build(workshop, "--name", " ").stderr
+
+
+def test_counts_below_one_are_refused_by_their_flags(workshop: Workshop) -> None:
+    for flag in ("--context", "--chunk", "--golden-tokens"):
+        result = pocketlm_build(workshop, flag, "0")
+        assert result.exit_code == 2
+        assert f"Invalid value for '{flag}': 0 is not in the range x>=1" in result.stderr

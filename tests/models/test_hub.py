@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.errors import ModelError
-from models.hub import resolve
+from models.hub import checkpoint_name, resolve
 
 
 def refusal(checkpoint: str) -> str:
@@ -43,8 +43,8 @@ def test_a_folder_wins_over_an_id_of_the_same_name(
 
 
 def test_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").touch()
-    assert "a file; give the folder" in refusal(str(tmp_path / "model.gguf"))
+    (tmp_path / "model.safetensors").touch()
+    assert "a file; give the folder" in refusal(str(tmp_path / "model.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["nowhere", "/no/such/folder", "../x", "a/b/c", "./a", "a b/c"])
@@ -80,3 +80,22 @@ def test_no_access_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_download_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert "needs the package huggingface_hub" in refusal("org/name")
+
+
+def test_a_published_shape_is_known_for_what_it_is() -> None:
+    message = refusal("gemma-3-1b")
+    assert message.startswith("gemma-3-1b: a published shape, no checkpoint; ")
+    assert "pocketlm checkpoint gemma-3-1b --random --out DIR" in message
+    assert "pocketlm fit gemma-3-1b" in message
+
+
+def test_a_gguf_file_is_known_for_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "model.Q4_0.gguf").write_bytes(b"GGUF")
+    assert "a GGUF file, which is quantized already" in refusal(str(tmp_path / "model.Q4_0.gguf"))
+
+
+def test_a_checkpoint_in_the_hub_s_cache_is_called_by_its_repository(tmp_path: Path) -> None:
+    cached = tmp_path / "models--google--gemma-3-1b-it" / "snapshots" / "dcc83ea841ab6100d6b47a07"
+    assert checkpoint_name(cached) == "gemma-3-1b-it"
+    assert checkpoint_name(tmp_path / "mine") == "mine"
+    assert checkpoint_name(tmp_path / "snapshots" / "mine") == "mine"
