@@ -60,7 +60,7 @@ class Bundle:
             raise RunError(
                 f"--backend {name}: {self.folder} has no such artifact, only "
                 f"{', '.join(sorted(self.manifest.backends)) or 'none at all'}; choose one of "
-                f"these, or build with --backend {name}"
+                f"these{f', or build with --backend {name}' if _is_known(name) else ''}"
             )
         return self.manifest.backends[name]
 
@@ -179,3 +179,8 @@ def read_bundle(folder: Path | str) -> Bundle:
     except (UnicodeDecodeError, OSError) as error:
         raise RunError(f"{path} cannot be read ({error}); {_COPY_AGAIN}") from error
     return Bundle(folder, Manifest.from_json(text))
+
+
+def _is_known(backend: str) -> bool:
+    # By its file, as runtime_py/engines finds it, without what an engine needs.
+    return (Path(__file__).with_name("engines") / f"{backend}.py").is_file()

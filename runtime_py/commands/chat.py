@@ -1,12 +1,13 @@
 """pocketlm chat: turns at a terminal, or lines from a pipe."""
 
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
+from runtime_py.commands.chat_input import Typed, help_text, next_typed
 from runtime_py.commands.flags import (
+    INTERRUPTED,
     SamplingFlags,
     backend_option,
     bundle_argument,
@@ -43,7 +44,10 @@ def chat(
     threads: int | None,
     skip_hashes: bool,
 ) -> None:
-    """Chat with BUNDLE. /reset begins anew, /exit ends; Ctrl-C ends an answer.
+    """Chat with BUNDLE. /help lists commands; Ctrl-C ends an answer.
+
+    A line is a message; three double quotes on a line begin and end one of several
+    lines. What is pasted at once is one message.
 
     \b
     pocketlm chat pico
@@ -62,15 +66,15 @@ def chat(
             max_new_tokens=max_new_tokens,
         )
         conversation = Conversation(model.session, model.tokenizer, template, variables, system)
-        click.echo("/reset begins anew, /exit ends, Ctrl-C ends an answer", err=True)
-        while (line := _next_line()) is not None:
-            if line == "/exit":
-                break
-            if line == "/reset":
+        click.echo("/help lists commands, /exit ends, Ctrl-C ends an answer", err=True)
+        while (typed := _next_typed()) is not None and typed != Typed("/exit", is_command=True):
+            if not typed.is_command:
+                _turn(conversation, typed.text, request)
+            elif typed.text == "/reset":
                 conversation.reset()
                 click.echo("begun anew", err=True)
-            elif line:
-                _turn(conversation, line, request)
+            else:
+                click.echo(help_text(), err=True)
 
 
 def _turn(conversation: "Conversation", text: str, request: "GenerationRequest") -> None:
@@ -91,20 +95,9 @@ def _turn(conversation: "Conversation", text: str, request: "GenerationRequest")
     click.echo(f"[{timings(generation.result)}]", err=True)
 
 
-def _next_line() -> str | None:
-    """Return what the user typed, "" if that was unusable, None at the end."""
-    from runtime_py.utf8 import decode_utf8
-
+def _next_typed() -> Typed | None:
     try:
-        if sys.stdin.isatty():
-            with suppress(ImportError):
-                import readline  # noqa: F401  (gives input() line editing and history)
-            return input("> ").strip()
-        data = sys.stdin.buffer.readline()
-        return decode_utf8(data, "the message").strip() if data else None
-    except (KeyboardInterrupt, EOFError):
+        return next_typed()
+    except KeyboardInterrupt:
         click.echo("", err=True)
-        return None
-    except (RunError, UnicodeDecodeError) as error:
-        say(f"error: {error}", err=True)
-        return ""
+        sys.exit(INTERRUPTED)

@@ -1,5 +1,6 @@
 """Command line flags that several commands share, each written once."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -8,11 +9,34 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runtime_py.errors import RunError
+from runtime_py.terminal import say
 
 if TYPE_CHECKING:
     from runtime_py.sampling import SamplingOptions
 
 Command = Callable[..., None]
+
+# What a shell reports for a program that Ctrl-C ended.
+INTERRUPTED = 130
+_AT_LEAST_1 = click.IntRange(min=1)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    # macOS has no affinity.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _at_most_processors(
+    context: click.Context, option: click.Parameter, threads: int | None
+) -> int | None:
+    # A thousand threads take minutes for a token, and no runtime says why.
+    most = processors()
+    if threads is None or threads <= most:
+        return threads
+    say(f"note: --threads {threads}: this machine has {most} processors; using {most}", err=True)
+    return most
+
 
 bundle_argument = click.argument("folder", metavar="BUNDLE")
 backend_option = click.option(
@@ -21,9 +45,14 @@ backend_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
 )
-threads_option = click.option("--threads", type=int, help="Default: the physical cores.")
+threads_option = click.option(
+    "--threads",
+    type=_AT_LEAST_1,
+    callback=_at_most_processors,
+    help="At most the processors of this machine. Default: the physical cores.",
+)
 max_new_tokens_option = click.option(
-    "--max-new-tokens", type=int, help="Default: as many as the context has room for."
+    "--max-new-tokens", type=_AT_LEAST_1, help="Default: as many as the context has room for."
 )
 skip_hashes_option = click.option(
     "--skip-hashes", is_flag=True, help="Compare file sizes only, not their sha256."
@@ -35,12 +64,30 @@ think_option = click.option(
 )
 
 _SAMPLING = (
-    click.option("--temperature", type=float, help="0 is greedy. Default: the checkpoint's."),
-    click.option("--top-k", type=int, help="Keep the k likeliest tokens; 0 keeps all."),
-    click.option("--top-p", type=float, help="Keep the likeliest tokens up to this probability."),
-    click.option("--min-p", type=float, help="Keep tokens above this share of the likeliest's."),
-    click.option("--repetition-penalty", type=float, help="Above 1 makes seen tokens unlikely."),
-    click.option("--seed", type=int, help="Equal seeds draw equal tokens."),
+    click.option(
+        "--temperature",
+        type=click.FloatRange(min=0),
+        help="0 is greedy. Default: the checkpoint's.",
+    ),
+    click.option(
+        "--top-k", type=click.IntRange(min=0), help="Keep the k likeliest tokens; 0 keeps all."
+    ),
+    click.option(
+        "--top-p",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="Keep the likeliest tokens up to this probability.",
+    ),
+    click.option(
+        "--min-p",
+        type=click.FloatRange(0, 1),
+        help="Keep tokens above this share of the likeliest's.",
+    ),
+    click.option(
+        "--repetition-penalty",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Above 1 makes seen tokens unlikely.",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), help="Equal seeds draw equal tokens."),
 )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime_py.commands.flags import (
+    INTERRUPTED,
     SamplingFlags,
     backend_option,
     bundle_argument,
@@ -22,9 +23,6 @@ from runtime_py.errors import RunError
 if TYPE_CHECKING:
     from runtime_py.generation import GenerationRequest, GenerationResult
     from runtime_py.text import TextModel
-
-# What a shell reports for a program that Ctrl-C ended.
-_INTERRUPTED = 130
 
 
 @click.command(short_help="Generate text with a bundle, as a device would.")
@@ -91,7 +89,7 @@ def run(
             click.echo(timings(generation.result), err=True)
         interrupted = generation.result.reason == "interrupted"
     if interrupted:
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 def _read_prompt(prompt: str) -> str:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime_py.commands.flags import bundle_argument, json_option, threads_option
+from runtime_py.errors import RunError
+from runtime_py.terminal import say
 
 if TYPE_CHECKING:
+    from runtime_py.bundle import Bundle
     from runtime_py.verification import Verdict
 
 # More differences than this say nothing new at a terminal; --json has all.
@@ -24,6 +27,9 @@ _MOST_SHOWN = 20
 @json_option
 def verify(folder: str, backends: tuple[str, ...], threads: int | None, as_json: bool) -> None:
     """Replay BUNDLE's golden answers on its artifacts; exit code 1 if any differs.
+
+    Without --backend, an artifact whose runtime is not installed is named as NOT
+    CHECKED, and the exit code is that of the others; 2 if none could be checked.
 
     \b
     pocketlm verify pico
@@ -45,29 +51,50 @@ def verify(folder: str, backends: tuple[str, ...], threads: int | None, as_json:
             )
 
         bundle = open_bundle(folder, advance=hashed)
-        for name in backends or sorted(bundle.manifest.backends):
+        present = sorted(bundle.manifest.backends)
+        not_checked = {} if backends else _without_runtime(bundle)
+        for name in backends or (name for name in present if name not in not_checked):
 
             def replayed(done: int, total: int, what: str, name: str = name) -> None:
                 shown = bar_text(f"{name} {what}")
                 progress.update(task, completed=done, total=total, description=shown)
 
             verdicts.append(verification.verify(bundle, name, threads, replayed))
+    if not verdicts:
+        raise RunError("; ".join(not_checked.values()) or f"{folder}: the bundle has no artifact")
     passed = all(verdict.passed for verdict in verdicts)
     if as_json:
         document = {
             "bundle": str(bundle.folder),
             "passed": passed,
+            "not_checked": not_checked,
             "backends": {verdict.backend: verdict.to_document() for verdict in verdicts},
         }
         click.echo(json.dumps(document, indent=1))
     else:
         for verdict in verdicts:
-            _print(verdict)
+            _print(folder, verdict)
+        for name, reason in not_checked.items():
+            say(f"{folder} on {name}: NOT CHECKED: {reason}")
     if not passed:
         sys.exit(1)
 
 
-def _print(verdict: "Verdict") -> None:
+def _without_runtime(bundle: "Bundle") -> dict[str, str]:
+    """Return the backends of a bundle that cannot run here, each with what to install."""
+    from runtime_py import engines
+    from runtime_py.runtime_versions import check_versions
+
+    reasons = {}
+    for name, entry in bundle.manifest.backends.items():
+        try:
+            check_versions(engines.load(name), entry.runtime_floor)
+        except RunError as error:
+            reasons[name] = str(error)
+    return reasons
+
+
+def _print(folder: str, verdict: "Verdict") -> None:
     from rich.table import Table
 
     from runtime_py.terminal import make_console
@@ -91,7 +118,7 @@ def _print(verdict: "Verdict") -> None:
         console.print(f"and {hidden} more; --json has all")
     state = "verified" if verdict.passed else "DIFFERS from its golden answers"
     console.print(
-        f"{verdict.bundle} on {verdict.backend}: {state}; {verdict.tokenizer_cases} texts, "
+        f"{folder} on {verdict.backend}: {state}; {verdict.tokenizer_cases} texts, "
         f"{verdict.chat_cases} chats, largest logit error {verdict.max_logit_error_std:.2g} of "
         f"{verdict.tolerance_std:.2g} std allowed, {verdict.near_ties} near ties"
     )

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -117,7 +118,10 @@ def test_run_json_is_one_document_with_units(invoke: Invoke, fake_bundle: Any) -
     assert {"prefill_s", "decode_s", "prefill_tokens_per_s", "decode_tokens_per_s"} < set(document)
 
 
-def test_run_takes_backend_threads_and_limit(invoke: Invoke, fake_bundle: Any) -> None:
+def test_run_takes_backend_threads_and_limit(
+    invoke: Invoke, fake_bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime_py.commands.flags.processors", lambda: 3)
     result = invoke(
         "run", "--raw", "--prompt", "ab", "--backend", "executorch", "--threads", "3",
         "--max-new-tokens", "2",
@@ -168,10 +172,7 @@ def test_run_uses_the_checkpoint_s_sampling_unless_told(invoke: Invoke, fake_bun
 
 WRONG: list[tuple[list[str], str]] = [
     (["--top-k", "5"], "--top-k 5: without effect at temperature 0"),
-    (["--temperature", "-1"], "temperature=-1.0: must be 0 or more"),
-    (["--max-new-tokens", "0"], "max_new_tokens=0: must be at least 1"),
-    (["--threads", "0"], "threads=0: give at least 1"),
-    (["--backend", "coreml"], "has no such artifact, only executorch, onnx"),
+    (["--backend", "coreml"], "has no such artifact, only executorch, onnx; choose one of these\n"),
     (["--raw", "--system", "x"], "--system goes into the chat template; add --chat"),
     (["--raw", "--think"], "--think/--no-think goes into the chat template"),
     (["--no-think"], "--no-think: the chat template has no enable_thinking switch"),
@@ -190,6 +191,40 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert result.stderr.startswith("error: ")
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--temperature", "-1"),
+        ("--top-k", "-1"),
+        ("--top-p", "0"),
+        ("--min-p", "2"),
+        ("--repetition-penalty", "0"),
+        ("--seed", "-1"),
+        ("--max-new-tokens", "0"),
+        ("--threads", "0"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_flag(
+    flag: str, value: str, invoke: Invoke, fake_bundle: Any
+) -> None:
+    result = invoke("run", "--prompt", "hello", flag, value)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{flag}': {value}" in result.stderr
+    assert fake_bundle.loads == []
+
+
+@pytest.mark.parametrize("command", ["run", "chat", "verify"])
+def test_more_threads_than_processors_are_as_many_as_there_are(
+    command: str, invoke: Invoke, fake_bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime_py.commands.flags.processors", lambda: 4)
+    arguments = ("--prompt", "hello") if command == "run" else ()
+    result = invoke(command, *arguments, "--threads", "1000", stdin="hello\n")
+    said = "note: --threads 1000: this machine has 4 processors; using 4"
+    assert said in result.stderr.splitlines()
+    assert fake_bundle.model.threads == 4
 
 
 def test_stdin_that_is_not_utf8_is_refused(invoke: Invoke, fake_bundle: Any) -> None:
@@ -287,7 +322,75 @@ def test_ctrl_c_at_the_prompt_ends_the_chat(
 
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
     monkeypatch.setattr("builtins.input", press)
-    assert invoke("chat").exit_code == 0
+    assert invoke("chat").exit_code == 130
+
+
+def asked(fake_bundle: Any) -> str:
+    """Return the text of everything that the model was given."""
+    given = [token for _, tokens in fake_bundle.model.calls for token in tokens]
+    return str(fake_bundle.tokenizer.decode(given))
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("/help", "/reset   begins anew"),
+        ("/hepl", "error: /hepl: no such command; did you mean /help?"),
+        ("/resett now", "error: /resett now: no such command; did you mean /reset?"),
+        ("/frobnicate", "error: /frobnicate: no such command; known: /help, /reset, /exit;"),
+    ],
+)
+def test_what_looks_like_a_command_is_answered_here(
+    line: str, answer: str, invoke: Invoke, fake_bundle: Any
+) -> None:
+    result = invoke("chat", stdin=f"{line}\nhello\n")
+    assert answer in result.stderr
+    assert result.stdout == "fine €.\n"
+    assert asked(fake_bundle).startswith("user\nhello\n")
+
+
+@pytest.mark.parametrize("word", ["/exit", "/quit", "/bye", "exit", "quit", "Exit"])
+def test_words_that_end_a_chat_are_not_sent(word: str, invoke: Invoke, fake_bundle: Any) -> None:
+    assert invoke("chat", stdin=f"{word}\nhello\n").stdout == ""
+    assert fake_bundle.model.calls == []
+
+
+@pytest.mark.parametrize("line", [" /help", "/usr/bin holds what", "exit now"])
+def test_a_message_may_begin_as_a_command_does(line: str, invoke: Invoke, fake_bundle: Any) -> None:
+    invoke("chat", "--max-new-tokens", "1", stdin=f"{line}\n")
+    assert asked(fake_bundle).startswith(f"user\n{line.strip()}\n")
+
+
+@pytest.mark.parametrize("end", ['"""\n', ""])
+def test_several_lines_between_quotes_are_one_message(
+    end: str, invoke: Invoke, fake_bundle: Any
+) -> None:
+    invoke("chat", "--max-new-tokens", "1", stdin=f'"""\nab\n/exit\n  cd\n{end}')
+    assert asked(fake_bundle).startswith("user\nab\n/exit\n  cd\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal")
+def test_a_pasted_text_of_two_lines_is_one_message() -> None:
+    import pty
+
+    code = (
+        "from runtime_py.commands.chat_input import next_typed\n"
+        "typed = next_typed()\n"
+        "print('typed', repr(typed.text))"
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        os.environ["TERM"] = "xterm"
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    shown = b""
+    while b"> " not in shown:
+        shown += os.read(terminal, 1000)
+    os.write(terminal, b"\x1b[200~one\ntwo\x1b[201~\r")
+    with suppress(OSError):  # the other side closed it
+        while block := os.read(terminal, 1000):
+            shown += block
+    os.waitpid(process, 0)
+    assert b"typed 'one\\ntwo'" in shown
 
 
 def test_chat_reads_lines_at_a_terminal(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,6 +426,31 @@ def test_verify_names_what_differs_and_exits_with_1(invoke: Invoke) -> None:
     assert "std ahead, found" in result.stdout
 
 
+def test_verify_checks_what_it_can_and_names_what_it_cannot(
+    invoke: Invoke, fake_bundle: Any, installed: dict[str, str]
+) -> None:
+    fake_bundle.model.answers = {}
+    del installed["fake-executorch"]
+    result = invoke("verify")
+    assert result.exit_code == 0
+    assert f"{fake_bundle.folder} on onnx: verified" in result.stdout
+    assert "tiny on executorch: NOT CHECKED: backend executorch: the bundle needs" in result.stdout
+    assert fake_bundle.loads == ["onnx/model.bin"]
+    document = json.loads(invoke("verify", "--json").stdout)
+    assert list(document["backends"]) == ["onnx"]
+    assert list(document["not_checked"]) == ["executorch"]
+    # Who names it wants it checked.
+    assert invoke("verify", "--backend", "executorch").exit_code == 2
+
+
+def test_verify_fails_where_it_can_check_nothing(invoke: Invoke, installed: dict[str, str]) -> None:
+    installed.clear()
+    result = invoke("verify")
+    assert result.exit_code == 2
+    assert "pip install 'fake-executorch>=1.2'" in result.stderr
+    assert "pip install 'fake-onnxruntime>=1.2'" in result.stderr
+
+
 def test_verify_json_is_one_document(invoke: Invoke, fake_bundle: Any) -> None:
     result = invoke("verify", "--json", "--backend", "onnx")
     document = json.loads(result.stdout)
@@ -346,7 +474,7 @@ def test_inspect_shows_what_is_in_a_bundle(invoke: Invoke, fake_bundle: Any) -> 
     result = invoke("inspect")
     assert result.exit_code == 0
     for expected in (
-        "tiny: gemma3_text, 3 layers",
+        "tiny: tiny, gemma3_text, 3 layers",
         "recipe int4-g32; context 64, chunk 4",
         "text files",
         "norms stay exact",
