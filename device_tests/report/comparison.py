@@ -7,8 +7,9 @@ say nothing, and a phone's are not to be held against a computer's.
 import json
 from dataclasses import asdict, dataclass, field
 
-from device_tests.report.document import PartKind, Report
+from device_tests.report.document import END_OF_RUN, PartKind, Report
 from device_tests.report.facts_shown import fact_lists
+from device_tests.report.quantities import NOTHING
 from device_tests.report.reading import (
     TIMES_HIDDEN,
     UNATTRIBUTED,
@@ -76,7 +77,8 @@ class Comparison:
     Attributes:
         facts: what differs in what was run; figures follow from all of it together.
         notes: what to know before reading a figure.
-        phase: the last that came to its end in both; None where there is none.
+        phase: at whose end both are compared: the one of the ledger, or the last that came to its
+            end in both; None where there is none.
         sizes: the peak at any time first; then those at the end of that phase.
         parts: at the end of that phase, what changed most first.
         times: empty where times must not be compared; a note says why.
@@ -118,12 +120,22 @@ def compare(before: Report, after: Report) -> Comparison:
 
 
 def _fact_changes(before: Report, after: Report) -> tuple[FactChange, ...]:
-    changes = []
-    for was, is_now in zip(fact_lists(before), fact_lists(after), strict=True):
-        for old, new in zip(was.facts, is_now.facts, strict=True):
-            if old.text != new.text and not old.passing:
-                changes.append(FactChange(was.about, old.name, old.text, new.text))
-    return tuple(changes)
+    """Return the facts that differ, by name: not every report has every fact."""
+    was, is_now = _lasting_facts(before), _lasting_facts(after)
+    return tuple(
+        FactChange(*key, was.get(key, NOTHING), is_now.get(key, NOTHING))
+        for key in {**was, **is_now}
+        if was.get(key) != is_now.get(key)
+    )
+
+
+def _lasting_facts(report: Report) -> dict[tuple[str, str], str]:
+    return {
+        (found.about, fact.name): fact.text
+        for found in fact_lists(report)
+        for fact in found.facts
+        if not fact.passing
+    }
 
 
 def _notes_of(report: Report, which: str) -> list[str]:
@@ -151,8 +163,12 @@ def _why_no_times(before: Report, after: Report) -> str:
 
 
 def _common_phase(before: Report, after: Report) -> str | None:
+    """Return the phase that reports draw their parts at; before it, the last that both reached."""
     reached = {phase.name for phase in after.phases}
-    return next((p.name for p in reversed(before.phases) if p.name in reached), None)
+    shared = [phase for phase in before.phases if phase.name in reached]
+    if any(phase.name == END_OF_RUN for phase in shared):
+        return END_OF_RUN
+    return max(shared, key=lambda phase: phase.end_s).name if shared else None
 
 
 def _sizes(before: Report, after: Report, phase: str | None) -> tuple[SizeChange, ...]:

@@ -6,7 +6,7 @@ monotonic clock, counted from the runner's start.
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from device_tests.errors import DeviceError
 from device_tests.facts import DeviceFacts
@@ -14,6 +14,7 @@ from device_tests.verdict import Verdict
 from runtime_py.typed_json import FieldError, load_object, read_as
 
 SCHEMA_VERSION = 1
+_NUMBERS_BELOW = 2**63
 # The phase at whose end the ledger is drawn; golden answers that are replayed later are no part of
 # what is measured.
 END_OF_RUN = "decoded"
@@ -249,6 +250,29 @@ class Report:
                     f"{name}: a report of schema {found}; this pocketlm reads up to "
                     f"{SCHEMA_VERSION}; update pocketlm"
                 )
+            _check_numbers(document)
             return read_as(cls, document)
         except FieldError as error:
-            raise DeviceError(f"{name}: no report of pocketlm profile: {error}") from error
+            raise DeviceError(
+                f"{name}: this is not a report of pocketlm profile: {error}; give a file that "
+                "`pocketlm profile --out` wrote"
+            ) from error
+
+
+def _check_numbers(document: dict[str, Any]) -> None:
+    """Refuse numbers that no device counts: sums and ratios of them would overflow.
+
+    Raises:
+        FieldError: a number is out of range.
+    """
+    left: list[tuple[str, Any]] = [("", document)]
+    while left:
+        place, value = left.pop()
+        if isinstance(value, dict):
+            left += [(f"{place}.{name}".lstrip("."), member) for name, member in value.items()]
+        elif isinstance(value, list):
+            left += [(f"{place}[{i}]", item) for i, item in enumerate(value)]
+        elif isinstance(value, int | float) and not abs(value) < _NUMBERS_BELOW:
+            raise FieldError(f"{place}: the number is too large")
+        elif isinstance(value, int) and value < 0 and place.endswith("_bytes"):
+            raise FieldError(f"{place}: {value} bytes cannot be")

@@ -83,10 +83,10 @@ def test_what_is_no_report_is_not_compared(files: Files, tmp_path: Path) -> None
     nonsense = tmp_path / "nonsense.json"
     nonsense.write_text('{"verdict": "fine"}')
     for other, message in (
-        (nonsense, "no report of pocketlm profile"),
+        (nonsense, "this is not a report of pocketlm profile"),
         (tmp_path / "missing.json", "cannot be read"),
         (tmp_path, "cannot be read"),
-        (files.html, "no report of pocketlm profile"),
+        (files.html, "this is not a report of pocketlm profile"),
     ):
         result = invoke("--compare", files.json[0], other)
         assert result.exit_code == 2

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -116,6 +116,53 @@ def test_a_phone_is_not_held_against_a_computer() -> None:
     found = compare(sample_report("host"), sample_report("real"))
     assert found.times == ()
     assert any("before is of provenance host, after of real" in note for note in found.notes)
+
+
+def test_what_only_one_device_can_tell_is_left_out() -> None:
+    """Android's own account is of a phone alone; a report of this computer has none."""
+    phone, host = sample_report(), replace(sample_report(), android=None)
+    for before, after in ((phone, host), (host, phone)):
+        found = compare(before, after)
+        assert found.facts == () and found.phase == "decoded"
+        printed(found)
+
+
+def test_parts_are_compared_at_the_moment_that_the_reports_tell() -> None:
+    """Golden answers are replayed behind the end of the measured run."""
+    whole = sample_report()
+    replay = replace(whole.phases[-1], name="answered", end_s=40.0, resident_bytes=900 * MB)
+    answered = replace(whole, phases=(*whole.phases, replay))
+    found = compare(answered, answered)
+    assert found.phase == "decoded"
+    assert found.sizes[1].before_bytes == whole.phases[-1].resident_bytes
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.permutations(range(4)), st.permutations(range(4)), st.integers(1, 4))
+def test_the_order_in_which_phases_stand_changes_nothing(
+    first: list[int], second: list[int], reached: int
+) -> None:
+    whole = sample_report(samples=2)
+    before = replace(whole, phases=tuple(whole.phases[i] for i in first))
+    after = replace(whole, phases=tuple(whole.phases[i] for i in second if i < reached))
+    assert compare(before, after).phase == whole.phases[reached - 1].name
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.data())
+def test_reports_without_optional_parts_are_compared(data: st.DataObject) -> None:
+    """Each may come from another device, or from an earlier pocketlm."""
+    texts = []
+    for report in (sample_report(samples=2), replace(killed_report(), samples=())):
+        document = json.loads(report.to_json())
+        for name in data.draw(st.sets(st.sampled_from(["android", "warnings", "schema_version"]))):
+            del document[name]
+        for name in data.draw(st.sets(st.sampled_from(["android", "ledger", "answers", "load_s"]))):
+            document[name] = None
+        for name in data.draw(st.sets(st.sampled_from(["samples", "steps", "phases"]))):
+            document[name] = []
+        texts.append(json.dumps(document))
+    printed(compare(*(Report.from_json(text, "r.json") for text in texts)))
 
 
 def test_a_run_that_was_killed_is_compared_as_far_as_it_came() -> None:

@@ -125,5 +125,5 @@ def test_what_is_no_report_takes_no_pictures(
     source = tmp_path / "report.json"
     source.write_text("{}")
     assert main([str(source), str(tmp_path / "out")]) == 2
-    assert "no report of pocketlm profile" in capsys.readouterr().err
+    assert "this is not a report of pocketlm profile" in capsys.readouterr().err
     assert main([]) == 2
