@@ -138,6 +138,7 @@ class Attendance:
                 _text(files, ERRORS),
                 _text(files, BEFORE),
                 after,
+                _text(files, SAMPLES),
                 state.free_bytes,
             )
         )

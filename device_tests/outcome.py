@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from device_tests.device_files import read_free_bytes
 from device_tests.remote_shell import NO_SPACE, read_sections
 from device_tests.run_events import RunEvents, read_events
+from device_tests.samples import read_samples
 from device_tests.system_counters import (
+    RunnerMemory,
     SystemCounters,
+    had_company,
     increase,
     pressure_reason,
     read_counters,
@@ -44,6 +47,7 @@ class Ending:
         status: of the runner, 128 + n after signal n; None where the job's own shell died too.
         late: whether the job killed its runner because its time was up.
         output, errors: what the runner wrote.
+        samples: what the sampler saw of it.
         before, after: what the job wrote down of the device.
         free_bytes: of the disk, when the job was found.
     """
@@ -55,6 +59,7 @@ class Ending:
     errors: str = ""
     before: str = ""
     after: str = ""
+    samples: str = ""
     free_bytes: int | None = None
 
 
@@ -81,9 +86,10 @@ def judge(ending: Ending) -> Outcome:
     cool, warm = read_thermal(ending.before), read_thermal(ending.after)
     verdict, reason = _failure(ending, run, increase(before.oom_kills, after.oom_kills))
     if verdict == "ok":
-        peak_bytes = max((phase.peak_bytes for phase in run.phases), default=None)
-        pressure = pressure_reason(before, after, peak_bytes)
+        pressure = pressure_reason(before, after, _runner_memory(run, ending.samples))
         decode_s = [call.wall_s for call in run.measured_calls if call.tokens == 1]
+        if had_company(before, after):
+            decode_s = []  # what slowed it down was not heat
         throttling = throttling_reason(cool, warm, decode_s)
         if pressure:
             verdict, reason = "under_pressure", (
@@ -96,6 +102,18 @@ def judge(ending: Ending) -> Outcome:
                 "the device cool down and take it off its charger"
             )  # fmt: skip
     return Outcome(verdict, reason, before, after, cool, warm)
+
+
+def _runner_memory(run: RunEvents, text: str) -> RunnerMemory:
+    samples = read_samples(text, run.start_s)
+    swapped = [phase.swap_bytes for phase in run.phases]
+    swapped += [sample.swap_bytes for sample in samples if sample.swap_bytes is not None]
+    available = [s.available_bytes for s in samples if s.available_bytes is not None]
+    return RunnerMemory(
+        peak_bytes=max((phase.peak_bytes for phase in run.phases), default=None),
+        swapped_bytes=max(swapped, default=None),
+        least_available_bytes=min(available, default=None),
+    )
 
 
 def _failure(ending: Ending, run: RunEvents, oom_kills: float) -> tuple[Verdict, str]:

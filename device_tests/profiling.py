@@ -38,6 +38,7 @@ from device_tests.report.document import (
     RunFacts,
     Step,
 )
+from device_tests.system_counters import had_company
 from device_tests.target import LostDeviceError, RefusedError, Target
 from device_tests.verdict import MEASURED, Verdict
 from runtime_py.bundle import Bundle
@@ -249,6 +250,8 @@ def _warnings(device: DeviceFacts, run: MeasuredRun) -> tuple[str, ...]:
             "an earlier pocketlm built this artifact, which does not keep its caches apart: they "
             "count as activations; build the bundle again"
         )
+    if had_company(run.job.counters_before, run.job.counters_after):
+        found.append("other programs used the processors during the run: times are too long")
     if any(not phase.peak_is_of_phase for phase in run.events.phases):
         found.append("the kernel does not forget a peak: peaks are of the whole run so far")
     return tuple(found)

@@ -23,7 +23,7 @@ PEAK = (
     '{"event":"phase","phase":"loaded","clock_s":1.5,"peak_bytes":104857600,'
     '"peak_is_of_phase":true,"regions_are_counted":true,"regions":[],"mappings":[]}\n'
 )
-DONE = Ending(0, False, 60, PEAK, "", BEFORE, BEFORE, 10**9)
+DONE = Ending(0, False, 60, PEAK, "", BEFORE, BEFORE, free_bytes=10**9)
 DISK = "\n@@ disk\nFilesystem 1K-blocks Used Available Use% Mounted on\n/dev/x 9 9 {} 99% /data\n"
 
 
@@ -129,6 +129,26 @@ def test_a_whole_run_under_pressure_says_so() -> None:
     verdict, reason = verdict_of(replace(DONE, after=after))
     assert verdict == "under_pressure"
     assert "36.8 MiB swapped out; sizes are too small" in reason
+
+
+def test_pressure_of_others_beside_free_memory_is_ok() -> None:
+    after = BEFORE.replace("refault_file 0", "refault_file 9413")
+    line = '{{"clock_s":2.0,"resident_bytes":104857600,"machine_available_bytes":{}}}\n'
+    roomy = replace(DONE, after=after, samples=line.format(22 * 2**30))
+    assert verdict_of(roomy)[0] == "ok"
+    short = replace(roomy, samples=roomy.samples + line.format(50 * 2**20))
+    assert verdict_of(short)[0] == "under_pressure"
+    swapped = roomy.samples.replace("}", ',"swap_bytes":9000000}')
+    assert verdict_of(replace(roomy, samples=swapped))[0] == "under_pressure"
+
+
+def test_decoding_that_others_slow_down_is_not_throttled() -> None:
+    line = '{{"event":"run","clock_s":1.5,"wall_s":{},"tokens":1,"position":9,"greedy_id":1}}\n'
+    calls = "".join(line.format(wall_s) for wall_s in (0.1,) * 60 + (0.2,) * 30)
+    busy = "\n@@ uptime\n{} 1\n\n@@ waiting\nsome avg10=0.00 total={}\n"
+    before, after = BEFORE + busy.format(10, 0), BEFORE + busy.format(22, 9_000_000)
+    ending = replace(DONE, output=PEAK + calls, before=before, after=after)
+    assert verdict_of(ending)[0] == "ok"
 
 
 def test_a_whole_run_on_a_hot_device_says_so() -> None:

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 from device_tests.system_counters import (
+    RunnerMemory,
     SystemCounters,
     counters_command,
+    had_company,
     pressure_reason,
     read_counters,
 )
@@ -33,6 +35,10 @@ full avg10=0.00 avg60=0.00 avg300=0.00 total=720000
 MemTotal: 200000 kB
 MemAvailable: 50000 kB
 
+@@ waiting
+some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000
+full avg10=0.00 avg60=0.00 avg300=0.00 total=0
+
 @@ page
 4096
 """
@@ -40,6 +46,9 @@ QUIET = SystemCounters(
     swapped_out_bytes=0, refaulted_file_bytes=0, stalled_some_s=1.0, stalled_full_s=0.5
 )
 PEAK = 100 * 2**20
+# A device that had less left than the runner held.
+SHORT = RunnerMemory(PEAK, 0, 40 * 2**20)
+ROOMY = RunnerMemory(PEAK, 0, 22 * 2**30)
 
 
 def test_recorded_counters_are_read() -> None:
@@ -51,6 +60,7 @@ def test_recorded_counters_are_read() -> None:
         major_faults=77,
         stalled_some_s=2.955515,
         stalled_full_s=0.72,
+        waited_cpu_s=1.5,
         available_bytes=50000 * 1024,
         uptime_s=1234.56,
     )
@@ -85,7 +95,7 @@ def test_this_machine_says_all_it_can() -> None:
     ],
 )
 def test_pressure_is_what_was_moved_or_stalled(after: SystemCounters, expected: str) -> None:
-    assert pressure_reason(QUIET, after, PEAK) == expected
+    assert pressure_reason(QUIET, after, SHORT) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,10 +118,80 @@ def test_a_stall_counts_by_its_share_of_a_long_run(
         stalled_full_s=0.5 + stalled_s,
         uptime_s=None if run_s is None else 1000.0 + run_s,
     )
-    assert pressure_reason(before, after, PEAK) == expected
+    assert pressure_reason(before, after, SHORT) == expected
 
 
 def test_what_is_not_known_is_no_pressure() -> None:
     moved = replace(QUIET, swapped_out_bytes=2**40)
-    assert pressure_reason(SystemCounters(), moved, PEAK) == ""
-    assert pressure_reason(QUIET, moved, None) == ""
+    assert pressure_reason(SystemCounters(), moved, SHORT) == ""
+    assert pressure_reason(QUIET, moved, RunnerMemory()) == ""
+
+
+BUSY = replace(
+    QUIET, swapped_out_bytes=2**30, refaulted_file_bytes=2**30, stalled_full_s=9.0, uptime_s=10.0
+)
+
+
+def test_what_others_do_beside_free_memory_is_no_pressure() -> None:
+    """A compiler reads files again that were dropped long ago: the count is of all processes."""
+    assert pressure_reason(QUIET, BUSY, ROOMY) == ""
+    assert pressure_reason(QUIET, BUSY, replace(ROOMY, least_available_bytes=PEAK)) == ""
+
+
+@pytest.mark.parametrize("left", [0, 40 * 2**20, PEAK - 1])
+def test_the_same_counts_are_pressure_where_memory_was_short(left: int) -> None:
+    found = pressure_reason(QUIET, BUSY, replace(ROOMY, least_available_bytes=left))
+    assert found.count("1024.0 MiB") == 2 and "waited for memory for 8.50 s" in found
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_short"),
+    [
+        (2 * PEAK - 1, 9 * PEAK, True),  # less its peak, no more than another is left
+        (9 * PEAK, 2 * PEAK - 1, True),
+        (2 * PEAK, 2 * PEAK, False),
+        (None, None, True),
+        (None, 2 * PEAK, False),
+    ],
+)
+def test_without_samples_the_room_before_and_after_counts(
+    before: int | None, after: int | None, is_short: bool
+) -> None:
+    runner = RunnerMemory(PEAK)
+    found = pressure_reason(
+        replace(QUIET, available_bytes=before), replace(BUSY, available_bytes=after), runner
+    )
+    assert bool(found) == is_short
+
+
+def test_the_runners_own_pages_in_swap_are_pressure_whatever_is_free() -> None:
+    assert pressure_reason(QUIET, QUIET, replace(ROOMY, swapped_bytes=PEAK // 100)) == ""
+    swapped = replace(ROOMY, swapped_bytes=3 * 2**20)
+    assert pressure_reason(QUIET, QUIET, swapped) == "3.0 MiB of the runner in swap"
+
+
+@pytest.mark.parametrize(
+    ("group", "available"),
+    [
+        ("max\n1000\ninactive_file 10\n", 50000 * 1024),
+        ("", 50000 * 1024),
+        ("2000000\n1500000\ninactive_file 100000\n", 600_000),
+        ("2000000\n1500000\n", 500_000),
+        ("2000000\n2500000\n", 0),
+        (f"{2**60}\n0\n", 50000 * 1024),
+    ],
+)
+def test_a_control_group_may_leave_less(group: str, available: int) -> None:
+    text = RECORDED.replace("@@ page", f"@@ group\n{group}\n@@ page")
+    assert read_counters(text).available_bytes == available
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "expected"), [(None, False), (0.0, False), (0.9, False), (1.1, True)]
+)
+def test_others_are_noticed_where_processes_wait_for_a_processor(
+    waited_s: float | None, expected: bool
+) -> None:
+    before = SystemCounters(uptime_s=5.0, waited_cpu_s=3.0)
+    waited = None if waited_s is None else 3.0 + waited_s
+    assert had_company(before, SystemCounters(uptime_s=15.0, waited_cpu_s=waited)) == expected
