@@ -105,7 +105,7 @@ def predict(
     packed, packed_text = runtime.packed_bytes(manifest.tensors)
     rows, rows_text = _row_bytes(runtime, manifest, positions)
     activations, activations_text = runtime.activation_bytes(
-        shape, entry, min(positions.longest_call, positions.tokens)
+        shape, entry, min(positions.longest_call, positions.tokens), architecture
     )
     mapped = runtime.mapped_bytes(shape)
     code = runtime.code_bytes.get(architecture, runtime.code_bytes["aarch64"])

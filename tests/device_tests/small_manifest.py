@@ -22,12 +22,17 @@ def small_manifest(
     context_length: int = 1000,
     prefill_chunk: int = 20,
     attention: str = "fused",
+    attention_softcap: float | None = None,
 ) -> Manifest:
     """Return two layers, one of which sees all."""
     return Manifest(
         name="small",
         model={
-            "layers": [{}, {}],
+            "layers": [
+                {"window": window, "rope_theta": 10_000.0, "rope_factor": 1.0}
+                for window in (31, None)
+            ],
+            "attention_softcap": attention_softcap,
             "hidden_size": 64,
             "intermediate_size": 128,
             "num_attention_heads": 4,

@@ -12,6 +12,8 @@ from device_tests.parts import PARTS
 from device_tests.prediction import Positions, Prediction, full_context, predict
 from device_tests.runtime_memory import RUNTIMES
 from edge_build import backends
+from edge_build.planned_manifest import BuildChoices, plan_manifest
+from models import shapes
 from runtime_py.manifest import CacheEntry, TensorEntry
 from tests.device_tests.small_manifest import (
     FLOATS,
@@ -174,17 +176,54 @@ def test_a_small_table_is_one_window() -> None:
     assert predicted("onnx").of("embedding rows") == 3 * WINDOW
 
 
-def test_activations_of_executorch_are_planned_memory_and_the_mlp() -> None:
-    # 20 tokens x 4 bytes x (2 x 64 + 128 queries + 2 x 64 + a mask of 50 + 129, and 2 x 128).
-    assert predicted("executorch").of("activations") == 80 * (128 + 128 + 128 + 179 + 256)
+def test_activations_of_executorch_are_planned_memory_and_a_workspace() -> None:
+    # 2 x (64 + 128 queries + 64), a pair of tables of 32 columns, and a mask of 50 slots; without
+    # the 1024 logits, which lie there too.
+    planned = 2 * (64 + 128 + 64) + 64 + 50
+    for architecture, workspace in (("x86_64", 64), ("aarch64", 192)):
+        found = predicted("executorch", architecture=architecture).of("activations")
+        assert found == 80 * planned - 4 * 1024 + 80 * workspace
     # No call is longer than the run.
-    short = Positions(tokens=5, longest_call=20, rows=5)
-    assert predicted("executorch", short).of("activations") == 20 * (128 + 128 + 128 + 179 + 256)
+    short = predicted("executorch", Positions(tokens=5, longest_call=20, rows=5))
+    assert short.of("activations") == (80 * planned - 4 * 1024) // 4 + 20 * 192
+
+
+def test_capped_scores_lie_in_executorchs_workspace() -> None:
+    manifest = small_manifest(attention_softcap=50.0)
+    found = predict(manifest, "executorch", HUNDRED, "aarch64").of("activations")
+    # A third residual and a whole mask for each window; scores of 4 heads.
+    planned = 3 * 64 + 2 * (128 + 64) + 64 + 2 * 1000
+    assert found == 80 * planned - 4 * 1024 + 80 * 4 * 1000
 
 
 def test_activations_of_onnx_are_those_of_mlp_and_attention() -> None:
-    # 20 tokens x 4 bytes x (3 x 128 in the MLP, 2 x 64, and 6 x (128 queries + 2 x 64)).
-    assert predicted("onnx").of("activations") == 80 * (384 + 128 + 1536)
+    # 20 tokens x 4 bytes x (3 x 128 in the MLP, 2 x 64, 7.5 x 128 queries and 4 x 64 of keys).
+    assert predicted("onnx").of("activations") == 80 * (384 + 128 + 960 + 256)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layers", "backend", "architecture", "measured_mb"),
+    [
+        # Calls of 128 tokens, context 1024, random weights.
+        ("qwen3-0.6b", 4, "executorch", "x86_64", 4.24),
+        ("qwen3-0.6b", 4, "onnx", "x86_64", 24.09),
+        ("gemma-2-2b", 2, "executorch", "x86_64", 11.14),
+        ("gemma-2-2b", 2, "onnx", "x86_64", 30.68),
+        # benchmarks/results/2026-11-22-device-ledger-gemma-3-270m.json
+        ("gemma-3-270m", 18, "executorch", "aarch64", 3.35),
+        ("gemma-3-270m", 18, "onnx", "aarch64", 10.38),
+    ],
+)
+def test_activations_of_published_shapes_are_within_the_band(
+    shape: str, layers: int, backend: str, architecture: str, measured_mb: float
+) -> None:
+    config = shapes.load(shape).config
+    config = replace(config, layers=config.layers[:layers])
+    manifest = plan_manifest(shape, config, BuildChoices("int4-g32", context_length=1024))
+    positions = Positions(576, 128, 400)
+    found = predict(manifest, backend, positions, architecture).of("activations")
+    # Half of the band: what is measured varies by some tenths of a megabyte.
+    assert abs(found - measured_mb * 1e6) < max(1_000_000, 0.05 * measured_mb * 1e6)
 
 
 def test_unfused_attention_keeps_scores() -> None:
