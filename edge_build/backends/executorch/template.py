@@ -95,21 +95,37 @@ def make_template(source: LoweringInput) -> Template:
 def covering_walk(kinds: Sequence[Hashable]) -> list[Hashable]:
     """Return a short sequence with the ends and all the neighbours (a, b) of `kinds`.
 
-    Each step goes to the nearest pair that is still missing: short, not always the shortest.
+    Each step goes to the nearest pair that is still missing and from which all others that are
+    missing can be reached: short, not always the shortest.
     """
     missing = dict.fromkeys(pairwise(kinds))
     followers: dict[Hashable, list[Hashable]] = {}
     for first, second in missing:
         followers.setdefault(first, []).append(second)
+    reachable = {kind: _reachable(kind, followers) for kind in kinds}
+
+    def is_wanted(pair: tuple[Hashable, Hashable]) -> bool:
+        others = {first for first, second in missing if (first, second) != pair}
+        return pair in missing and others <= reachable[pair[1]]
+
     walk = [kinds[0]]
     while missing:
-        path = _path(walk[-1], followers, lambda pair: pair in missing)
+        path = _path(walk[-1], followers, is_wanted)
         for pair in pairwise([walk[-1], *path]):
             missing.pop(pair, None)
         walk += path
     if walk[-1] != kinds[-1]:
         walk += _path(walk[-1], followers, lambda pair: pair[1] == kinds[-1])
     return walk if len(walk) < len(kinds) else list(kinds)
+
+
+def _reachable(start: Hashable, followers: Mapping[Hashable, Sequence[Hashable]]) -> set[Hashable]:
+    found, waiting = {start}, [start]
+    while waiting:
+        new = [kind for kind in followers.get(waiting.pop(), ()) if kind not in found]
+        found.update(new)
+        waiting += new
+    return found
 
 
 def _path(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 pytest.importorskip("executorch")
@@ -28,6 +28,7 @@ from tests.artifacts import (
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40))
+@example(list("ababbac"))  # c has no follower: it must come last
 def test_a_walk_has_the_ends_and_all_neighbours_of_what_it_stands_for(kinds: list[str]) -> None:
     walk = covering_walk(kinds)
     assert walk[0] == kinds[0]
