@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from edge_build import backends
 from edge_build.build import build
 from edge_build.spec import BuildSpec
 from models.random_checkpoint import write_random_checkpoint
 from models.shapes import shape_of
+
+# The same examples everywhere, and no clock: a busy machine is no failure.
+settings.register_profile("steady", deadline=None, derandomize=True, database=None)
+settings.load_profile("steady")
 
 WINDOW = 8
 PICO = Path(__file__).parents[1] / "models" / "pico"

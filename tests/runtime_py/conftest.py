@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import settings
 from numpy.typing import NDArray
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
@@ -30,10 +29,6 @@ from runtime_py.manifest import (
 )
 from runtime_py.sampling import greedy_id
 from runtime_py.tokenizer import Tokenizer
-
-# The same examples everywhere, and no clock: a busy machine is no failure.
-settings.register_profile("steady", deadline=None, derandomize=True, database=None)
-settings.load_profile("steady")
 
 SPECIALS = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
 LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,!?:\n€"
