@@ -16,6 +16,7 @@ from runtime_py.manifest import (
     CacheQuantization,
     MemoryLine,
 )
+from runtime_py.sampling import SamplingOptions
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class LoweringInput:
         tokenizer_size: ids that the tokenizer can give; some stock runners read as many logits.
         options: backend options from the command line, by name.
         advance: called with (done, total, what) for progress.
+        sampling: the published defaults, for stock runners' metadata.
     """
 
     config: ModelConfig
@@ -41,6 +43,7 @@ class LoweringInput:
     options: Mapping[str, str] = field(default_factory=dict)
     advance: Callable[[int, int, str], None] = lambda done, total, what: None
     kv_scales: KvScales | None = None
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,9 @@ class Backend:
         options: names of the options it takes, each with its choices; the first is the default.
         kv: precisions that it can keep keys and values in, each with how it stores them.
         foresee: what shapes decide before anything is built.
+        tokenizer_repairs: what its stock runner needs of tokenizer.json, by the names of
+            edge_build/runner_files/repairs.
+        template_repairs: likewise of the chat template.
     """
 
     name: str
@@ -114,3 +120,5 @@ class Backend:
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kv: Mapping[KvPrecision, CacheQuantization] = field(default_factory=lambda: {"float32": "none"})
     foresee: Foresee = true_rings
+    tokenizer_repairs: tuple[str, ...] = ()
+    template_repairs: tuple[str, ...] = ()

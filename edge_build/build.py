@@ -5,7 +5,7 @@ from pathlib import Path
 from edge_build import stage_results
 from edge_build.backend import Artifact, Backend, LoweringInput
 from edge_build.build_key import build_key
-from edge_build.bundling import StagedParts, write_bundle
+from edge_build.bundling import StagedParts, write_manifest, write_text
 from edge_build.golden import record_golden
 from edge_build.kv_calibration import calibrate_kv
 from edge_build.kv_scales import KvScales
@@ -17,7 +17,7 @@ from edge_build.quantization.weight import WeightStore
 from edge_build.spec import BuildSpec
 from edge_build.stages import Stages, run_unkept
 from edge_build.staging import BUNDLE_NAME, refuse_appeared, require_space, staging
-from edge_build.time_shares import CHECKPOINT, expected_s
+from edge_build.time_shares import CHECKPOINT, TEXT, expected_s
 from runtime_py.manifest import Manifest
 
 
@@ -64,7 +64,8 @@ def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Man
     )
     refuse_appeared(prepared.spec.out, prepared.spec.replace)
     bundle = stages.folder / BUNDLE_NAME
-    manifest = write_bundle(prepared, parts, bundle)
+    readings = run_unkept(TEXT, lambda: write_text(prepared, bundle), stages.notify)
+    manifest = write_manifest(prepared, parts, readings, bundle)
     # Last, and within one disk: until here nothing that is finished can be lost.
     for name in in_bundle:
         stages.move_files(name, bundle)
@@ -109,6 +110,7 @@ def _lower(
             tokenizer_size=text.tokenizer_size,
             options=prepared.options_of(backend),
             kv_scales=kv_scales,
+            sampling=text.sampling,
             advance=lambda done, total, what: advance(backend.name, done, total, what),
         )
         return backend.lower(source, folder)

@@ -11,8 +11,11 @@ from edge_build.backend import Artifact
 from edge_build.file_entries import file_entries
 from edge_build.installation import tool_versions
 from edge_build.preparation import Preparation
+from edge_build.runner_files.writing import write_runner_files
 from models.hub import checkpoint_name
+from runtime_py.lint.comparison import read_alike
 from runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry, Manifest, TensorEntry
+from runtime_py.readings import Readings, reading_notes
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,21 @@ class StagedParts:
     files: Sequence[FileEntry]
 
 
-def write_bundle(prepared: Preparation, parts: StagedParts, bundle: Path) -> Manifest:
-    """Make the folder `bundle` but for the files of `parts`, which its manifest lists already."""
+def write_text(prepared: Preparation, bundle: Path) -> Readings:
+    """Make the folder `bundle` with its text files, and let the installed runtimes read them."""
+    text = prepared.text
     bundle.mkdir()
-    prepared.text.copy_to(bundle)
+    text.copy_to(bundle)
+    write_runner_files(
+        bundle, prepared.backends, text.chat_template, text.special_tokens, text.stop_ids
+    )
+    return read_alike(bundle)
+
+
+def write_manifest(
+    prepared: Preparation, parts: StagedParts, readings: Readings, bundle: Path
+) -> Manifest:
+    """Write manifest.json, which lists what lies in `bundle` and the files of `parts`."""
     checkpoint, text = prepared.checkpoint, prepared.text
     manifest = Manifest(
         name=prepared.spec.name or checkpoint_name(checkpoint.folder),
@@ -51,7 +65,8 @@ def write_bundle(prepared: Preparation, parts: StagedParts, bundle: Path) -> Man
             for name, artifact in parts.artifacts.items()
         },
         files=tuple(sorted((*file_entries(bundle), *parts.files), key=lambda file: file.path)),
-        notes=(*checkpoint.notes, *text.notes),
+        notes=(*checkpoint.notes, *text.notes, *reading_notes(readings)),
+        readings=readings,
         build={**tool_versions(), "checkpoint_sha256": parts.checkpoint_sha256},
     )
     (bundle / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")

@@ -124,7 +124,12 @@ def _stage_table(stages: Sequence[StageReport]) -> Table:
 
 
 def _backend_bytes(manifest: Manifest, backend: str) -> int:
-    return sum(f.size_bytes for f in manifest.files if f.path.startswith(f"{backend}/"))
+    """Return the bytes of an artifact, its tokenizer files left out."""
+    return sum(
+        file.size_bytes
+        for file in manifest.files
+        if file.path.startswith(f"{backend}/") and "/tokenizer" not in file.path
+    )
 
 
 def _cache_kinds(entry: BackendEntry) -> str:

@@ -21,8 +21,8 @@ class Runtime:
     Attributes:
         backend: whose artifact it opens.
         needs: file that the bundle must have, with what to do where it has not.
-        text_files: of those at the top of the bundle, what it reads; one below the backend's own
-            folder is read instead of one at the top.
+        text_files: of those at the top of the bundle, what it reads where the backend's own folder
+            has no tokenizer.
         keeps_folders: whether the files lie as in the bundle, since one names another by its
             path; else they all lie at the top.
     """
@@ -73,13 +73,16 @@ def files_for(bundle: Bundle, runtime: str) -> tuple[ExportedFile, ...]:
         if not bundle.has(needed):
             raise RunError(f"--for {runtime}: {bundle.folder} has no {needed}: {advice}")
     own = f"{wanted.backend}/"
+    # The tokenizer files in the backend's folder are whole; those at the top are the host's.
+    has_own = bundle.has(f"{own}{_TOKENIZER}")
+    beside = [name for name in wanted.text_files if name == _GENAI_CONFIG or not has_own]
     chosen = {}
     for entry in bundle.manifest.files:
         name = entry.path.removeprefix(own)
         if entry.path.startswith(own):
             chosen[entry.path if wanted.keeps_folders else name] = entry
-        elif entry.path in wanted.text_files:
-            chosen.setdefault(entry.path, entry)
+        elif entry.path in beside:
+            chosen[entry.path] = entry
     return tuple(ExportedFile(path, entry) for path, entry in sorted(chosen.items()))
 
 

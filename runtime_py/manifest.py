@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from runtime_py.errors import RunError
+from runtime_py.readings import Readings
 from runtime_py.typed_json import FieldError, load_object, read_as
 
 FORMAT_VERSION = 1
@@ -170,6 +171,7 @@ class Manifest:
         bos_id: prepended to raw prompts; None if the model has none.
         stop_ids: generation ends at any of these.
         build: tool versions and the checkpoint's digest, for people.
+        readings: what each stock runtime installed at the build made of hard texts.
     """
 
     name: str
@@ -184,6 +186,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     notes: tuple[str, ...]
     build: Mapping[str, str]
+    readings: Readings = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     @property

@@ -101,6 +101,9 @@ def open_workshop(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -
     load_real = backends.load
     monkeypatch.setattr("edge_build.stages.return_freed_memory", lambda: None)
     monkeypatch.setattr("edge_build.memory_limit.return_freed_memory", lambda: None)
+    # Other runtimes take seconds to read a tokenizer.
+    monkeypatch.setattr("edge_build.bundling.write_runner_files", lambda *arguments: None)
+    monkeypatch.setattr("edge_build.bundling.read_alike", lambda bundle: {})
     monkeypatch.setattr("edge_build.build.quantize_weights", quantize)
     monkeypatch.setattr("edge_build.build.record_golden", record)
     monkeypatch.setattr(backends, "load", load)

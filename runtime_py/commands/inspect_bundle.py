@@ -50,6 +50,7 @@ def _document(bundle: "Bundle") -> dict[str, Any]:
 
 
 def _print(bundle: "Bundle") -> None:
+    from runtime_py.readings import reading_lines
     from runtime_py.terminal import make_console
 
     manifest = bundle.manifest
@@ -63,6 +64,8 @@ def _print(bundle: "Bundle") -> None:
     )
     for table in _tables(bundle):
         console.print(table)
+    for line in reading_lines(manifest.readings) if manifest.readings else ():
+        console.print(line)
     for note in manifest.notes:
         console.print(f"note: {note}")
     for name, value in sorted(manifest.build.items()):

@@ -21,6 +21,8 @@ CONTRACT_MODULES = {
     "runtime_py.tokenizer",
     "runtime_py.chat_template",
     "runtime_py.sampling",
+    "runtime_py.readings",
+    "runtime_py.lint",
     "runtime_py.errors",
     # How artifacts lie on disk: the build writes and inspects what a strict check reads.
     "runtime_py.executorch_file",

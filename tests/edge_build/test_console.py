@@ -21,7 +21,7 @@ def pocketlm_build(workshop: Workshop, *options: object) -> Result:
 
 def test_the_result_says_what_each_stage_took(workshop: Workshop) -> None:
     document = json.loads(pocketlm_build(workshop, "--json").stdout)
-    assert [stage["name"] for stage in document["stages"]] == ["checkpoint", *STAGES]
+    assert [stage["name"] for stage in document["stages"]] == ["checkpoint", *STAGES, "text"]
     for stage in document["stages"]:
         assert stage["wall_s"] >= 0 and stage["peak_bytes"] > 1_000_000
         assert stage["reused"] is False
@@ -37,6 +37,7 @@ def test_the_result_says_what_an_earlier_run_had_done(workshop: Workshop) -> Non
         "executorch": True,
         "onnx": False,
         "golden": False,
+        "text": False,
     }
     assert "continuing an interrupted build: quantize, executorch done before" in result.stderr
     assert "quantize: done by an earlier run" in result.stderr

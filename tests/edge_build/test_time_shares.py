@@ -11,7 +11,7 @@ from tests.conftest import PICO
 def test_every_stage_has_a_share_in_the_order_of_the_build() -> None:
     prepared = prepare(BuildSpec(checkpoint=PICO, out=Path("nowhere") / "pico"))
     shares = expected_s(prepared)
-    assert list(shares) == ["checkpoint", *prepared.stage_names]
+    assert list(shares) == ["checkpoint", *prepared.stage_names, "text"]
     assert all(share > 0 for share in shares.values())
 
 

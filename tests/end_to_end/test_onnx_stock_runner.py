@@ -21,7 +21,7 @@ import json, sys
 import onnxruntime_genai as genai
 model = genai.Model(sys.argv[1])
 params = genai.GeneratorParams(model)
-params.set_search_options(max_length=int(sys.argv[2]))
+params.set_search_options(max_length=int(sys.argv[2]), do_sample=False)
 generator = genai.Generator(model, params)
 ids = []
 for turn in json.loads(sys.argv[3]):
@@ -41,7 +41,7 @@ print(json.dumps([int(token) for token in tokenizer.encode(sys.argv[2])]))
 
 
 def stock_ids(folder: Path, turns: list[list[int]], max_length: int) -> list[int]:
-    """Return what the stock runner generates, greedily as the config says.
+    """Return what the stock runner generates greedily.
 
     Its attention kernel is the one that our engine asks for: the other adds up in another order,
     which is enough to turn a near tie.

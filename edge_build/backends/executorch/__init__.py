@@ -17,4 +17,5 @@ BACKEND = Backend(
     lower=_lower,
     # custom_quantized_sdpa reads a scale and a zero point for each row.
     kv={"float32": "none", "int8": "per_token"},
+    tokenizer_repairs=("no_nfc", "no_padding", "spaces_as_merges"),
 )

@@ -25,4 +25,6 @@ BACKEND = Backend(
     # GroupQueryAttention reads constant scales only.
     kv={"float32": "none", "int8": "per_channel"},
     foresee=foresee,
+    tokenizer_repairs=("no_padding", "spaces_as_merges"),
+    template_repairs=("explicit_trimming", "split_for_in"),
 )

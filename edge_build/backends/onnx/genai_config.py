@@ -1,6 +1,6 @@
 """genai_config.json: what the stock onnxruntime-genai needs to run a bundle. Knows no graph.
 
-It stands at the top of the bundle, because that runner looks for the tokenizer beside it.
+It stands at the top of the bundle, because that runner opens the folder that holds it.
 """
 
 import json
@@ -10,6 +10,7 @@ from edge_build.backend import LoweringInput
 from edge_build.kv_cache import CachePlan
 from models.config import ModelConfig
 from runtime_py.manifest import CacheEntry
+from runtime_py.sampling import SamplingOptions
 
 GENAI_CONFIG_NAME = "genai_config.json"
 
@@ -40,10 +41,12 @@ def genai_config(source: LoweringInput, model: str, session_options: dict[str, s
             "vocab_size": source.config.vocab_size,
             "context_length": plan.context_length,
             **_token_ids(source),
+            # The published tokenizer files stay beside this file; the runner reads its own.
+            "tokenizer_dir": "onnx",
             "decoder": _decoder(source.config, plan, model, session_options),
         },
         "search": {
-            "do_sample": False,
+            **_sampling(source.sampling),
             "max_length": plan.context_length,
             "num_beams": 1,
             # The caches are one buffer, written in place.
@@ -53,6 +56,19 @@ def genai_config(source: LoweringInput, model: str, session_options: dict[str, s
         },
     }
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def _sampling(options: SamplingOptions) -> dict[str, bool | int | float]:
+    """Return the published defaults under the runner's names; it has none for min_p."""
+    found: dict[str, bool | int | float] = {
+        "do_sample": options.temperature > 0,
+        "repetition_penalty": options.repetition_penalty,
+    }
+    if options.temperature > 0:
+        found["temperature"] = options.temperature
+        found["top_p"] = options.top_p
+        found["top_k"] = options.top_k
+    return found
 
 
 def _decoder(

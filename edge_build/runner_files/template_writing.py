@@ -1,0 +1,29 @@
+"""A chat template as a stock runner's engine needs it. Knows no tokenizer."""
+
+from collections.abc import Mapping, Sequence
+
+from edge_build.golden_texts import MOMENT
+from edge_build.runner_files import template_repairs
+from runtime_py.chat_template import ChatTemplate, TemplateError
+from runtime_py.lint.hard_texts import hard_chats
+
+
+def runner_template(source: str, special_tokens: Mapping[str, str], names: Sequence[str]) -> str:
+    """Return the template after each rewriting that jinja2 renders alike on every hard chat."""
+    current, expected = source, None
+    for name in names:
+        rewritten = template_repairs.load(name)(current)
+        if rewritten == current:
+            continue
+        if expected is None:
+            expected = _renderings(source, special_tokens)
+        if _renderings(rewritten, special_tokens) == expected:
+            current = rewritten
+    return current
+
+
+def _renderings(source: str, special_tokens: Mapping[str, str]) -> list[str]:
+    template = ChatTemplate(source, special_tokens, moment=MOMENT)
+    results = template.try_all([(chat.messages, chat.variables) for chat in hard_chats()])
+    # A refusal must stay one, in the same words.
+    return [f"refused: {r}" if isinstance(r, TemplateError) else r for r in results]

@@ -1,0 +1,158 @@
+"""Answers of every reader against our host's → differences by kind. Runs the readers."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from runtime_py.errors import RunError
+from runtime_py.lint import readers
+from runtime_py.lint.answering import answers_of
+from runtime_py.lint.hard_texts import HardChat, HardText, hard_chats, hard_texts
+from runtime_py.lint.known_differences import What, explained
+from runtime_py.lint.reader import Answers, Questions
+from runtime_py.readings import ReadingDifference, Readings, RuntimeReading
+
+REFERENCE = "pocketlm"
+_LONGEST_EXAMPLE = 80
+_LONGEST_REASON = 200
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One text or chat that is read otherwise.
+
+    Attributes:
+        asked: the text, or messages and variables as JSON.
+        shown: what stands for it in a report.
+        answered: what the runtime made of it, shortened.
+    """
+
+    what: What
+    kind: str
+    asked: str
+    shown: str
+    answered: str
+
+
+def installed_readers(folder: Path) -> dict[str, str]:
+    """Return the readers that can read this bundle, the reference left out, with versions."""
+    found = {}
+    for name in readers.NAMES:
+        reader = readers.load(name)
+        if name == REFERENCE or not all((folder / file).is_file() for file in reader.files):
+            continue
+        try:
+            found[name] = version(reader.distribution)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def read_alike(
+    folder: Path,
+    texts: tuple[HardText, ...] | None = None,
+    chats: tuple[HardChat, ...] | None = None,
+) -> Readings:
+    """Ask every installed reader, and compare.
+
+    Args:
+        folder: a bundle, or what of one is there when only its text files are.
+        texts, chats: what to ask; the hard ones of this package by default.
+
+    Raises:
+        RunError: our own files cannot be read.
+    """
+    texts = hard_texts() if texts is None else texts
+    chats = hard_chats() if chats is None else chats
+    asked = Questions(
+        [text.text for text in texts], [(chat.messages, chat.variables) for chat in chats]
+    )
+    installed = installed_readers(folder)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        waiting = {
+            name: pool.submit(answers_of, name, folder, asked) for name in (REFERENCE, *installed)
+        }
+        expected = waiting[REFERENCE].result()
+        readings = {}
+        for name, found_version in sorted(installed.items()):
+            try:
+                found = list(_compare(texts, chats, expected, waiting[name].result()))
+                asked_chats = len(chats) if waiting[name].result().chats else 0
+                grouped = _grouped(readers.load(name).name, found_version, found)
+                reading = RuntimeReading(found_version, len(texts), asked_chats, grouped)
+            except RunError as error:
+                reading = _unreadable(found_version, str(error))
+            readings[readers.load(name).name] = reading
+    return readings
+
+
+def _compare(
+    texts: tuple[HardText, ...],
+    chats: tuple[HardChat, ...],
+    expected: Answers,
+    answers: Answers,
+) -> Iterator[_Found]:
+    for i, text in enumerate(texts):
+        found = answers.ids[i]
+        if found is None or list(found) != list(expected.ids[i] or ()):
+            yield _Found("text", text.kind, text.text, text.text, f"ids {found}")
+        elif text.kind != "control tokens":  # readers leave other tokens out than ours does
+            decoded = answers.decoded[i]
+            if decoded is not None and decoded != expected.decoded[i]:
+                yield _Found("text", f"{text.kind}, decoded", text.text, text.text, decoded)
+    for i, chat in enumerate(chats if answers.chats and expected.chats else ()):
+        ours, theirs = expected.chats[i], answers.chats[i]
+        # What our host refuses too is no difference.
+        if ours is not None and theirs != ours:
+            answered = theirs if theirs is not None else " ".join(answers.errors)
+            asked = json.dumps([chat.messages, chat.variables], ensure_ascii=False)
+            yield _Found("chat", chat.kind, asked, chat.kind, answered)
+
+
+def _grouped(
+    runtime: str, found_version: str, found: list[_Found]
+) -> tuple[ReadingDifference, ...]:
+    groups: dict[tuple[bool, str], list[_Found]] = {}
+    rows = {}
+    for one in found:
+        row = explained(runtime, found_version, one.what, one.asked)
+        key = (row is not None, row.kind if row is not None else f"{one.what}: {one.kind}")
+        groups.setdefault(key, []).append(one)
+        rows[key] = row
+    differences = []
+    for key in sorted(groups, key=lambda key: (key[0], key[1])):
+        row, group = rows[key], groups[key]
+        example = min(group, key=lambda one: len(one.shown))
+        differences.append(
+            ReadingDifference(
+                kind=key[1],
+                count=len(group),
+                example=_escaped(example.shown, _LONGEST_EXAMPLE),
+                reason=row.reason
+                if row
+                else f"found {_escaped(example.answered, _LONGEST_REASON)}",
+                advice=row.advice if row else "compare this kind of text on the device before use",
+                known=row is not None,
+            )
+        )
+    return tuple(differences)
+
+
+def _unreadable(found_version: str, message: str) -> RuntimeReading:
+    difference = ReadingDifference(
+        kind="cannot be read",
+        count=1,
+        example="",
+        reason=_escaped(message, _LONGEST_REASON),
+        advice="use another runtime, or build the bundle again",
+        known=False,
+    )
+    return RuntimeReading(found_version, 0, 0, (difference,))
+
+
+def _escaped(text: str, longest: int) -> str:
+    shown = ascii(text)[1:-1]
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"

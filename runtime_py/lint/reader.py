@@ -1,0 +1,51 @@
+"""What a reader file must offer: one constant, READER, found by file name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Pairs of messages and variables.
+Chats = Sequence[tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What every reader is asked."""
+
+    texts: Sequence[str]
+    chats: Chats
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a reader makes of the questions, in their order.
+
+    Attributes:
+        ids: of each text, nothing added; None where the reader failed.
+        decoded: the text of these ids, control tokens left out or not, as the reader does it; None
+            where it cannot be asked.
+        chats: rendered; None where the reader failed. Empty where it renders none.
+        errors: first line of the first failure of each kind, for people.
+    """
+
+    ids: Sequence[Sequence[int] | None]
+    decoded: Sequence[str | None]
+    chats: Sequence[str | None] = ()
+    errors: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A tokenizer, and perhaps a template engine, of one runtime.
+
+    Attributes:
+        distribution: whose version says how it reads.
+        files: relative to the bundle; a bundle without one of them is not read.
+        answer: bundle folder, questions → answers. Runs in a process of its own.
+    """
+
+    name: str
+    distribution: str
+    files: tuple[str, ...]
+    answer: Callable[[Path, Questions], Answers]

@@ -1,0 +1,40 @@
+"""Our host's tokenizer and templates: what the others are held against."""
+
+import json
+from pathlib import Path
+
+from runtime_py.lint.reader import Answers, Questions, Reader
+
+
+def _answer(folder: Path, questions: Questions) -> Answers:
+    import tokenizers
+
+    from runtime_py.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer(tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")), None)
+    ids = [tokenizer.encode(text) for text in questions.texts]
+    chats, errors = _render(folder, questions)
+    return Answers(ids, [tokenizer.decode(found) for found in ids], chats, errors)
+
+
+def _render(folder: Path, questions: Questions) -> tuple[list[str | None], list[str]]:
+    from runtime_py.chat_template import (
+        TEMPLATE_FILE,
+        ChatTemplate,
+        TemplateError,
+        special_tokens,
+    )
+
+    if not (folder / TEMPLATE_FILE).exists():
+        return [], []
+    config = folder / "tokenizer_config.json"
+    tokens = special_tokens(json.loads(config.read_bytes())) if config.exists() else {}
+    # newline="" keeps a template's carriage returns.
+    with (folder / TEMPLATE_FILE).open(encoding="utf-8", newline="") as file:
+        template = ChatTemplate(file.read(), tokens)
+    results = template.try_all(list(questions.chats))
+    rendered = [None if isinstance(result, TemplateError) else result for result in results]
+    return rendered, [str(result) for result in results if isinstance(result, TemplateError)]
+
+
+READER = Reader("pocketlm", "tokenizers", ("tokenizer.json",), _answer)
