@@ -19,7 +19,7 @@ from device_tests.target import LostDeviceError, RefusedError
 from edge_build.errors import BuildError
 from models.errors import ModelError
 from runtime_py.errors import RunError
-from runtime_py.terminal import say
+from runtime_py.terminal import one_line, say
 
 _WRONG_INPUT, _DEVICE_FAILED = 2, 3
 # What a shell reports for a program that Ctrl-C ended.
@@ -46,7 +46,7 @@ class PocketlmGroup(click.Group):
             raise
 
     def _fail(self, message: str, status: int = _WRONG_INPUT) -> None:
-        say(f"error: {message}", err=True)
+        say(f"error: {one_line(message)}", err=True)
         sys.exit(status)
 
 

@@ -81,18 +81,28 @@ def ask_state(
     # The runner's own words may look like a heading; they come last.
     head, _, new_output = answer.partition("\n@@ output\n")
     found = read_sections(head)
-    ended = found.get("ended", "").split()
     end = found.get("end", "")
     return JobState(
         there=found.get("there") == "yes",
         begun=bool(found.get("begun")),
         running=found.get("running") == "yes",
         boot_id=found.get("boot", ""),
-        ended=(ended[0], int(ended[1]), ended[2] == "1") if len(ended) == 3 else None,
-        output_end=max(output_start, int(end) if end.isdigit() else 0),
+        ended=_ended(found.get("ended", "").split()),
+        output_end=max(output_start, int(end) if _is_number(end) else 0),
         output=new_output,
         free_bytes=read_free_bytes(found.get("disk", "")),
     )
+
+
+def _ended(words: list[str]) -> tuple[str, int, bool] | None:
+    # A damaged answer is none; it is asked again.
+    if len(words) != 3 or not _is_number(words[1]):
+        return None
+    return words[0], int(words[1]), words[2] == "1"
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def remove_stale(

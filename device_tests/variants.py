@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from device_tests.errors import DeviceError
 from device_tests.fit import Variant
 from edge_build.errors import BuildError
 from edge_build.planned_manifest import BuildChoices, plan_manifest
 from edge_build.quantization import recipes
 from models.config import ModelConfig
+from models.errors import ModelError
 from runtime_py.manifest import Manifest
-from runtime_py.typed_json import read_as
+from runtime_py.typed_json import FieldError, read_as
 
 _SMALL_CHUNK = 32
 _SHORTEST_CONTEXT = 512
@@ -34,7 +36,7 @@ def variants(manifest: Manifest, backend: str) -> Iterator[Variant]:
     now = choices_of(manifest, backend)
     if now.recipe not in recipes.NAMES:
         return  # a recipe from a file, which is not here
-    config = read_as(ModelConfig, manifest.model)
+    config = _config(manifest)
     steps: list[tuple[str, BuildChoices]] = []
     if now.chunk is not None and now.chunk > _SMALL_CHUNK:
         steps.append((f"--chunk {_SMALL_CHUNK}", replace(now, chunk=_SMALL_CHUNK)))
@@ -48,6 +50,16 @@ def variants(manifest: Manifest, backend: str) -> Iterator[Variant]:
         steps.append((f"--context {context}", replace(now, context_length=context, chunk=chunk)))
     yield from _planned(manifest.name, config, steps)
     yield from _planned(manifest.name, config, _together(now))
+
+
+def _config(manifest: Manifest) -> ModelConfig:
+    try:
+        return read_as(ModelConfig, manifest.model)
+    except (FieldError, ModelError) as error:
+        raise DeviceError(
+            f"{manifest.name}: its manifest holds no whole config of a model ({error}); build it "
+            "again"
+        ) from error
 
 
 def _smaller(recipe: str) -> tuple[str, ...]:

@@ -18,4 +18,5 @@ def shown(value: object) -> str:
 
 def shortened(text: str) -> str:
     """Return what a library said, cut to a line: it may quote the whole of a file."""
+    text = " ".join(text.splitlines())
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

@@ -132,7 +132,7 @@ def _read_index(path: Path) -> dict[str, str]:
     for name, file in index.items():
         # Symbolic links stay allowed: the Hub's cache is made of them.
         leaves = not isinstance(file, str) or (
-            "\0" in file
+            not file.isprintable()
             or PurePosixPath(file).is_absolute()
             or PureWindowsPath(file).drive
             or ".." in PureWindowsPath(file).parts
@@ -153,15 +153,16 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length), object_pairs_hook=_unique)
-    except (SafetensorError, ValueError, RecursionError) as error:
+        return {
+            name: StoredTensor(
+                path, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0]
+            )
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+    # The library takes entries as lists too, in the order of their keys; nobody writes that.
+    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise _damaged(path, shortened(str(error))) from error
-    return {
-        name: StoredTensor(
-            path, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0]
-        )
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -24,12 +24,6 @@ CacheQuantization = Literal["none", "per_channel", "per_token"]
 AttentionQuantization = Literal["none", "kv_per_channel", "kv_per_token", "qkv_per_token"]
 
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "int8": 1}
-_STORED_AS: Mapping[AttentionQuantization, CacheQuantization] = {
-    "none": "none",
-    "kv_per_channel": "per_channel",
-    "kv_per_token": "per_token",
-    "qkv_per_token": "per_token",
-}
 # Beside the codes of a token and head: a float32 scale and an int8 zero point.
 _TOKEN_SCALE_BYTES = 4 + 1
 _CONSTANT_SCALE_BYTES = 4
@@ -213,6 +207,8 @@ class Manifest:
             RunError: another format version, a missing or wrong field, a path that leaves the
                 bundle, or a text that was changed after the build.
         """
+        from runtime_py.manifest_checks import check_manifest  # it checks what stands here
+
         try:
             document = load_object(text)
             _check_version(document)
@@ -224,71 +220,6 @@ class Manifest:
             ) from error
         _check_digest(document)
         return manifest
-
-
-def check_manifest(manifest: Manifest) -> None:
-    """Check what types cannot say.
-
-    Raises:
-        FieldError: a value contradicts another, or a path leaves the bundle.
-    """
-    vocab_size = manifest.model.get("vocab_size")
-    if type(vocab_size) is not int or vocab_size < 1:
-        raise FieldError(f"model.vocab_size: expected an integer above zero, found {vocab_size!r}")
-    if not 1 <= manifest.prefill_chunk <= manifest.context_length:
-        raise FieldError(
-            f"prefill_chunk: {manifest.prefill_chunk} is not between 1 and "
-            f"context_length={manifest.context_length}"
-        )
-    listed = [entry.path for entry in manifest.files]
-    for i, path in enumerate(listed):
-        check_relative_path(path, f"files[{i}].path")
-    if len(set(listed)) < len(listed):
-        twice = next(path for path in listed if listed.count(path) > 1)
-        raise FieldError(f"files: {twice!r} is listed twice")
-    for name, entry in manifest.backends.items():
-        for role, path in (("model", entry.model), ("golden", entry.golden)):
-            check_relative_path(path, f"backends.{name}.{role}")
-            if path not in listed:
-                raise FieldError(f"backends.{name}.{role}: {path!r} is not among the files")
-        for i, cache in enumerate(entry.caches):
-            _check_cache(cache, f"backends.{name}.caches[{i}]")
-        _check_attention(entry, f"backends.{name}.attention_quantization")
-
-
-def _check_cache(cache: CacheEntry, place: str) -> None:
-    if cache.dtype not in DTYPE_BYTES:
-        known = ", ".join(DTYPE_BYTES)
-        raise FieldError(f"{place}.dtype: {cache.dtype!r} is unknown; known: {known}")
-    if (cache.quantization == "none") != (cache.dtype == "float32"):
-        raise FieldError(
-            f"{place}.quantization: {cache.quantization!r} contradicts dtype {cache.dtype!r}; "
-            "int8 codes have scales per_channel or per_token, float32 has none"
-        )
-
-
-def _check_attention(entry: BackendEntry, place: str) -> None:
-    expected = _STORED_AS[entry.attention_quantization]
-    for i, cache in enumerate(entry.caches):
-        if cache.quantization != expected:
-            raise FieldError(
-                f"{place}: {entry.attention_quantization!r} contradicts the quantization "
-                f"{cache.quantization!r} of caches[{i}]; expected {expected!r} there"
-            )
-
-
-def check_relative_path(path: str, field_name: str) -> None:
-    """Refuse a path that could name anything outside the bundle on any system.
-
-    Raises:
-        FieldError: absolute, with a drive, a backslash or "..", or not in its shortest form.
-    """
-    parts = path.split("/")
-    if any(part in ("", ".", "..") for part in parts) or any(c in path for c in "\\:\0"):
-        raise FieldError(
-            f"{field_name}: {path!r} leaves the bundle (paths are relative, with forward slashes "
-            "and without '..', drives and backslashes)"
-        )
 
 
 def _check_version(document: Mapping[str, Any]) -> None:

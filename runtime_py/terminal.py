@@ -12,12 +12,25 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Room for the longest path and advice. What libraries say may quote the whole of a file.
+_LONGEST_LINE = 1000
+
 
 def printable(text: str) -> str:
     """Return text with every character escaped that is not shown, but for ends of lines."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def one_line(message: str) -> str:
+    """Return a message on one line, cut in its middle where a file's content makes it endless."""
+    line = " ".join(message.splitlines())
+    if len(line) <= _LONGEST_LINE:
+        return line
+    # The beginning says what is wrong, the end what to do.
+    half = _LONGEST_LINE // 2
+    return f"{line[:half]} … {line[-half:]}"
 
 
 def say(*lines: str, err: bool = False) -> None:

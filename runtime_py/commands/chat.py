@@ -18,7 +18,7 @@ from runtime_py.commands.flags import (
     threads_option,
 )
 from runtime_py.errors import RunError
-from runtime_py.terminal import say
+from runtime_py.terminal import one_line, say
 
 if TYPE_CHECKING:
     from runtime_py.conversation import Conversation
@@ -89,7 +89,7 @@ def _turn(conversation: "Conversation", text: str, request: "GenerationRequest")
             generation = conversation.ask(text, request)
             print_pieces(generation)
         except RunError as error:
-            say(f"error: {error}", err=True)
+            say(f"error: {one_line(str(error))}", err=True)
             return
         conversation.keep(text, generation)
     click.echo(f"[{timings(generation.result)}]", err=True)

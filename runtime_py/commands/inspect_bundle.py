@@ -57,8 +57,8 @@ def _print(bundle: "Bundle") -> None:
     console = make_console(soft_wrap=True)
     total = sum(entry.size_bytes for entry in manifest.files)
     console.print(
-        f"{bundle.folder}: {manifest.name}, {manifest.model.get('model_type', 'model')}, "
-        f"{len(manifest.model.get('layers', ()))} layers, vocabulary {manifest.vocab_size}; "
+        f"{bundle.folder}: {manifest.name}, {manifest.model['model_type']}, "
+        f"{len(manifest.model['layers'])} layers, vocabulary {manifest.vocab_size}; "
         f"recipe {manifest.recipe}; context {manifest.context_length}, chunk "
         f"{manifest.prefill_chunk}; {_mb(total)} MB"
     )

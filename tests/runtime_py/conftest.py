@@ -190,7 +190,16 @@ def backend_entry(name: str, distribution: str) -> BackendEntry:
 def make_manifest(vocab_size: int, files: tuple[FileEntry, ...]) -> Manifest:
     return Manifest(
         name="tiny",
-        model={"vocab_size": vocab_size, "model_type": "gemma3_text", "layers": [{}, {}, {}]},
+        model={
+            "vocab_size": vocab_size,
+            "model_type": "gemma3_text",
+            "layers": [{}, {}, {}],
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 4,
+        },
         context_length=64,
         prefill_chunk=4,
         recipe="int4-g32",

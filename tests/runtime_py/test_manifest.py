@@ -18,7 +18,8 @@ from runtime_py.manifest import (
     TensorEntry,
 )
 
-SIZES = st.integers(0, 2**53)
+BYTES = st.integers(0, 2**53)
+SIZES = st.integers(1, 2**31 - 1)
 TEXTS = st.text(max_size=8)
 PARTS = st.text("abcxyz019._-", min_size=1, max_size=6).filter(lambda p: p not in (".", ".."))
 PATHS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
@@ -31,27 +32,33 @@ ROUNDINGS = {
 }
 
 
-def caches(dtype: str, quantization: str) -> st.SearchStrategy[tuple[CacheEntry, ...]]:
+LAYERS = 2
+
+
+def caches(
+    dtype: str, quantization: str, capacity: int
+) -> st.SearchStrategy[tuple[CacheEntry, ...]]:
     entries = st.builds(
         CacheEntry,
         kind=st.sampled_from(["ring", "windowed", "linear"]),
-        capacity=SIZES,
+        capacity=st.integers(1, capacity),
         window=st.none() | SIZES,
         num_key_value_heads=SIZES,
         head_dim=SIZES,
         dtype=st.just(dtype),
         quantization=st.just(quantization),
     )
-    return st.lists(entries, max_size=3).map(tuple)
+    return st.lists(entries, min_size=LAYERS, max_size=LAYERS).map(tuple)
 
 
+TABLE = TensorEntry("embed_tokens", (3, 2), 4, 2, 6, None, "")
 TENSORS = st.builds(
     TensorEntry,
     name=TEXTS,
-    shape=st.lists(SIZES, max_size=3).map(tuple),
-    bits=SIZES,
+    shape=st.lists(SIZES, min_size=1, max_size=2).map(tuple),
+    bits=st.sampled_from([4, 8, 32]),
     group_size=st.none() | SIZES,
-    size_bytes=SIZES,
+    size_bytes=BYTES,
     sqnr_db=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     reason=TEXTS,
 )
@@ -61,7 +68,7 @@ TENSORS = st.builds(
 def manifests(draw: st.DrawFn) -> Manifest:
     files = draw(
         st.lists(
-            st.builds(FileEntry, path=PATHS, sha256=TEXTS, size_bytes=SIZES),
+            st.builds(FileEntry, path=PATHS, sha256=TEXTS, size_bytes=BYTES),
             min_size=1,
             max_size=4,
             unique_by=lambda entry: entry.path,
@@ -69,37 +76,49 @@ def manifests(draw: st.DrawFn) -> Manifest:
     )
     listed = st.sampled_from([entry.path for entry in files])
     rounding = draw(st.sampled_from(sorted(ROUNDINGS)))
+    chunk = draw(st.integers(1, 100))
+    context_length = draw(st.integers(chunk, 10**6))
+    vocab_size = draw(st.integers(1, 10**6))
+    model = {
+        "model_type": draw(TEXTS),
+        "vocab_size": vocab_size,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        **{k: draw(SIZES) for k in ("hidden_size", "intermediate_size", "head_dim")},
+        "rms_norm_eps": 1e-6,
+        "layers": [{}] * LAYERS,
+    }
+    ids = st.integers(0, vocab_size - 1)
     backends = st.builds(
         BackendEntry,
         model=listed,
         activation_quantization=st.sampled_from(["none", "per_token_asymmetric"]),
         runtime_floor=st.dictionaries(TEXTS, TEXTS, max_size=2),
         attention_quantization=st.just(rounding),
-        caches=caches(*ROUNDINGS[rounding]),
+        caches=caches(*ROUNDINGS[rounding], context_length),
         rewind_tokens=st.none() | SIZES,
-        logits_size=SIZES,
+        logits_size=st.integers(vocab_size, 2**31 - 1),
         golden=listed,
         memory_plan=st.lists(
             st.builds(
                 MemoryLine,
                 part=TEXTS,
                 kind=st.sampled_from(["mapped", "anonymous"]),
-                size_bytes=SIZES,
+                size_bytes=BYTES,
             ),
             max_size=2,
         ).map(tuple),
         options=st.dictionaries(TEXTS, TEXTS, max_size=2),
     )
-    chunk = draw(st.integers(1, 100))
     return Manifest(
         name=draw(TEXTS),
-        model={"vocab_size": draw(st.integers(1, 10**6)), "rms_norm_eps": 1e-6, "layers": [{}]},
-        context_length=draw(st.integers(chunk, 10**6)),
+        model=model,
+        context_length=context_length,
         prefill_chunk=chunk,
         recipe=draw(TEXTS),
-        bos_id=draw(st.none() | SIZES),
-        stop_ids=tuple(draw(st.lists(SIZES, max_size=3))),
-        tensors=tuple(draw(st.lists(TENSORS, max_size=3))),
+        bos_id=draw(st.none() | ids),
+        stop_ids=tuple(draw(st.lists(ids, max_size=3))),
+        tensors=(TABLE, *draw(st.lists(TENSORS, max_size=3, unique_by=lambda t: t.name))),
         backends=draw(st.dictionaries(TEXTS, backends, max_size=2)),
         files=tuple(files),
         notes=tuple(draw(st.lists(TEXTS, max_size=2))),
@@ -180,8 +199,42 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda d: d.pop("stop_ids"), "stop_ids is missing"),
     (lambda d: d["backends"]["onnx"].pop("caches"), "backends.onnx.caches is missing"),
     (lambda d: d.update(context_length="64"), "context_length: expected an integer, found '64'"),
-    (lambda d: d["model"].pop("vocab_size"), "model.vocab_size: expected an integer above zero"),
+    (lambda d: d["model"].pop("vocab_size"), "model.vocab_size is missing"),
     (lambda d: d["model"].update(vocab_size="9"), "model.vocab_size: expected an integer"),
+    (lambda d: d["model"].update(vocab_size=0), "model.vocab_size: 0 is not between 1 and"),
+    (lambda d: d["model"].update(head_dim=0), "model.head_dim: 0 is not between 1 and 2147483647"),
+    (lambda d: d["model"].update(hidden_size=-1), "model.hidden_size: -1 is not between 1 and"),
+    (lambda d: d["model"].update(hidden_size=10**310), "model.hidden_size: 1000"),
+    (lambda d: d["model"].update(num_key_value_heads=0), "model.num_key_value_heads: 0 is not"),
+    (lambda d: d["model"].update(num_key_value_heads=3), "is no multiple of num_key_value_heads"),
+    (lambda d: d["model"].update(layers=7), "model.layers: expected a list, found 7"),
+    (lambda d: d["model"].update(layers=[]), "model.layers: there are none"),
+    (lambda d: d["model"].update(layers=[{}]), "backends.executorch.caches: 3 for 1 layers"),
+    (lambda d: d.update(context_length=2**31), "context_length: 2147483648 is not between 1 and"),
+    (lambda d: d.update(bos_id=-1), "stop_ids and bos_id: -1 is not between 0 and"),
+    (lambda d: d.update(stop_ids=[10**6]), "stop_ids and bos_id: 1000000 is not between 0 and"),
+    (lambda d: d["tensors"].pop(0), "tensors: no embed_tokens with rows and columns is listed"),
+    (lambda d: d["tensors"].append(d["tensors"][0]), "tensors: 'embed_tokens' is listed twice"),
+    (lambda d: d["tensors"][1].update(shape=[]), "tensors[1].shape: [] has not one or two axes"),
+    (lambda d: d["tensors"][1].update(shape=[0, 2]), "tensors[1].shape: 0 is not between 1 and"),
+    (lambda d: d["tensors"][1].update(bits=5), "tensors[1].bits: 5 is none of 4, 8, 32"),
+    (lambda d: d["tensors"][1].update(group_size=0), "tensors[1].group_size: 0 is not between"),
+    (lambda d: d["tensors"][1].update(size_bytes=-5), "tensors[1].size_bytes: -5 is not between"),
+    (lambda d: d["files"][1].update(size_bytes=10**310), "files[1].size_bytes: 1000"),
+    (lambda d: d["files"][1].update(path="a\x1b[2J"), "files[1].path: 'a\\x1b[2J' leaves"),
+    (lambda d: d["backends"]["onnx"].update(logits_size=0), "backends.onnx.logits_size: 0 is not"),
+    (lambda d: d["backends"]["onnx"].update(rewind_tokens=-1), "onnx.rewind_tokens: -1 is not"),
+    (
+        lambda d: d["backends"]["onnx"]["memory_plan"][0].update(size_bytes=-1),
+        "backends.onnx.memory_plan[0].size_bytes: -1 is not between 0 and",
+    ),
+    *(
+        (
+            lambda d, key=key: d["backends"]["onnx"]["caches"][1].update({key: 0}),  # type: ignore[misc]
+            f"backends.onnx.caches[1].{key}: 0 is not between 1 and",
+        )
+        for key in ("capacity", "window", "num_key_value_heads", "head_dim")
+    ),
     (lambda d: d.update(prefill_chunk=65), "prefill_chunk: 65 is not between 1 and"),
     (lambda d: d.update(prefill_chunk=0), "prefill_chunk: 0 is not between 1 and"),
     (lambda d: d["files"].append(d["files"][0]), "is listed twice"),

@@ -1,0 +1,176 @@
+"""What types cannot say of a manifest: ranges, and values that must agree. Checked on reading.
+
+Whatever reads a manifest afterwards may divide, index and add without a look.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runtime_py.manifest import (
+    DTYPE_BYTES,
+    AttentionQuantization,
+    BackendEntry,
+    CacheEntry,
+    CacheQuantization,
+    Manifest,
+    TensorEntry,
+)
+from runtime_py.typed_json import FieldError, read_as
+
+# Positions, ids and sizes of one axis are int32 in every runtime; bytes are exact as a float64.
+_LARGEST_SIZE, _MOST_BYTES = 2**31 - 1, 2**53
+_TABLE = "embed_tokens"
+_STORED_AS: Mapping[AttentionQuantization, CacheQuantization] = {
+    "none": "none",
+    "kv_per_channel": "per_channel",
+    "kv_per_token": "per_token",
+    "qkv_per_token": "per_token",
+}
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The sizes that every reader of `Manifest.model` may rely on."""
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    layers: tuple[Mapping[str, Any], ...]
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Check everything but the digest.
+
+    Raises:
+        FieldError: a value is out of range or contradicts another, or a path leaves the bundle.
+    """
+    layers = _check_model(manifest.model)
+    _check_range("context_length", manifest.context_length, 1)
+    if not 1 <= manifest.prefill_chunk <= manifest.context_length:
+        raise FieldError(
+            f"prefill_chunk: {manifest.prefill_chunk} is not between 1 and "
+            f"context_length={manifest.context_length}"
+        )
+    ids = (*manifest.stop_ids, *(() if manifest.bos_id is None else (manifest.bos_id,)))
+    for token in ids:
+        _check_range("stop_ids and bos_id", token, 0, manifest.vocab_size - 1)
+    _check_tensors(manifest.tensors)
+    listed = [entry.path for entry in manifest.files]
+    for i, entry in enumerate(manifest.files):
+        check_relative_path(entry.path, f"files[{i}].path")
+        _check_range(f"files[{i}].size_bytes", entry.size_bytes, 0, _MOST_BYTES)
+    if len(set(listed)) < len(listed):
+        twice = next(path for path in listed if listed.count(path) > 1)
+        raise FieldError(f"files: {twice!r} is listed twice")
+    for name, backend in manifest.backends.items():
+        for role, path in (("model", backend.model), ("golden", backend.golden)):
+            check_relative_path(path, f"backends.{name}.{role}")
+            if path not in listed:
+                raise FieldError(f"backends.{name}.{role}: {path!r} is not among the files")
+        _check_backend(f"backends.{name}", backend, manifest, layers)
+
+
+def _check_model(document: Mapping[str, Any]) -> int:
+    """Return the number of layers."""
+    try:
+        model = read_as(_Model, document)
+        for name, value in vars(model).items():
+            if isinstance(value, int):
+                _check_range(name, value, 1)
+        if model.num_attention_heads % model.num_key_value_heads:
+            raise FieldError(
+                f"num_attention_heads: {model.num_attention_heads} is no multiple of "
+                f"num_key_value_heads={model.num_key_value_heads}"
+            )
+    except FieldError as error:
+        raise FieldError(f"model.{error}") from error
+    if not model.layers:
+        raise FieldError("model.layers: there are none")
+    return len(model.layers)
+
+
+def _check_tensors(tensors: tuple[TensorEntry, ...]) -> None:
+    names = [tensor.name for tensor in tensors]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FieldError(f"tensors: {twice!r} is listed twice")
+    tables = [tensor for tensor in tensors if tensor.name == _TABLE and len(tensor.shape) == 2]
+    if not tables:
+        raise FieldError(f"tensors: no {_TABLE} with rows and columns is listed")
+    for i, tensor in enumerate(tensors):
+        place = f"tensors[{i}]"
+        if len(tensor.shape) not in (1, 2):
+            raise FieldError(f"{place}.shape: {list(tensor.shape)} has not one or two axes")
+        for size in tensor.shape:
+            _check_range(f"{place}.shape", size, 1)
+        if tensor.bits not in (4, 8, 32):
+            raise FieldError(f"{place}.bits: {tensor.bits} is none of 4, 8, 32")
+        if tensor.group_size is not None:
+            _check_range(f"{place}.group_size", tensor.group_size, 1)
+        _check_range(f"{place}.size_bytes", tensor.size_bytes, 0, _MOST_BYTES)
+
+
+def _check_backend(place: str, entry: BackendEntry, manifest: Manifest, layers: int) -> None:
+    if len(entry.caches) != layers:
+        raise FieldError(
+            f"{place}.caches: {len(entry.caches)} for {layers} layers; each layer has one"
+        )
+    for i, cache in enumerate(entry.caches):
+        _check_cache(cache, f"{place}.caches[{i}]", manifest.context_length)
+    _check_attention(entry, f"{place}.attention_quantization")
+    _check_range(f"{place}.logits_size", entry.logits_size, manifest.vocab_size)
+    if entry.rewind_tokens is not None:
+        _check_range(f"{place}.rewind_tokens", entry.rewind_tokens, 0)
+    for i, line in enumerate(entry.memory_plan):
+        _check_range(f"{place}.memory_plan[{i}].size_bytes", line.size_bytes, 0, _MOST_BYTES)
+
+
+def _check_cache(cache: CacheEntry, place: str, context_length: int) -> None:
+    if cache.dtype not in DTYPE_BYTES:
+        known = ", ".join(DTYPE_BYTES)
+        raise FieldError(f"{place}.dtype: {cache.dtype!r} is unknown; known: {known}")
+    if (cache.quantization == "none") != (cache.dtype == "float32"):
+        raise FieldError(
+            f"{place}.quantization: {cache.quantization!r} contradicts dtype {cache.dtype!r}; "
+            "int8 codes have scales per_channel or per_token, float32 has none"
+        )
+    _check_range(f"{place}.capacity", cache.capacity, 1, context_length)
+    _check_range(f"{place}.num_key_value_heads", cache.num_key_value_heads, 1)
+    _check_range(f"{place}.head_dim", cache.head_dim, 1)
+    if cache.window is not None:
+        _check_range(f"{place}.window", cache.window, 1)
+
+
+def _check_attention(entry: BackendEntry, place: str) -> None:
+    expected = _STORED_AS[entry.attention_quantization]
+    for i, cache in enumerate(entry.caches):
+        if cache.quantization != expected:
+            raise FieldError(
+                f"{place}: {entry.attention_quantization!r} contradicts the quantization "
+                f"{cache.quantization!r} of caches[{i}]; expected {expected!r} there"
+            )
+
+
+def _check_range(place: str, value: int, least: int, most: int = _LARGEST_SIZE) -> None:
+    if not least <= value <= most:
+        raise FieldError(f"{place}: {value} is not between {least} and {most}")
+
+
+def check_relative_path(path: str, field_name: str) -> None:
+    """Refuse a path that could name anything outside the bundle on any system.
+
+    Raises:
+        FieldError: absolute, with a drive, a backslash or "..", or not in its shortest form.
+    """
+    parts = path.split("/")
+    leaves = any(part in ("", ".", "..") for part in parts) or any(c in path for c in "\\:")
+    if leaves or not path.isprintable():
+        raise FieldError(
+            f"{field_name}: {path!r} leaves the bundle (paths are relative, with forward slashes "
+            "and without '..', drives and backslashes)"
+        )

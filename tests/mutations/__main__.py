@@ -1,0 +1,58 @@
+"""Changed inputs by the thousand.
+
+python -m tests.mutations --count 20000 --seed 1
+python -m tests.mutations --seed 1 --only 4711 --keep folder    leaves that input there
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+from tests.mutations.harness import Harness, counted
+
+_MOST_MEMORY_BYTES = 8 << 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations")
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", type=int, help="Run this number alone.")
+    parser.add_argument("--keep", type=Path, help="With --only: write the changed input there.")
+    parser.add_argument("--subject", help="Change such inputs alone, e.g. manifest.json.")
+    given = parser.parse_args()
+    # An input that asks for more fails instead of taking the machine with it.
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
+    with tempfile.TemporaryDirectory() as folder:
+        harness = Harness(given.keep or Path(folder))
+        if given.only is not None and given.keep:
+            random = Random(f"{given.seed}:{given.only}")
+            subject = random.choice(harness.subjects)
+            harness.change(subject, random)
+            sys.stdout.write(f"{harness.world / subject.path}\n")
+            return
+        if given.subject:
+            harness.subjects = tuple(s for s in harness.subjects if s.name == given.subject)
+        numbers = range(given.start, given.start + given.count)
+        if given.only is not None:
+            numbers = range(given.only, given.only + 1)
+        start = time.monotonic()
+
+        def tell(number: int) -> None:
+            done = number - numbers.start + 1
+            if done % 500 == 0:
+                sys.stderr.write(f"{done} of {len(numbers)}, {time.monotonic() - start:.0f} s\n")
+
+        findings = harness.run(given.seed, numbers, tell)
+    sys.stdout.write(f"{len(numbers)} inputs, {len(findings)} handled wrongly\n")
+    sys.stdout.writelines(f"{line}\n" for line in counted(findings))
+    sys.exit(1 if findings else 0)
+
+
+if __name__ == "__main__":
+    main()

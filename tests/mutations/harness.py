@@ -1,0 +1,94 @@
+"""Changes one input at a time, runs what reads it, and puts everything back."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from tests.mutations.judging import Failure, compare, snapshot
+from tests.mutations.subjects import Subject, subjects
+from tests.mutations.world import doubled_engines, make_world
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One input that was handled wrongly; `seed` and `number` make it again."""
+
+    seed: int
+    number: int
+    subject: str
+    failure: Failure
+
+    def __str__(self) -> str:
+        failure = self.failure
+        return f"{self.subject} {self.seed}:{self.number}: {failure.kind}: {failure.detail}"
+
+
+class Harness:
+    """A world of inputs in a folder, and what was found by changing them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = folder / "world"
+        self.world.mkdir(parents=True)
+        make_world(self.world)
+        self.subjects = subjects(self.world)
+        self.sound = snapshot(self.world)
+
+    def run(
+        self, seed: int, numbers: range, tell: Callable[[int], None] = lambda n: None
+    ) -> list[Finding]:
+        """Run the inputs of these numbers; an input depends on seed and number alone."""
+        findings = []
+        with doubled_engines():
+            for number in numbers:
+                random = Random(f"{seed}:{number}")
+                subject = random.choice(self.subjects)
+                failure = self.run_one(subject, random)
+                if failure is not None:
+                    findings.append(Finding(seed, number, subject.name, failure))
+                tell(number)
+        return findings
+
+    def run_one(self, subject: Subject, random: Random) -> Failure | None:
+        """Change a subject, read it, compare all files, and restore them."""
+        self.change(subject, random)
+        before = snapshot(self.world)
+        failure = subject.read(random)
+        after = snapshot(self.world)
+        self._restore(after)
+        return failure or (None if subject.may_remove else compare(before, after))
+
+    def change(self, subject: Subject, random: Random) -> None:
+        """Write the changed input."""
+        path = self.world / subject.path
+        path.write_bytes(subject.change(path.read_bytes(), random))
+        subject.follow(random)
+
+    def _restore(self, found: dict[str, bytes | None]) -> None:
+        for name in sorted(found.keys() - self.sound.keys(), reverse=True):
+            path = self.world / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for name, data in self.sound.items():
+            path = self.world / name
+            if data is None:
+                path.mkdir(exist_ok=True)
+            elif found.get(name) != data:
+                path.write_bytes(data)
+
+
+def counted(findings: list[Finding]) -> Iterator[str]:
+    """Return a line for each kind of failure, the most frequent first."""
+    counts = Counter((f.failure.kind, _where(f)) for f in findings)
+    first = {(f.failure.kind, _where(f)): f for f in reversed(findings)}
+    for key, count in counts.most_common():
+        yield f"{count:6} x {first[key]}"
+
+
+def _where(finding: Finding) -> str:
+    """Return what findings of one cause share."""
+    failure = finding.failure
+    if failure.kind == "traceback":
+        return failure.detail.split(": ")[0]
+    return finding.subject
