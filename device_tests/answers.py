@@ -15,8 +15,9 @@ from runtime_py import verification
 from runtime_py.bundle import Bundle
 from runtime_py.golden_cases import GoldenCase
 from runtime_py.logits_digest import LogitsDigest
+from runtime_py.replay import Answer, pieces_of, replays_of
 from runtime_py.tokenizer import read_tokenizer
-from runtime_py.verification import Answer, Replay, pieces_of
+from runtime_py.verdict import Replay
 
 
 def script(bundle: Bundle, backend: str) -> tuple[str, ...]:
@@ -27,7 +28,7 @@ def script(bundle: Bundle, backend: str) -> tuple[str, ...]:
     """
     golden = verification.read_golden(bundle, backend)
     lines = [f"choices {verification.choices(read_tokenizer(bundle), bundle)}"]
-    for case, replay in verification.replays_of(golden):
+    for case, replay in replays_of(golden):
         lines.append("reset")
         for digest, kept, tokens in _calls(case, replay):
             if kept:
@@ -49,7 +50,7 @@ def judge(
         DeviceError: the run ended before the last answer.
     """
     golden = verification.read_golden(bundle, backend)
-    replays = verification.replays_of(golden)
+    replays = replays_of(golden)
     kept = iter([call for call in calls if call.is_kept])
     place = 0
 

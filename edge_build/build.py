@@ -6,7 +6,7 @@ from edge_build import stage_results
 from edge_build.backend import Artifact, Backend, LoweringInput
 from edge_build.build_key import build_key
 from edge_build.bundling import StagedParts, write_manifest, write_text
-from edge_build.golden import record_golden
+from edge_build.golden import record_golden, untouched_notes
 from edge_build.kv_calibration import calibrate_kv
 from edge_build.kv_scales import KvScales
 from edge_build.memory_limit import foresee_memory
@@ -61,6 +61,7 @@ def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Man
         artifacts=artifacts,
         goldens=goldens,
         files=[file for name in in_bundle for file in stages.finished[name].files],
+        notes=untouched_notes(prepared, artifacts, stages.folder / "golden", goldens),
     )
     refuse_appeared(prepared.spec.out, prepared.spec.replace)
     bundle = stages.folder / BUNDLE_NAME

@@ -4,7 +4,7 @@ runtime.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from edge_build.backend import Artifact
@@ -16,6 +16,7 @@ from models.hub import checkpoint_name
 from runtime_py.lint.comparison import read_alike
 from runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry, Manifest, TensorEntry
 from runtime_py.readings import Readings, reading_notes
+from runtime_py.recorded_settings import SETTINGS, RecordedSettings
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class StagedParts:
     Attributes:
         goldens: backend name → path of its golden answers, relative to the bundle.
         files: of every stage whose files go into the bundle.
+        notes: what the golden answers do not touch.
     """
 
     checkpoint_sha256: str
@@ -32,6 +34,7 @@ class StagedParts:
     artifacts: Mapping[str, Artifact]
     goldens: Mapping[str, str]
     files: Sequence[FileEntry]
+    notes: Sequence[str] = ()
 
 
 def write_text(prepared: Preparation, bundle: Path) -> Readings:
@@ -50,6 +53,7 @@ def write_manifest(
 ) -> Manifest:
     """Write manifest.json, which lists what lies in `bundle` and the files of `parts`."""
     checkpoint, text = prepared.checkpoint, prepared.text
+    notes, files = (*checkpoint.notes, *text.notes), (*file_entries(bundle), *parts.files)
     manifest = Manifest(
         name=prepared.spec.name or checkpoint_name(checkpoint.folder),
         # Through JSON, so that what was written equals what will be read.
@@ -64,13 +68,24 @@ def write_manifest(
             name: _backend_entry(artifact, parts.goldens[name])
             for name, artifact in parts.artifacts.items()
         },
-        files=tuple(sorted((*file_entries(bundle), *parts.files), key=lambda file: file.path)),
-        notes=(*checkpoint.notes, *text.notes, *reading_notes(readings)),
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        notes=(*notes, *parts.notes, *reading_notes(readings)),
         readings=readings,
         build={**tool_versions(), "checkpoint_sha256": parts.checkpoint_sha256},
     )
+    manifest = _with_settings(manifest, bundle)
     (bundle / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _with_settings(manifest: Manifest, bundle: Path) -> Manifest:
+    """Record what the bundle says besides logits, and list the record among its files."""
+    path = bundle / SETTINGS
+    path.parent.mkdir()
+    path.write_text(RecordedSettings.of(manifest).to_json(), encoding="utf-8")
+    recorded = [file for file in file_entries(bundle) if file.path == SETTINGS]
+    files = sorted((*manifest.files, *recorded), key=lambda file: file.path)
+    return replace(manifest, files=tuple(files))
 
 
 def _backend_entry(artifact: Artifact, golden: str) -> BackendEntry:

@@ -25,6 +25,15 @@ CHATS: tuple[tuple[tuple[str, str], ...], ...] = (
         ("assistant", "Hello. How can I help?"),
         ("user", "Explain what a list is."),
     ),
+    (
+        ("user", "Which types are sequences?"),
+        ("assistant", "Lists, tuples and ranges."),
+        ("user", "And strings?"),
+        ("assistant", "Strings too."),
+        ("user", "Can a tuple change?"),
+        ("assistant", "No. It is immutable."),
+        ("user", "Show me one."),
+    ),
 )
 SYSTEM_CHAT = (("system", "Answer briefly."), ("user", "What is a tuple?"))
 

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 
 from edge_build.backend import Backend
+from edge_build.golden_plan import golden_tokens, longest_pass, text_rows
+from edge_build.golden_rows import PIECE_ROWS
 from edge_build.kv_calibration import CALIBRATION_TOKENS
 from edge_build.preparation import Preparation
 from edge_build.reference import LARGE_PARAMETERS
@@ -42,9 +44,6 @@ _ROUNDING_ROWS = 4
 
 # What edge_build/reference.py keeps unpacked, and what edge_build/golden.py records.
 _KEPT_ELEMENTS = 1 << 20
-_LONGEST_PROMPT = 2048
-_LARGE_GOLDEN_TOKENS = 8
-_SMALL_GOLDEN_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -171,22 +170,15 @@ def _calibrate(prepared: Preparation) -> list[MemoryTerm]:
 
 
 def _golden(prepared: Preparation) -> list[MemoryTerm]:
-    large = prepared.parameters > LARGE_PARAMETERS
-    recorded = prepared.spec.golden_tokens or (
-        _LARGE_GOLDEN_TOKENS if large else _SMALL_GOLDEN_TOKENS
-    )
-    recorded = min(recorded, max(1, prepared.caches.context_length // 2))
-    rings = [cache.capacity for cache in prepared.caches.layers if cache.kind == "ring"]
-    prompt = min(max(rings, default=0) + prepared.caches.chunk + 7, _LONGEST_PROMPT)
-    tokens = min(prompt + recorded, prepared.caches.context_length)
     rounds = _is_quantized(prepared)
     # A model that rounds as the runtime does, and one that does not, to tell what rounding moves.
     models = 2 if rounds else 1
-    rows = recorded * (_ROUNDING_ROWS if rounds else 1)
+    rows = min(max(golden_tokens(prepared), text_rows(prepared)), PIECE_ROWS)
+    rows *= _ROUNDING_ROWS if rounds else 1
     return [
         _tokenizer(prepared, holes=_HOLES_BYTES),
-        # A large model reads with rounding and without at once, from the same weights.
-        *_eager(prepared, tokens, models, batch=models if large else 1),
+        # A model reads with rounding and without at once, from the same weights.
+        *_eager(prepared, longest_pass(prepared), models, batch=models),
         MemoryTerm("rows of logits", rows * prepared.checkpoint.config.vocab_size * 4),
     ]
 

@@ -118,6 +118,8 @@ class ReferenceModel:
         kv_scales: KvScales | None = None,
     ) -> None:
         self.config = config
+        self.rounds_activations = activations != "none"
+        self.rounds = self.rounds_activations or attention != "none"
         self.rounding = attention_rounding(attention, kv_scales)
         with torch.device("meta"):
             decoder = Decoder(config)
@@ -143,33 +145,52 @@ class ReferenceModel:
         Returns:
             [rows, V] float32.
         """
-        return self._run([list(tokens)], rows or len(tokens))[0]
+        new = torch.arange(self.position, self.position + len(tokens))
+        step = _KeepEverything(self.config, self.past, new, self.rounding)
+        hidden = self.decoder.hidden(torch.tensor([list(tokens)]), step)
+        self.past = step.present
+        logits: Tensor = self.decoder.logits(hidden[:, -(rows or len(tokens)) :])
+        return logits[0]
 
     @torch.no_grad()
-    def run_both(self, tokens: Sequence[int], rows: int) -> tuple[Tensor, Tensor]:
-        """Process a sequence twice at once, the second time without rounding.
+    def hidden(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        rows: Sequence[int],
+        *,
+        with_exact: bool = False,
+    ) -> Tensor:
+        """Process a whole sequence from an empty model, which stays empty.
 
-        Weights are dequantized once for both. Only from an empty model, which is empty afterwards.
+        Args:
+            positions: of each token, ascending. A position without a token holds a key and a value
+                of zeros, as caches do before anything is written.
+            rows: indices of the tokens that are wanted.
+            with_exact: process it twice at once, the second time without rounding, so that weights
+                are dequantized once for both; once if the model does not round.
 
         Returns:
-            [rows, V] float32, rounded and not.
+            [1 or 2, rows, E] float32, for `logits`; rounded first.
         """
-        assert not self.past, "a sequence has begun"
-        rounded, exact = self._run([list(tokens)] * 2, rows)
-        self.reset()
-        return rounded, exact
+        batch = [list(tokens)] * (2 if with_exact and self.rounds else 1)
+        step = _KeepEverything(self.config, [], torch.tensor(list(positions)), self.rounding)
+        hidden: Tensor = self.decoder.hidden(torch.tensor(batch), step)
+        return hidden[:, list(rows)]
 
-    def _run(self, batch: list[list[int]], rows: int) -> Tensor:
-        positions = torch.arange(self.position, self.position + len(batch[0]))
-        step = _KeepEverything(self.config, self.past, positions, self.rounding)
-        hidden = self.decoder.hidden(torch.tensor(batch), step)
-        self.past = step.present
-        logits: Tensor = self.decoder.logits(hidden[:, -rows:])
+    @torch.no_grad()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return logits [B, rows, V] of some rows of `hidden`."""
+        logits: Tensor = self.decoder.logits(hidden)
         return logits
 
 
 class _KeepEverything:
-    """An AttentionStep over all keys and values since position 0, rounded when they were new."""
+    """An AttentionStep over all keys and values since position 0, rounded when they were new.
+
+    Positions before `new` that have no key are slots of zeros. Each scores 0 and adds nothing, so
+    that n of them weigh as one whose score is log n.
+    """
 
     def __init__(
         self,
@@ -180,8 +201,10 @@ class _KeepEverything:
     ) -> None:
         self.config, self.past, self.rounding = config, past, rounding
         self.present: list[tuple[Tensor, Tensor]] = []
-        every = torch.arange(int(new[-1]) + 1)
-        self.masks = {window: visible(new, every, window) for window in config.windows}
+        before = past[0][0].shape[1] if past else 0
+        every = torch.cat((torch.arange(before), new))
+        self.has_zeros = len(every) <= int(new[-1])
+        self.masks = {window: self._mask(new, every, window) for window in config.windows}
         self.tables = {
             layer: rotary_tables(new, inverse_frequencies(layer, config.head_dim))
             for layer in dict.fromkeys(config.layers)
@@ -197,6 +220,8 @@ class _KeepEverything:
             key = torch.cat((self.past[layer][0], key), dim=1)
             value = torch.cat((self.past[layer][1], value), dim=1)
         self.present.append((key, value))
+        if self.has_zeros:
+            key, value = _with_zeros(key), _with_zeros(value)
         return softmax_attention(
             query,
             key,
@@ -205,6 +230,20 @@ class _KeepEverything:
             self.config.attention_scale,
             self.config.attention_softcap,
         )
+
+    def _mask(self, new: Tensor, every: Tensor, window: int | None) -> Tensor:
+        seen = visible(new, every, window)
+        if not self.has_zeros:
+            return seen
+        slots = new + 1 if window is None else (new + 1).clamp(max=window)
+        zeros = (slots - seen.sum(-1)).float()
+        # The logarithm of no slot is minus infinity: masked.
+        return torch.cat((torch.where(seen, 0.0, float("-inf")), zeros.log()[:, None]), dim=-1)
+
+
+def _with_zeros(x: Tensor) -> Tensor:
+    """Return [B, S, K, D] with one slot of zeros at the end."""
+    return torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 1))
 
 
 def _with_stored_weights(

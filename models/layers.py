@@ -157,7 +157,7 @@ def softmax_attention(
     Args:
         query: [B, T, H, D] rotated.
         key, value: [B, S, K, D]; key rotated.
-        mask: [T, S] bool, True where visible.
+        mask: [T, S] bool, True where visible; or float32, added to scores.
         softcap: cap * tanh(score / cap) before the mask.
 
     Returns:
@@ -168,7 +168,10 @@ def softmax_attention(
     scores = torch.einsum("btkgd,bskd->bkgts", grouped, key) * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    scores = scores.float().masked_fill(~mask, float("-inf"))
+    if mask.dtype == torch.bool:
+        scores = scores.float().masked_fill(~mask, float("-inf"))
+    else:
+        scores = scores.float() + mask
     weights = torch.softmax(scores, dim=-1).to(value.dtype)
     return torch.einsum("bkgts,bskd->btkgd", weights, value).flatten(2, 3)
 

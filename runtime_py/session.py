@@ -168,17 +168,33 @@ def open_session(
     Raises:
         RunError: no such bundle, file, backend or runtime.
     """
-    if threads is not None and threads < 1:
-        raise RunError(f"threads={threads}: give at least 1, or leave it out for all cores")
     opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     name = choose_backend(opened) if backend is None else backend
-    entry = opened.backend(name)
-    engine = engines.load(name)
-    check_versions(engine, entry.runtime_floor)
     if opened is not bundle:
         opened.check(backend=name)
-    model = engine.load(opened.folder, opened.manifest, entry, threads)
-    return Session(model, opened.manifest, name)
+    return Session(open_model(opened, name, threads), opened.manifest, name)
+
+
+def open_model(
+    bundle: Bundle, backend: str, threads: int | None = None, *, exact: bool = False
+) -> LoadedModel:
+    """Load one artifact of a checked bundle, without a session around it.
+
+    Args:
+        exact: without rounded activations; only where the engine offers that.
+
+    Raises:
+        RunError: no such backend or runtime, or the artifact cannot be loaded.
+    """
+    if threads is not None and threads < 1:
+        raise RunError(f"threads={threads}: give at least 1, or leave it out for all cores")
+    entry, engine = bundle.backend(backend), engines.load(backend)
+    check_versions(engine, entry.runtime_floor)
+    load = engine.load
+    if exact:
+        assert engine.exact is not None, f"engine {backend} has no exact form"
+        load = engine.exact.load
+    return load(bundle.folder, bundle.manifest, entry, threads)
 
 
 def choose_backend(bundle: Bundle) -> str:

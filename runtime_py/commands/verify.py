@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,7 @@ from runtime_py.terminal import say
 
 if TYPE_CHECKING:
     from runtime_py.bundle import Bundle
-    from runtime_py.verification import Verdict
+    from runtime_py.verdict import CaseVerdict, Verdict
 
 # More differences than this say nothing new at a terminal; --json has all.
 _MOST_SHOWN = 20
@@ -23,9 +24,21 @@ _MOST_SHOWN = 20
 @click.option(
     "--backend", "backends", multiple=True, metavar="NAME", help="Repeat for several. Default: all."
 )
+@click.option(
+    "--strict/--no-strict",
+    default=None,
+    help="Run each artifact also without rounded activations. Default: where that takes at most "
+    "2 GiB more memory.",
+)
 @threads_option
 @json_option
-def verify(folder: str, backends: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+def verify(
+    folder: str,
+    backends: tuple[str, ...],
+    strict: bool | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
     """Replay BUNDLE's golden answers on its artifacts; exit code 1 if any differs.
 
     Without --backend, an artifact whose runtime is not installed is named as NOT
@@ -34,6 +47,7 @@ def verify(folder: str, backends: tuple[str, ...], threads: int | None, as_json:
     \b
     pocketlm verify pico
     pocketlm verify pico --backend onnx --json
+    pocketlm verify gemma --strict
     """
     from rich.progress import Progress
 
@@ -59,7 +73,7 @@ def verify(folder: str, backends: tuple[str, ...], threads: int | None, as_json:
                 shown = bar_text(f"{name} {what}")
                 progress.update(task, completed=done, total=total, description=shown)
 
-            verdicts.append(verification.verify(bundle, name, threads, replayed))
+            verdicts.append(verification.verify(bundle, name, threads, replayed, strict=strict))
     if not verdicts:
         raise RunError("; ".join(not_checked.values()) or f"{folder}: the bundle has no artifact")
     passed = all(verdict.passed for verdict in verdicts)
@@ -102,9 +116,9 @@ def _print(folder: str, verdict: "Verdict") -> None:
     console = make_console(soft_wrap=True)
     table = Table("case", "replayed", "steps", "near ties", "largest error / std", "")
     for case in verdict.cases:
-        error = f"{case.max_logit_error_std:.2g}"
-        mark = "ok" if case.passed else "DIFFERS"
-        table.add_row(case.name, case.replay, str(case.steps), str(case.near_ties), error, mark)
+        table.add_row(*_row(case, case.replay))
+    for case in verdict.strict.cases:
+        table.add_row(*_row(case, f"strict, {case.replay}"))
     console.print(table)
     for mismatch in verdict.mismatches[:_MOST_SHOWN]:
         step = "" if mismatch.step is None else f", step {mismatch.step}"
@@ -122,3 +136,30 @@ def _print(folder: str, verdict: "Verdict") -> None:
         f"{verdict.chat_cases} chats, largest logit error {verdict.max_logit_error_std:.2g} of "
         f"{verdict.tolerance_std:.2g} std allowed, {verdict.near_ties} near ties"
     )
+    for line in _proof(verdict):
+        console.print(f"  {line}")
+
+
+def _row(case: "CaseVerdict", replayed: str) -> tuple[str, ...]:
+    error, mark = f"{case.max_logit_error_std:.2g}", "ok" if case.passed else "DIFFERS"
+    return case.name, replayed, str(case.steps), str(case.near_ties), error, mark
+
+
+def _proof(verdict: "Verdict") -> Iterator[str]:
+    """Yield what the verdict rests on besides the largest error."""
+    strict, statistics = verdict.strict, verdict.statistics
+    if strict.cases:
+        yield (
+            f"strict, activations not rounded: {strict.state}; largest logit error "
+            f"{strict.max_logit_error_std:.2g} of {strict.tolerance_std:.2g} std allowed"
+        )
+    else:
+        yield f"strict: {strict.state}, {strict.reason}"
+    if statistics.rows:
+        yield (
+            f"over {statistics.rows} rows: median error {statistics.median_std:.2g} of "
+            f"{statistics.allowed_median_std:.2g}, mean {statistics.mean_std:.2g} of "
+            f"{statistics.allowed_mean_std:.2g} std allowed"
+        )
+    if verdict.coverage.not_touched:
+        yield f"not touched: {'; '.join(verdict.coverage.not_touched)}"

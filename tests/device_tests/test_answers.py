@@ -18,8 +18,10 @@ from device_tests.run_events import Call
 from runtime_py.bundle import Bundle, open_bundle
 from runtime_py.golden import Golden
 from runtime_py.golden_cases import GoldenCase
+from runtime_py.replay import replays_of
 from runtime_py.session import Session, open_session
-from runtime_py.verification import Replay, read_golden, replays_of
+from runtime_py.verdict import Replay
+from runtime_py.verification import read_golden
 
 
 @dataclass(frozen=True)
@@ -193,10 +195,14 @@ def test_another_greedy_choice_is_named_unless_it_was_a_near_tie(replayed: Repla
     assert difference.found.startswith(f"{other} ")
     assert found.largest_error == before.largest_error
 
-    tie = next((i for i, (margin, *_) in enumerate(steps) if margin < 2 * golden.tolerance), None)
-    if tie is not None:
-        index = kept_calls(replayed)[tie]
-        changed = replace(replayed.calls[index], greedy_id=2**31 - 1)
+    ties = [
+        (number, tied[0])
+        for number, (_, case, step) in enumerate(steps)
+        if (tied := case.tied_ids[step])
+    ]
+    for number, token in ties[:1]:
+        index = kept_calls(replayed)[number]
+        changed = replace(replayed.calls[index], greedy_id=token)
         calls = (*replayed.calls[:index], changed, *replayed.calls[index + 1 :])
         found = judged(replayed, calls, replayed.logits)
         assert found.passed and found.near_ties >= 1

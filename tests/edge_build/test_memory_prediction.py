@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_build import golden, memory_prediction, reference
+from edge_build import memory_prediction, reference
 from edge_build.memory_prediction import MB, predict_memory
 from edge_build.preparation import Preparation, prepare
 from edge_build.spec import BuildSpec
@@ -65,9 +65,9 @@ def test_more_layers_take_more(backend: str) -> None:
 
 
 def test_more_golden_tokens_take_more_rows() -> None:
-    few, many = prepared_pico(golden_tokens=1), prepared_pico(golden_tokens=100)
+    few, many = prepared_pico(golden_tokens=1), prepared_pico(golden_tokens=60)
     vocab_size = few.checkpoint.config.vocab_size
-    assert peaks(many)["golden"] - peaks(few)["golden"] >= 99 * vocab_size * 4
+    assert peaks(many)["golden"] - peaks(few)["golden"] >= 59 * vocab_size * 4
 
 
 def test_unquantized_weights_are_mapped_whole_while_they_are_written() -> None:
@@ -90,9 +90,6 @@ def test_a_backend_that_nobody_measured_is_taken_for_careless() -> None:
 
 def test_numbers_of_other_modules_are_what_the_prediction_takes_them_for() -> None:
     assert memory_prediction._KEPT_ELEMENTS == reference._KEPT_ELEMENTS
-    assert memory_prediction._LONGEST_PROMPT == golden._LONGEST_PROMPT
-    assert memory_prediction._LARGE_GOLDEN_TOKENS == golden._LARGE_GOLDEN_TOKENS
-    assert memory_prediction._SMALL_GOLDEN_TOKENS == golden._SMALL_GOLDEN_TOKENS
 
 
 def test_a_build_holds_what_was_predicted(pico_build: tuple[Path, dict[str, Any]]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_build import golden
+from edge_build import golden_plan
 from edge_build.build import build
 from edge_build.spec import BuildSpec
 from runtime_py import open_bundle
@@ -16,7 +16,7 @@ from tests.conftest import PICO
 def test_rows_of_a_text_prove_an_artifact_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(golden, "LARGE_PARAMETERS", 0)
+    monkeypatch.setattr(golden_plan, "LARGE_PARAMETERS", 0)
     spec = BuildSpec(
         checkpoint=PICO, out=tmp_path / "pico", backends=("onnx",), chunk=32, context_length=512
     )

@@ -27,6 +27,7 @@ from runtime_py.manifest import (
     MemoryLine,
     TensorEntry,
 )
+from runtime_py.recorded_settings import SETTINGS, RecordedSettings
 from runtime_py.sampling import greedy_id
 from runtime_py.tokenizer import Tokenizer
 
@@ -276,6 +277,12 @@ class FakeBundle:
         return make_manifest(self.model.vocab_size, self.files())
 
     def write_manifest(self, **changes: Any) -> None:
+        settings = RecordedSettings.of(replace(self.manifest(), **changes))
+        (self.folder / SETTINGS).write_text(settings.to_json(), encoding="utf-8")
+        self.write_manifest_alone(**changes)
+
+    def write_manifest_alone(self, **changes: Any) -> None:
+        """Change the manifest, not what was recorded of it when the bundle was built."""
         text = replace(self.manifest(), **changes).to_json()
         (self.folder / "manifest.json").write_text(text, encoding="utf-8")
 

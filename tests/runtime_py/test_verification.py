@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from runtime_py.golden import Golden
-from runtime_py.verification import Mismatch, Verdict, verify
+from runtime_py.verdict import Mismatch, Verdict
+from runtime_py.verification import verify
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_prompts_are_replayed_in_chunks_and_token_by_token(fake_bundle: Any) -> 
 def test_a_long_prompt_is_fed_token_by_token_only_if_it_is_the_shortest(
     fake_bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime_py.verification._LONGEST_BY_TOKEN", 1)
+    monkeypatch.setattr("runtime_py.replay._LONGEST_BY_TOKEN", 1)
     cases = verdict_of(fake_bundle).cases
     assert [case.name for case in cases if case.replay == "token by token"] == ["short"]
 
@@ -209,21 +210,44 @@ def test_a_near_tie_is_counted_and_does_not_fail(fake_bundle: Any, golden: Golde
     second = digest.top_ids[1]
     # As if the eager model had been undecided by less than twice the tolerance.
     gap = (digest.top_logits[0] - digest.top_logits[1]) / digest.std
-    margins = (case.margins[0], gap, *case.margins[2:])
-    close = replace(
-        golden, tolerance=gap * 0.6, cases=(replace(case, margins=margins), golden.cases[1])
-    )
+    close = replace(case, tied_ids=((), (second,), (), ()))
 
     def swap(logits: Any) -> None:
         logits[second] = logits[digest.top_ids[0]] + 1e-3
 
     fake_bundle.model.disturb = at_step(1, swap)
-    close = replace(close, tolerance=gap * 1.1)
-    verdict = verdict_of(fake_bundle, close)
+    wide = replace(golden, tolerance=gap * 1.1, cases=(close, golden.cases[1]))
+    verdict = verdict_of(fake_bundle, wide)
     assert verdict.passed
     assert verdict.near_ties == 3
-    strict = replace(close, tolerance=gap * 0.4)
-    assert not verdict_of(fake_bundle, strict).passed
+
+
+def test_another_id_than_the_tied_ones_is_a_difference_however_close(
+    fake_bundle: Any, golden: Golden
+) -> None:
+    case = golden.cases[0]
+    best, _, third = case.logits[1].top_ids[:3]
+    close = replace(case, tied_ids=((), (case.logits[1].top_ids[1],), (), ()))
+
+    def prefer_third(logits: Any) -> None:
+        logits[third] = logits[best] + 1e-3
+
+    fake_bundle.model.disturb = at_step(1, prefer_third)
+    wide = replace(golden, tolerance=9.0, cases=(close, golden.cases[1]))
+    verdict = verdict_of(fake_bundle, wide)
+    assert {mismatch.check for mismatch in verdict.mismatches} == {"greedy id"}
+
+
+def test_a_step_with_too_many_ties_is_not_judged(fake_bundle: Any, golden: Golden) -> None:
+    case = golden.cases[0]
+    open_step = replace(case, tied_ids=((), None, (), ()))
+
+    def prefer_any(logits: Any) -> None:
+        logits[77] = logits.max() + 1e-3
+
+    fake_bundle.model.disturb = at_step(1, prefer_any)
+    wide = replace(golden, tolerance=9.0, cases=(open_step, golden.cases[1]))
+    assert verdict_of(fake_bundle, wide).near_ties == 3
 
 
 def test_what_a_reset_leaves_behind_is_found(fake_bundle: Any) -> None:
