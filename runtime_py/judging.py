@@ -91,7 +91,8 @@ class Judge:
         return found
 
     def _remember(self, digest: LogitsDigest, error: float) -> None:
-        self._errors.append(error)
+        # A row beyond the tolerance is a difference by itself and shall not make the mean one too.
+        self._errors.append(min(error, self.tolerance))
         self._roundings.append(digest.rounding)
 
     def _check(self, name: str, step: int, position: int, error: float) -> None:
