@@ -106,5 +106,6 @@ def open_workshop(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("edge_build.bundling.read_alike", lambda bundle: {})
     monkeypatch.setattr("edge_build.build.quantize_weights", quantize)
     monkeypatch.setattr("edge_build.build.record_golden", record)
+    monkeypatch.setattr("edge_build.build.untouched_notes", lambda *_: ())
     monkeypatch.setattr(backends, "load", load)
     return workshop
