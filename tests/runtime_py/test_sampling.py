@@ -199,3 +199,65 @@ def test_the_checkpoint_s_defaults_are_read(
 def test_a_default_that_is_no_number_is_named(value: object) -> None:
     with pytest.raises(RunError, match=r"generation_config\.json: temperature is .* be a number"):
         published_options({"do_sample": True, "temperature": value})
+
+
+SAMPLED = {"do_sample": True}
+OFF = SamplingOptions(temperature=1.0)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"top_k": -1},
+        {"top_k": 0},
+        {"top_k": None},
+        {"top_k": 0, "top_p": None},
+        {"top_k": 0, "top_p": 2},
+        {"top_k": 0.0, "min_p": None, "temperature": None},
+    ],
+)
+def test_published_values_that_mean_off_are_off(document: dict[str, Any]) -> None:
+    assert published_options({**SAMPLED, **document}) == OFF
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("top_k", "40"),
+        ("top_k", 2.5),
+        ("top_k", True),
+        ("top_p", 0),
+        ("top_p", -0.5),
+        ("top_p", float("nan")),
+        ("min_p", 1.5),
+        ("temperature", -1),
+        ("temperature", float("inf")),
+        ("temperature", 10**400),
+        ("repetition_penalty", 0),
+        ("repetition_penalty", "1.1"),
+        ("do_sample", "true"),
+        ("do_sample", 1),
+    ],
+)
+def test_a_published_value_that_cannot_be_meant_names_file_and_key(key: str, value: object) -> None:
+    with pytest.raises(
+        RunError, match=rf"generation_config\.json: {key} is .*; must be .*; correct"
+    ):
+        published_options({**SAMPLED, key: value})
+
+
+@pytest.mark.parametrize(
+    ("document", "typed", "expected"),
+    [
+        ({"top_k": "x"}, {"top_k": 5}, SamplingOptions(1.0, 5)),
+        ({"temperature": "x"}, {"temperature": 0.5}, SamplingOptions(0.5, 50)),
+        ({"top_k": "x", "top_p": -1}, {"temperature": 0}, SamplingOptions()),
+        ({"do_sample": "x"}, {"temperature": 0.5}, SamplingOptions(0.5)),
+        ({"repetition_penalty": None}, {"repetition_penalty": 1.2, "temperature": 0},
+         SamplingOptions(repetition_penalty=1.2)),
+    ],
+)  # fmt: skip
+def test_typed_options_win_over_a_file_that_cannot_be_read(
+    document: dict[str, Any], typed: dict[str, Any], expected: SamplingOptions
+) -> None:
+    assert published_options({**SAMPLED, **document}, typed) == expected
