@@ -37,8 +37,9 @@ from runtime_py.manifest import ActivationQuantization, AttentionQuantization
 _BLOCK_ELEMENTS = 1 << 22
 # A smaller weight is dequantized once and kept: 4 MB, while a whole small model is a few hundred.
 _KEPT_ELEMENTS = 1 << 20
-# Above this many parameters the eager model takes seconds a token.
-LARGE_PARAMETERS = 200_000_000
+# Above this many parameters a token at a time takes too long: each of hundreds of steps unpacks the
+# model, up to 9 ns a weight on a busy machine. At the limit 256 steps are 37 s.
+LARGE_PARAMETERS = 16_000_000
 
 FakeQuantize = Callable[[Tensor], Tensor]
 
