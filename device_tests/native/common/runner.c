@@ -86,12 +86,19 @@ static arguments read_arguments(int count, char **given) {
   return found;
 }
 
+// The largest of those that are numbers: each comparison with NaN would be false.
 static int64_t greedy(const session *s) {
-  long best = 0;
-  for (long id = 1; id < s->choices; id++) {
-    if (s->row[id] > s->row[best]) best = id;
+  long best = -1;
+  for (long id = 0; id < s->choices; id++) {
+    if (!isnan(s->row[id]) && (best < 0 || s->row[id] > s->row[best])) best = id;
   }
-  return best;
+  return best < 0 ? 0 : best;
+}
+
+static long first_nan(const session *s) {
+  long id = 0;
+  while (id < s->choices && !isnan(s->row[id])) id++;
+  return id < s->choices ? id : -1;
 }
 
 static void write_logits(session *s, const float *logits, size_t count) {
@@ -173,6 +180,12 @@ static void mark_phase(const session *s, const char *name) {
 static void decode(session *s, long count, int keep) {
   if (!s->row) event_fail("decode before any feed: there is no choice to feed back");
   for (long i = 0; i < count; i++) {
+    long nan = first_nan(s);
+    if (nan >= 0) {
+      event_fail("the logit of id %ld is NaN after %ld tokens, so there is no greedy choice; the "
+                 "artifact is damaged, or a kernel computes wrongly on this processor",
+                 nan, s->position);
+    }
     int64_t next = greedy(s);
     process(s, &next, 1, keep);
   }

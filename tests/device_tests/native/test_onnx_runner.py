@@ -88,6 +88,23 @@ def test_decode_feeds_the_greedy_choice_back(
         assert chosen == [int(row.argmax()) for row in rows]
 
 
+def test_a_logit_that_is_no_number_is_reported_and_not_chosen(
+    onnx_runner: Path, pico_bundle: Path, tmp_path: Path
+) -> None:
+    """Each float of the weights file becomes NaN; with four bits its codes stay codes."""
+    broken = tmp_path / "broken"
+    shutil.copytree(pico_bundle, broken)
+    data = broken / "onnx" / "model.onnx.data"
+    data.write_bytes(b"\xff" * data.stat().st_size)
+    status, events, _ = run(onnx_runner, broken, ["feed 5 6 7", "decode 2"], tmp_path)
+    assert status == 3
+    assert "is NaN after 3 tokens, so there is no greedy choice" in events[-1]["reason"]
+    # A row that is kept says so itself, and the run goes on to the next.
+    status, events, _ = run(onnx_runner, broken, ["feed+ 5 6 7", "feed+ 8"], tmp_path)
+    assert status == 0
+    assert [event["finite"] for event in events if event["event"] == "run"] == [False, False]
+
+
 def test_phases_tell_where_memory_is(onnx_runner: Path, pico_bundle: Path, tmp_path: Path) -> None:
     script = ["feed 5", "phase one", "decode 40", "phase many"]
     status, events, _ = run(onnx_runner, pico_bundle, script, tmp_path)
