@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_tests.commands.flags import shown_progress
+from device_tests.commands.saving import check_writable, save
 from device_tests.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def profile_bundle(
 ) -> None:
     """Run BUNDLE on a device with its golden answers, and say where every megabyte went.
 
-    Exit code 1: answers differ, or memory is not as predicted. 3: the run did not come to its end.
+    Exit code 1: answers differ, or memory is not as predicted, unless the run was under pressure:
+    sizes are too small then. 2: the input was wrong, or the device was not reached. 3: the run did
+    not come to its end.
 
     \b
     Examples:
@@ -81,20 +84,18 @@ def profile_bundle(
     if folder is None or target_name is None:
         raise click.UsageError("name a BUNDLE and a device with --on, or use --compare A B")
     for path in (out, html):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise DeviceError(f"{path}: there is no folder {path.resolve().parent}")
-        if path is not None and path.is_dir():
-            raise DeviceError(f"{path} is a folder; name a file in it")
+        if path is not None:
+            check_writable(path)
     report = _run(
         folder, target_name, backend, prompt_tokens, decode_tokens, threads,
         packed_cache, not no_verify, timeout_s,
     )  # fmt: skip
     if out is not None:
-        out.write_text(report.to_json(), encoding="utf-8")
+        save(report.to_json(), out)
     if html is not None:
         from device_tests.report.page import render_html
 
-        html.write_text(render_html(report), encoding="utf-8")
+        save(render_html(report), html)
     if as_json:
         click.echo(report.to_json(), nl=False)
     else:
@@ -168,7 +169,10 @@ def _compare(before: Path, after: Path, as_json: bool) -> None:
         try:
             return Report.from_json(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
-            raise DeviceError(f"--compare {path}: cannot be read: {error}") from error
+            raise DeviceError(
+                f"--compare {path}: cannot be read: {error}; give a file that "
+                "`pocketlm profile --out` wrote"
+            ) from error
 
     found = compare(read(before), read(after))
     if as_json:

@@ -1,5 +1,6 @@
 """pocketlm profile: files, exit codes, and what is refused before anything runs."""
 
+import errno
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +40,6 @@ def files(
     html = folder / "b.html"
     common = (pico_bundle, "--on", "host", "--backend", "onnx", "--decode-tokens", 8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("device")))
         patch.setenv("COLUMNS", "100")
         first = invoke(*common, "--prompt-tokens", 40, "--out", made[0], "--no-verify")
         # As many prompt tokens as there is room for: 512 less 8.
@@ -155,6 +155,47 @@ def test_a_run_that_failed_is_written_and_exits_with_3(
     assert report_of(out) == failed_report()
     assert "unauthorized" in html.read_text()
     assert "unauthorized" in result.stdout
+
+
+@pytest.mark.parametrize("flag", ["--out", "--html"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_run(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: object) -> None:
+        raise AssertionError("this must be refused")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(profile_bundle, "_run", never)
+    monkeypatch.setattr("device_tests.commands.saving.tempfile.TemporaryFile", full)
+    result = invoke("bundle", "--on", "host", flag, tmp_path / "r")
+    assert result.exit_code == 2
+    assert "cannot be written (Read-only file system); name another file" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_that_cannot_be_written_at_the_end_is_kept_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, elsewhere = tmp_path / "there", tmp_path / "elsewhere"
+    there.mkdir()
+    elsewhere.mkdir()
+
+    def run(*arguments: object) -> Report:
+        there.rmdir()
+        return sample_report()
+
+    monkeypatch.setattr(profile_bundle, "_run", run)
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    out, html = there / "r.json", there / "r.html"
+    result = invoke("bundle", "--on", "host", "--out", out, "--html", html)
+    assert result.exit_code == 0
+    kept = {path.suffix: path for path in elsewhere.iterdir()}
+    assert report_of(kept[".json"]) == sample_report()
+    assert "<!doctype html>" in kept[".html"].read_text().lower()
+    for path in kept.values():
+        assert f"it is in {path}" in result.stderr.replace("\n", "")
 
 
 FINE = Answers(96, 0.02, 0.25, 0, (), passed=True)
