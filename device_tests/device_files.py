@@ -50,7 +50,9 @@ def facts_command(folder: str) -> str:
 
 def disk_command(folder: str) -> str:
     """Return shell text that prints `df` of the nearest folder that exists."""
-    return f'd={quote(folder)}; while [ ! -d "$d" ]; do d=${{d%/*}}; d=${{d:-/}}; done; df -k "$d"'
+    # It ends for a relative path too: what holds no slash between two names becomes the root.
+    up = "case $d in ?*/*) d=${d%/*};; *) d=/;; esac"
+    return f'd={quote(folder)}; while [ ! -d "$d" ]; do {up}; done; df -k "$d"'
 
 
 def read_facts(output: str, provenance: Provenance | None = None) -> DeviceFacts:

@@ -21,6 +21,10 @@ class Link(Protocol):
     def advice(self) -> str:
         """What to do when the device is gone, as a clause: "check its cable"."""
 
+    @property
+    def broken_status(self) -> int | None:
+        """The tool's status where the connection broke, and only there; None: there is none."""
+
     def call(self, text: str, timeout_s: float) -> ToolRun:
         """Have a shell there read a line; return what came back, and what the tool said of it."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from device_tests.errors import DeviceError
+from device_tests.report.quantities import plain_text
 from device_tests.target import Finished, RefusedError
 
 _SECTION = "@@ "
@@ -29,19 +30,46 @@ def quote(word: str | PurePosixPath) -> str:
     return shlex.quote(str(word))
 
 
-def with_end_mark(command: str, nonce: str) -> str:
-    """Return a command whose output ends in a line that proves that it ended, and how.
+def begin_mark(nonce: str) -> str:
+    """Return the line behind which a command's own output begins."""
+    return f"@@begin {nonce}"
 
-    The command runs in a shell of its own, so that neither its `exit` nor its syntax can take the
-    mark away.
+
+def with_marks(command: str, nonce: str) -> str:
+    """Return a command whose output stands between two lines; the last one says how it ended.
+
+    What an account's start file prints stands before the first. The command runs in a shell of its
+    own, so that neither its `exit` nor its syntax can take the last one away, nor a start file's
+    `set -e`.
     """
-    return f"sh -c {quote(command)} </dev/null 2>&1; printf '\\n@@end {nonce} %s\\n' \"$?\""
+    return (
+        f"printf '%s\n' '{begin_mark(nonce)}'; sh -c {quote(command)} </dev/null 2>&1 "
+        f"&& s=0 || s=$?; printf '\n@@end {nonce} %s\n' \"$s\""
+    )
 
 
-def read_end_mark(output: str, nonce: str) -> Finished | None:
-    """Return what the command wrote and its status; None where the mark is missing or cut."""
-    found = re.search(rf"\r?\n@@end {nonce} (\d+)\r?\n$", output)
-    return Finished(int(found[1]), output[: found.start()]) if found else None
+def has_begun(output: str, nonce: str) -> bool:
+    """Return whether a command's first line came back."""
+    return re.search(rf"{begin_mark(nonce)}\r?\n", output) is not None
+
+
+def read_marks(output: str, nonce: str) -> Finished | None:
+    """Return what the command wrote and its status; None where a mark is missing or cut."""
+    found = re.search(
+        rf"{begin_mark(nonce)}\r?\n(.*?)\r?\n@@end {nonce} (\d+)\r?\n", output, re.DOTALL
+    )
+    return Finished(int(found[2]), found[1]) if found else None
+
+
+def noisy_start_error(name: str, said: str) -> DeviceError:
+    """Return the error for an account whose shell does not come to run what it is sent."""
+    shown = plain_text(said.strip())[:200]
+    what = f"its shell printed {shown!r} and then" if shown else "its shell"
+    return DeviceError(
+        f"{name}: {what} did not run the command; a start file there (~/.bashrc, ~/.profile) or a "
+        "forced command ends it. Put this at the top of the start file: "
+        "case $- in *i*) ;; *) return;; esac"
+    )
 
 
 def section(name: str, command: str) -> str:

@@ -45,10 +45,10 @@ def room_called(name: str) -> Room:
 
     if name.partition(":")[0] not in KINDS:
         near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f" (did you mean {near[0]}?)" if near else ""
         raise DeviceError(
-            f"--device {name}: unknown{hint} Profiles: {', '.join(known)}; or a device: "
-            "adb:SERIAL, ssh:HOST, host"
+            f"--device {name}: there is no such profile{hint}; profiles: {', '.join(known)}; "
+            "devices: adb:SERIAL, ssh:HOST, host"
         )
     target = open_target(name)
     try:

@@ -5,10 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from device_tests.device_files import facts_command, read_facts
+from device_tests.errors import DeviceError
 from device_tests.external_tool import ToolRun, ToolTimeoutError
 from device_tests.facts import DeviceFacts, Provenance
 from device_tests.link import Link
-from device_tests.remote_shell import new_nonce, read_end_mark, refusal, with_end_mark
+from device_tests.remote_shell import (
+    has_begun,
+    new_nonce,
+    noisy_start_error,
+    read_marks,
+    refusal,
+    with_marks,
+)
 from device_tests.target import RESERVE_BYTES, Finished, LostDeviceError, Progress, RefusedError
 from device_tests.transfer import PIECE_BYTES, Delivery, fetch_file, send_file
 
@@ -27,6 +35,9 @@ class ShellTarget:
     provenance: Provenance | None = None
     piece_bytes: int = PIECE_BYTES
 
+    def __post_init__(self) -> None:
+        assert self.folder.is_absolute(), f"{self.folder} of {self.link.name} must be absolute"
+
     @property
     def name(self) -> str:
         return self.link.name
@@ -37,14 +48,14 @@ class ShellTarget:
 
     def run(self, command: str, *, timeout_s: float = 30) -> Finished:
         nonce = new_nonce()
-        text = with_end_mark(command, nonce)
+        text = with_marks(command, nonce)
         answer = self._call(text, timeout_s)
-        done = read_end_mark(answer.output, nonce)
+        done = read_marks(answer.output, nonce)
         if done is None and self.link.recover(answer.errors):
             answer = self._call(text, timeout_s)
-            done = read_end_mark(answer.output, nonce)
+            done = read_marks(answer.output, nonce)
         if done is None:
-            raise self.link.refusal(answer.errors) or self._lost(answer.errors)
+            raise self._unproved(answer, nonce)
         return done
 
     def send(
@@ -106,6 +117,17 @@ class ShellTarget:
         # Words of the device's own; without any, the connection broke.
         error = refusal(done.errors, what, done.status)
         raise error if isinstance(error, RefusedError) else self._lost(done.errors)
+
+    def _unproved(self, answer: ToolRun, nonce: str) -> DeviceError:
+        """Return the error for a command that nothing shows to have ended."""
+        refused = self.link.refusal(answer.errors)
+        if refused is not None:
+            return refused
+        # Where the tool tells a broken connection by its status, any other one is the shell's own.
+        by_shell = self.link.broken_status not in (None, answer.status)
+        if not has_begun(answer.output, nonce) and (by_shell or answer.output.strip()):
+            return noisy_start_error(self.name, answer.output or answer.errors)
+        return self._lost(answer.errors)
 
     def _lost(self, errors: str) -> LostDeviceError:
         said = f" ({errors.strip()[-300:]})" if errors.strip() else ""

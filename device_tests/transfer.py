@@ -6,6 +6,7 @@ is there, if that is how the file begins.
 
 import hashlib
 import os
+import re
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -270,8 +271,8 @@ def _describe_source(path: Path, size: int | None = None) -> _Content:
 
 def _read_content(text: str) -> _Content:
     """Read a size and what sha256sum says."""
-    words = text.split()
-    return _Content(int(words[0]), words[1]) if len(words) > 1 else _Content(0, "")
+    found = re.match(r"\s*(\d+)\s+([0-9a-f]{64})\b", text)
+    return _Content(int(found[1]), found[2]) if found else _Content(0, "")
 
 
 def _copy_s(size: int) -> float:

@@ -31,7 +31,7 @@ def load(kind: str) -> TargetKind:
     """
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ";"
+        hint = f" (did you mean {near[0]}?)" if near else ";"
         raise DeviceError(
             f"--on {kind}: unknown{hint} known: {', '.join(KINDS)}, "
             "as in adb:SERIAL, ssh:HOST or host"

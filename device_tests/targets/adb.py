@@ -31,6 +31,7 @@ class AdbLink:
     """One device by its serial."""
 
     advice = "check its cable, and what adb devices says"
+    broken_status: int | None = None
 
     def __init__(self, serial: str) -> None:
         self._serial = serial

@@ -3,6 +3,7 @@
 Only commands are used, no sftp: small systems lack it, and a command can end in a mark.
 """
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -11,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from device_tests.errors import DeviceError
 from device_tests.external_tool import ToolRun, ToolTimeoutError, run_tool
-from device_tests.remote_shell import quote
+from device_tests.remote_shell import begin_mark, new_nonce, quote
+from device_tests.report.quantities import plain_text
 from device_tests.shell_target import ShellTarget
 from device_tests.target import Listed, LostDeviceError, RefusedError, Target
 
@@ -36,6 +38,7 @@ class SshLink:
     """
 
     advice = "check its network and power"
+    broken_status: int | None = 255
 
     def __init__(self, host: str) -> None:
         ssh = shutil.which("ssh")
@@ -65,7 +68,11 @@ class SshLink:
         return self._run(f"cat > {quote(place)}", timeout_s, source=source)
 
     def pull(self, place: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
-        return self._run(f"cat {quote(place)}", timeout_s, out=out)
+        mark = begin_mark(new_nonce())
+        text = f"printf '%s\\n' '{mark}'; exec cat {quote(place)}"
+        done = self._run(f"exec sh -c {quote(text)}", timeout_s, out=out)
+        _cut_greeting(out, f"{mark}\n".encode())
+        return done
 
     def refusal(self, errors: str) -> DeviceError | None:
         said = errors.strip()
@@ -110,6 +117,19 @@ class SshLink:
             run_tool((*self._command, "-O", "exit", "--", self._host), timeout_s=5)
 
 
+def _cut_greeting(file: Path, mark: bytes) -> None:
+    """Leave of a file what stands behind a mark; a start file's words stand before it."""
+    if not file.stat().st_size:
+        return
+    with file.open("r+b") as written, mmap.mmap(written.fileno(), 0) as text:
+        start = text.find(mark) + len(mark)
+        if start < len(mark):
+            return  # whoever checks what arrived finds that it is not the file
+        size = len(text) - start
+        text.move(0, start, size)
+    os.truncate(file, size)
+
+
 class SshKind:
     """`ssh:HOST`."""
 
@@ -140,7 +160,13 @@ def _folder(link: SshLink) -> PurePosixPath:
                 f"{error}; is {link.name} its name, and is sshd running?"
             ) from error
         raise
-    return PurePosixPath(home or "/tmp") / ".pocketlm"
+    folder = PurePosixPath(home or "/tmp") / ".pocketlm"
+    if not folder.is_absolute() or not home.isprintable():
+        raise DeviceError(
+            f"{link.name}: its $HOME is {plain_text(home)[:100]!r}, which is no absolute path; set "
+            "it in the account's start file"
+        )
+    return folder
 
 
 KIND = SshKind()

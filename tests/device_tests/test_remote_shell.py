@@ -8,11 +8,12 @@ from device_tests.errors import DeviceError
 from device_tests.remote_shell import (
     check,
     files_section,
+    has_begun,
     quote,
-    read_end_mark,
+    read_marks,
     read_sections,
     section,
-    with_end_mark,
+    with_marks,
 )
 from device_tests.target import Finished, RefusedError
 
@@ -34,29 +35,50 @@ def shell(text: str) -> str:
     ],
 )
 def test_end_mark_brings_back_the_status(command: str, expected: Finished) -> None:
-    assert read_end_mark(shell(with_end_mark(command, "n1")), "n1") == expected
+    assert read_marks(shell(with_marks(command, "n1")), "n1") == expected
 
 
 def test_syntax_error_cannot_take_the_mark_away() -> None:
-    done = read_end_mark(shell(with_end_mark("echo 'open", "n1")), "n1")
+    done = read_marks(shell(with_marks("echo 'open", "n1")), "n1")
     assert done is not None
     assert done.status != 0
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 12])
 def test_cut_output_has_no_mark(cut: int) -> None:
-    whole = shell(with_end_mark("echo hello; exit 137", "n1"))
-    assert read_end_mark(whole, "n1") == Finished(137, "hello\n")
+    whole = shell(with_marks("echo hello; exit 137", "n1"))
+    assert read_marks(whole, "n1") == Finished(137, "hello\n")
     # Cut within the status, another status would stand there.
-    assert read_end_mark(whole[: len(whole) - cut], "n1") is None
+    assert read_marks(whole[: len(whole) - cut], "n1") is None
+
+
+@pytest.mark.parametrize(
+    "before", ["Welcome\n", "Welcome", "\x1b[1mHi\x1b[0m", "@@begin n2\n@@end n1 0\n"]
+)
+@pytest.mark.parametrize("after", ["", "Bye\n", "\x1b[0m"])
+def test_what_stands_outside_the_marks_is_no_output(before: str, after: str) -> None:
+    said = before + shell(with_marks("echo hello", "n1")) + after
+    assert read_marks(said, "n1") == Finished(0, "hello\n")
+    assert has_begun(said, "n1")
+    assert not has_begun(before + after, "n1")
+
+
+def test_the_command_itself_shown_by_the_shell_is_no_mark() -> None:
+    """A start file may switch that on (`set -v`)."""
+    text = with_marks("echo hello", "n1")
+    assert read_marks(text + "\n" + shell(text), "n1") == Finished(0, "hello\n")
+    assert read_marks(text, "n1") is None and not has_begun(text, "n1")
 
 
 def test_mark_of_another_command_does_not_count() -> None:
-    assert read_end_mark(shell(with_end_mark("echo hello", "n1")), "n2") is None
+    assert read_marks(shell(with_marks("echo hello", "n1")), "n2") is None
+
+
+HELLO = "hello\r\n\r\n@@end n1 0\r\n"
 
 
 def test_line_ends_of_old_daemons_are_read() -> None:
-    assert read_end_mark("hello\r\n\r\n@@end n1 0\r\n", "n1") == Finished(0, "hello\r\n")
+    assert read_marks(f"@@begin n1\r\n{HELLO}", "n1") == Finished(0, "hello\r\n")
 
 
 def test_sections_come_back_by_name() -> None:

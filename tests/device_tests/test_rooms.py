@@ -45,10 +45,11 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(DeviceError) as caught:
         room_called("phone-6g")
     assert str(caught.value) == (
-        "--device phone-6g: unknown; did you mean phone-6gb? Profiles: phone-4gb, phone-6gb, "
-        "phone-8gb, phone-12gb, phone-16gb; or a device: adb:SERIAL, ssh:HOST, host"
+        "--device phone-6g: there is no such profile (did you mean phone-6gb?); "
+        "profiles: phone-4gb, phone-6gb, phone-8gb, phone-12gb, phone-16gb; "
+        "devices: adb:SERIAL, ssh:HOST, host"
     )
-    with pytest.raises(DeviceError, match="unknown Profiles: phone-4gb"):
+    with pytest.raises(DeviceError, match="no such profile; profiles: phone-4gb"):
         room_called("mainframe")
 
 

@@ -13,7 +13,7 @@ from pocketlm import main
 @pytest.fixture(autouse=True)
 def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder that the host's jobs go to."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("POCKETLM_CACHE", str(tmp_path))
     return tmp_path
 
 
@@ -74,4 +74,4 @@ def test_a_damaged_bundle_is_not_sent(pico_bundle: Path, device: Path, tmp_path:
     result = invoke(damaged, "--on", "host")
     assert result.exit_code == 2
     assert "was changed after the build" in result.stderr
-    assert not list(device.glob("pocketlm-*"))
+    assert not (device / "host").exists()

@@ -38,7 +38,7 @@ class Outage:
         return self.fault
 
 
-@pytest.mark.parametrize("fault", [BROKEN, ToolRun(0, "cut", ""), None])
+@pytest.mark.parametrize("fault", [BROKEN, ToolRun(0, "", ""), None])
 def test_connection_that_comes_back_costs_nothing(
     fault: ToolRun | None, target: ShellTarget, link: BrokenLink, tmp_path: Path, script: Script
 ) -> None:

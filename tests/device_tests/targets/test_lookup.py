@@ -1,5 +1,8 @@
 """Targets by name, and the list of all that can be found."""
 
+import stat
+from pathlib import Path
+
 import pytest
 
 from device_tests import targets
@@ -71,3 +74,46 @@ def test_what_is_found_but_not_ready_is_not_opened(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(targets, "load", lambda name: kind)
     # Named as well, it is listed once.
     assert list_targets(("adb:1",)) == (found,)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("POCKETLM_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "pocketlm").mkdir()
+    return tmp_path / "pocketlm"
+
+
+def test_jobs_of_the_host_lie_in_the_users_cache_for_the_user_alone(cache: Path) -> None:
+    target = open_target("host")
+    assert Path(target.folder) == cache / "host"
+    assert not (cache / "host").exists()
+    target.run(f"mkdir -p {target.folder}/jobs")
+    assert stat.S_IMODE((cache / "host").stat().st_mode) == 0o700
+    open_target("host")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_that_others_may_write_to_is_refused(cache: Path, mode: int) -> None:
+    (cache / "host").mkdir()
+    (cache / "host").chmod(mode)
+    with pytest.raises(RefusedError, match=f"written by other users .mode {mode:o}.*remove it, or"):
+        open_target("host")
+
+
+def test_a_link_or_a_file_in_place_of_the_folder_is_refused(cache: Path, tmp_path: Path) -> None:
+    (cache / "host").symlink_to(tmp_path)
+    with pytest.raises(RefusedError, match="host is a link, and programs in it would be run"):
+        open_target("host")
+    (cache / "host").unlink()
+    (cache / "host").write_text("")
+    with pytest.raises(RefusedError, match="host is no folder"):
+        open_target("host")
+
+
+def test_a_folder_of_another_user_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cache / "host").mkdir(mode=0o700)
+    monkeypatch.setattr("os.getuid", lambda: (cache / "host").stat().st_uid + 1)
+    with pytest.raises(RefusedError, match="host belongs to user") as error:
+        open_target("host")
+    assert error.value.reason == "permission"

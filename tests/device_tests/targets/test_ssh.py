@@ -220,3 +220,30 @@ def test_host_that_is_not_there_is_said(server: Server) -> None:
 def test_names_that_are_no_host(name: str) -> None:
     with pytest.raises(DeviceError, match=r"it needs a host, as in ssh:pi@raspberrypi\.local"):
         open_target(name)
+
+
+@pytest.mark.parametrize("start", ["echo Welcome", "printf Welcome", "cd /; set -e; echo Hi >&2"])
+def test_an_account_that_greets_works_like_any_other(
+    start: str, server: Server, tmp_path: Path
+) -> None:
+    (server.home / ".bashrc").write_text(f"{start}\n")
+    target = open_target("ssh:phone")
+    assert Path(target.folder) == server.home / ".pocketlm"
+    (tmp_path / "run.sh").write_text("head -c 300000 /dev/urandom > made")
+    spec = JobSpec(("sh", "run.sh"), {"run.sh": tmp_path / "run.sh"}, fetch=("made",))
+    result = run_job(target, spec, tmp_path / "out")
+    assert result.verdict == "ok"
+    assert result.files["made"].stat().st_size == 300_000
+    target.close()
+
+
+def test_an_account_that_ends_before_the_command_is_named(server: Server) -> None:
+    (server.home / ".bashrc").write_text("echo Welcome; exit 0\n")
+    with pytest.raises(DeviceError, match=r"ssh:phone: its shell printed 'Welcome' .*\.bashrc"):
+        open_target("ssh:phone")
+
+
+def test_a_home_that_is_no_path_is_refused(server: Server) -> None:
+    (server.home / ".bashrc").write_text("export HOME=Welcome\n")
+    with pytest.raises(DeviceError, match=r"\$HOME is 'Welcome', which is no absolute path"):
+        open_target("ssh:phone")
