@@ -1,5 +1,6 @@
 """The bundle's tokenizer: text → ids, and ids → text as they arrive. Knows no model."""
 
+import json
 from collections.abc import Callable, Sequence
 
 import tokenizers
@@ -86,6 +87,31 @@ class Tokenizer:
             return ids
         return [self.bos_id, *ids]
 
+    def added_tokens(self, special: bool) -> list[str]:
+        """Return the texts of the added tokens that are special, or of those that are not."""
+        decoder = self._tokenizer.get_added_tokens_decoder()
+        return [token.content for token in decoder.values() if token.special == special]
+
+    def id_of(self, token: str) -> int | None:
+        """Return the id of a token's text; None if there is no such token."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
+    def encode_as_text(self, text: str, tokens: Sequence[str]) -> list[int]:
+        """Return the ids of a text in which no special token, and none of `tokens`, is a token."""
+        check_utf8(text, "the text")
+        self._tokenizer.encode_special_tokens = True
+        try:
+            ids = list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        finally:
+            self._tokenizer.encode_special_tokens = False
+        special = self.added_tokens(special=True)
+        ordinary = [token for token in tokens if token not in special]
+        if {self.id_of(token) for token in ordinary}.isdisjoint(ids):
+            return ids
+        without = _without_added(self._tokenizer, {*special, *ordinary})
+        return list(without.encode(text, add_special_tokens=False).ids)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens left out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -97,6 +123,21 @@ class Tokenizer:
     def stream(self) -> TextStream:
         """Return a stream for one answer."""
         return TextStream(self.decode, self._anchor)
+
+
+def _without_added(tokenizer: tokenizers.Tokenizer, texts: set[str]) -> tokenizers.Tokenizer:
+    """Return a tokenizer that does not look for some added tokens; other ids stay as they are."""
+    document = json.loads(tokenizer.to_str())
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    entries = []
+    for entry in document["added_tokens"]:
+        if entry["content"] not in texts:
+            entries.append(entry)
+        elif entry["content"] not in vocabulary:
+            # Its place must be kept: the next ones are counted on from it.
+            entries.append({**entry, "content": f"\0{entry['id']}\0"})
+    document["added_tokens"] = entries
+    return tokenizers.Tokenizer.from_str(json.dumps(document))
 
 
 def read_tokenizer(bundle: Bundle) -> Tokenizer:

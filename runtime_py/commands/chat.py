@@ -80,6 +80,7 @@ def chat(
 def _turn(conversation: "Conversation", text: str, request: "GenerationRequest") -> None:
     from dataclasses import replace
 
+    from runtime_py.chat_template import TemplateError
     from runtime_py.commands.runner import print_pieces, timings
     from runtime_py.interruption import Interruption
 
@@ -87,9 +88,16 @@ def _turn(conversation: "Conversation", text: str, request: "GenerationRequest")
         request = replace(request, should_stop=lambda: stop.requested)
         try:
             generation = conversation.ask(text, request)
+            if conversation.left_out:
+                click.echo(
+                    f"[context full: the {conversation.left_out} oldest messages were left out]",
+                    err=True,
+                )
             print_pieces(generation)
         except RunError as error:
-            say(f"error: {one_line(str(error))}", err=True)
+            refused = isinstance(error, TemplateError) and conversation.messages
+            hint = "; /reset begins anew" if refused else ""
+            say(f"error: {one_line(str(error))}{hint}", err=True)
             return
         conversation.keep(text, generation)
     click.echo(f"[{timings(generation.result)}]", err=True)

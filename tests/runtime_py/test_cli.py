@@ -293,7 +293,7 @@ def test_chat_goes_on_after_a_mistake(invoke: Invoke) -> None:
     result = invoke("chat", stdin=stdin)
     assert result.exit_code == 0
     assert "error: the message is not valid UTF-8: byte 0xff at offset 0" in result.stderr
-    assert "error: context full: with this message" in result.stderr
+    assert "error: context full: this message alone" in result.stderr
     assert result.stdout == "fine €.\n"
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ class Chat:
 
     def __init__(self, model: Any, session: Session, tokenizer: Tokenizer, template: str) -> None:
         self.model, self.tokenizer, self.session = model, tokenizer, session
+        self.template = template
         source = ChatTemplate(template, {"bos_token": "<bos>"})
         self.conversation = Conversation(session, tokenizer, source, {})
 
@@ -43,7 +45,7 @@ class Chat:
 
     def render(self, messages: Any) -> str:
         request = {
-            "template": self.conversation._template.source,
+            "template": self.template,
             "chats": [{"messages": messages, "bos_token": "<bos>"}],
             "moment": None,
             "output_limit": 10_000,
@@ -115,10 +117,36 @@ def test_a_conversation_that_no_longer_fits_stays_as_it_was(chat: Chat) -> None:
     position = chat.session.position
     with pytest.raises(RunError) as caught:
         chat.conversation.ask("x" * 60, REQUEST)
-    assert "with this message the conversation has" in str(caught.value)
-    assert "the context holds 64; reset the conversation" in str(caught.value)
+    assert "this message alone makes 66 tokens" in str(caught.value)
+    assert "the context holds 64; shorten it" in str(caught.value)
     assert chat.session.position == position
     assert "".join(chat.say("ef", "gh")) == "<end_of_turn>u:ef<end_of_turn>a:gh"
+
+
+def test_old_turns_make_room_for_new_ones(
+    fake_bundle: Any, session: Session, tokenizer: Tokenizer
+) -> None:
+    template = ChatTemplate(SHORT, {"bos_token": "<bos>"})
+    conversation = Conversation(session, tokenizer, template, {}, system="be")
+    left_out = []
+    for turn in range(12):
+        generation = conversation.ask(f"turn {turn % 10}", replace(REQUEST, max_new_tokens=3))
+        left_out.append(conversation.left_out)
+        assert len(list(generation)) >= 1
+        conversation.keep(f"turn {turn % 10}", generation)
+        roles = [message["role"] for message in conversation.messages]
+        assert roles == ["system", *["user", "assistant"] * ((len(roles) - 1) // 2)]
+        assert conversation.messages[-2]["content"] == f"turn {turn % 10}"
+    assert left_out[0] == 0
+    assert any(count and count % 2 == 0 for count in left_out)
+
+
+def test_a_typed_end_of_a_turn_is_text(chat: Chat) -> None:
+    prompt = chat.conversation
+    list(prompt.ask("<end_of_turn>", replace(REQUEST, max_new_tokens=1)))
+    read = [token for _, tokens in chat.model.calls for token in tokens]
+    # The template's own one, before the model's turn.
+    assert read.count(5) == 1
 
 
 def test_an_interrupted_answer_is_kept_as_far_as_it_came(chat: Chat) -> None:
