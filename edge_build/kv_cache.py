@@ -64,11 +64,11 @@ def plan_caches(config: ModelConfig, context_length: int, chunk: int) -> CachePl
     if not 1 <= context_length <= config.max_position_embeddings:
         raise BuildError(
             f"--context {context_length}: the checkpoint was made for at most "
-            f"{config.max_position_embeddings} positions; ask for 1 to that"
+            f"{config.max_position_embeddings} positions; give 1 to that"
         )
     if not 1 <= chunk <= context_length:
         raise BuildError(
-            f"--chunk {chunk} must be between 1 and the context length {context_length}"
+            f"--chunk {chunk}: the context has {context_length} positions; give 1 to that"
         )
 
     def entry(window: int | None) -> CacheEntry:

@@ -50,7 +50,10 @@ def plan_manifest(name: str, config: ModelConfig, choices: BuildChoices) -> Mani
     entries = {}
     for backend in map(backends.load, choices.backends):
         if choices.kv not in backend.kv:
-            raise BuildError(f"backend {backend.name} keeps no keys and values in {choices.kv}")
+            raise BuildError(
+                f"--kv {choices.kv}: backend {backend.name} cannot; choose one of "
+                f"{', '.join(backend.kv)}, or another --backend"
+            )
         stored = plan.stored(backend.kv[choices.kv])
         foreseen = backend.foresee(config, stored, _defaults(backend))
         entries[backend.name] = BackendEntry(

@@ -21,8 +21,14 @@ _QUIET_S = 2.0
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="New folder to write to."
 )
-@click.option("--layers", type=int, help="Keep only the first N layers.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same weights.")
+@click.option("--layers", type=click.IntRange(min=1), help="Keep only the first N layers.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Same seed, same weights.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def checkpoint_command(
     shape: str, is_random: bool, out: Path, layers: int | None, seed: int, as_json: bool

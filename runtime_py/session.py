@@ -97,8 +97,8 @@ class Session:
             return "rewind: the last call was interrupted while it wrote the caches; reset first"
         if not 0 <= position <= self._position:
             return (
-                f"rewind to {position}: the session stands at {self._position}; give a position "
-                "from 0 to that"
+                f"rewind to {position}: the session stands at {self._position}; give 0 to "
+                f"{self._position}"
             )
         return self._model.rewind_error(self._longest, position)
 

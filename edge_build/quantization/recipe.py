@@ -22,9 +22,9 @@ class QuantScheme:
 
     def __post_init__(self) -> None:
         if self.bits not in (4, 8):
-            raise BuildError(f"bits={self.bits}: only 4 and 8 are supported")
+            raise BuildError(f"bits = {self.bits}: give 4 or 8 (32 keeps float32)")
         if self.group_size is not None and (self.group_size < 32 or self.group_size % 32):
-            raise BuildError(f"group_size={self.group_size} must be a multiple of 32")
+            raise BuildError(f"group_size = {self.group_size}: give a multiple of 32")
 
     def groups(self, in_features: int) -> int:
         """Return the scales per output channel."""

@@ -91,8 +91,11 @@ def _read_rule(path: Path, entry: Any) -> QuantRule:
             f"--recipe {path}: rule {entry!r} must have a pattern, and may have bits "
             "(4, 8 or 32), group_size and reason"
         )
-    bits = entry.get("bits", 32)
-    reason = str(entry.get("reason", f"{path.name}: {entry['pattern']}"))
+    pattern, bits = str(entry["pattern"]), entry.get("bits", 32)
+    reason = str(entry.get("reason", f"{path.name}: {pattern}"))
     if bits == 32:
-        return QuantRule(str(entry["pattern"]), None, reason)
-    return QuantRule(str(entry["pattern"]), QuantScheme(bits, entry.get("group_size")), reason)
+        return QuantRule(pattern, None, reason)
+    try:
+        return QuantRule(pattern, QuantScheme(bits, entry.get("group_size")), reason)
+    except BuildError as error:
+        raise BuildError(f"--recipe {path}: rule for {pattern!r}: {error}") from error

@@ -66,7 +66,7 @@ def with_layers(shape: Shape, layers: int) -> Shape:
     """Return the shape cut to its first layers, in config.json's own keys."""
     most = shape.config.num_layers
     if not 1 <= layers <= most:
-        raise ModelError(f"{shape.name}: {layers} layers asked, but it has 1 to {most}")
+        raise ModelError(f"--layers {layers}: {shape.name} has {most}; give 1 to {most}")
     published = dict(shape.published)
     if "text_config" in published:
         published["text_config"] = _cut(published["text_config"], layers)

@@ -156,7 +156,7 @@ def _import_runtime() -> Any:
     except (ImportError, OSError, StopIteration) as error:
         raise RunError(
             f"backend executorch: cannot import its runtime ({error or 'a library is missing'}); "
-            "pip install 'pocketlm[build]'"
+            "pocketlm doctor names the command that installs it"
         ) from error
     return runtime
 

@@ -146,7 +146,10 @@ def test_missing_folder_is_named(tmp_path: Path, out: Path) -> None:
         ({"recipe": "int4-g128"}, r"embed_tokens: 64 input channels.*128.*that do: 32, 64"),
         ({"recipe": "int4-g33"}, "did you mean int4-g32"),
         ({"context_length": 4096}, "--context 4096: the checkpoint was made for at most 128"),
-        ({"context_length": 64, "chunk": 65}, "--chunk 65 must be between 1 and the context"),
+        (
+            {"context_length": 64, "chunk": 65},
+            "--chunk 65: the context has 64 positions; give 1 to",
+        ),
         ({"backends": ("onx",)}, "--backend onx: unknown; did you mean onnx"),
         ({"golden_tokens": 0}, "--golden-tokens 0"),
         ({"kv": "int4"}, "--kv int4: unknown; choose one of float32, int8"),

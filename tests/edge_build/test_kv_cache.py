@@ -139,7 +139,7 @@ def test_gemma_3_1b_needs_what_the_documentation_says() -> None:
     [
         (101, 4, r"--context 101: the checkpoint was made for at most 100 positions"),
         (0, 1, r"--context 0"),
-        (20, 21, r"--chunk 21 must be between 1 and the context length 20"),
+        (20, 21, r"--chunk 21: the context has 20 positions; give 1 to that"),
         (20, 0, r"--chunk 0"),
     ],
 )

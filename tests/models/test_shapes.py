@@ -125,7 +125,7 @@ def test_cutting_a_shape_cuts_its_layer_types_too() -> None:
 
 @pytest.mark.parametrize("layers", [0, -1, 19])
 def test_cutting_to_an_impossible_number_of_layers_names_the_possible(layers: int) -> None:
-    with pytest.raises(ModelError, match=f"{layers} layers asked, but it has 1 to 18"):
+    with pytest.raises(ModelError, match=f"--layers {layers}: gemma-3-270m has 18; give 1 to 18"):
         shapes.with_layers(shapes.load("gemma-3-270m"), layers)
 
 

@@ -72,6 +72,14 @@ def test_every_runtime_can_be_asked_for(command: Export) -> None:
 def test_a_tokenizer_of_the_backend_s_own_is_taken_before_the_published_one(
     fake_bundle: Any,
 ) -> None:
+    for name in ("genai_config.json", "onnx/tokenizer.json", "onnx/tokenizer_config.json"):
+        fake_bundle.write(name, "{}")
+    assert [file.path for file in files_for(fake_bundle.open(), "genai")] == [
+        "genai_config.json",
+        "onnx/model.bin",
+        "onnx/tokenizer.json",
+        "onnx/tokenizer_config.json",
+    ]
     fake_bundle.write("executorch/tokenizer.json", "{}")
     files = {file.path: file.entry.path for file in files_for(fake_bundle.open(), "executorch")}
     assert files == {

@@ -97,8 +97,11 @@ def test_a_recipe_file_decides_per_weight(checkpoint: Checkpoint, tmp_path: Path
         ("rules = 3", "needs at least one"),
         ("[[rules]]\nbits = 4", "must have a pattern"),
         ('[[rules]]\npattern = "*"\nbit = 4', "must have a pattern"),
-        ('[[rules]]\npattern = "*"\nbits = 5', "only 4 and 8"),
-        ('[[rules]]\npattern = "*"\nbits = 4\ngroup_size = 20', "multiple of 32"),
+        ('[[rules]]\npattern = "*"\nbits = 5', r"bad\.toml: rule for '\*': bits = 5: give 4 or 8"),
+        (
+            '[[rules]]\npattern = "*"\nbits = 4\ngroup_size = 20',
+            "group_size = 20: give a multiple of 32",
+        ),
         ('[[rules]]\npattern = "mlp"\nbits = 4', "no rule matches embed_tokens"),
         ("[[rules", "cannot be read as TOML"),
     ],
