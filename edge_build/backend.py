@@ -7,6 +7,7 @@ from typing import Protocol
 
 from edge_build.kv_cache import CachePlan, KvPrecision
 from edge_build.kv_scales import KvScales
+from edge_build.quantization.recipe import QuantScheme
 from edge_build.quantization.weight import WeightStore
 from models.config import ModelConfig
 from runtime_py.manifest import (
@@ -113,6 +114,7 @@ class Backend:
         tokenizer_repairs: what its stock runner needs of tokenizer.json, by the names of
             edge_build/runner_files/repairs.
         template_repairs: likewise of the chat template.
+        refuse: why no product can have weights of a scheme; None if it can.
     """
 
     name: str
@@ -122,3 +124,4 @@ class Backend:
     foresee: Foresee = true_rings
     tokenizer_repairs: tuple[str, ...] = ()
     template_repairs: tuple[str, ...] = ()
+    refuse: Callable[[QuantScheme], str | None] = lambda scheme: None

@@ -16,7 +16,7 @@ from edge_build.quantization.apply import QuantizedModel, quantize_weights
 from edge_build.quantization.weight import WeightStore
 from edge_build.spec import BuildSpec
 from edge_build.stages import Stages, run_unkept
-from edge_build.staging import BUNDLE_NAME, refuse_appeared, require_space, staging
+from edge_build.staging import BUNDLE_NAME, refuse_appeared, remove_remains, require_space, staging
 from edge_build.time_shares import CHECKPOINT, TEXT, expected_s
 from runtime_py.manifest import Manifest
 
@@ -29,6 +29,7 @@ def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:
     Raises:
         ModelError, BuildError: the checkpoint, the options, memory or disk do not allow it.
     """
+    remove_remains(spec.out)
     prepared = prepare(spec)
     foresee_memory(prepared).check(notify)
     with staging(spec.out, spec.fresh, spec.replace) as folder:

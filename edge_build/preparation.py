@@ -90,7 +90,21 @@ def prepare(spec: BuildSpec) -> Preparation:
     context_length = spec.resolved_context(config.max_position_embeddings)
     caches = plan_caches(config, context_length, spec.resolved_chunk(context_length))
     rules = choose_rules(checkpoint.shapes, recipe)
+    _check_schemes(rules, chosen, recipe.name)
     return Preparation(spec, recipe, rules, chosen, checkpoint, text, caches)
+
+
+def _check_schemes(rules: dict[str, QuantRule], chosen: tuple[Backend, ...], recipe: str) -> None:
+    """Refuse a scheme that a backend cannot multiply with."""
+    # A table that is only gathered from multiplies nothing.
+    gathered = {"embed_tokens"} if "lm_head" in rules else set()
+    for name, rule in rules.items():
+        if rule.scheme is None or name in gathered:
+            continue
+        for backend in chosen:
+            why = backend.refuse(rule.scheme)
+            if why is not None:
+                raise BuildError(f"{name}: recipe {recipe}, backend {backend.name}: {why}")
 
 
 def _check_kv(spec: BuildSpec, chosen: tuple[Backend, ...]) -> None:

@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -21,6 +21,8 @@ from models.errors import ModelError
 from runtime_py.manifest import MANIFEST_NAME
 
 BUNDLE_NAME = "bundle"
+# Written when the bundle takes its place: what is found beside it afterwards can go.
+_DONE_NAME = "done"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -28,8 +30,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def staging(out: Path, fresh: bool, replace: bool = False) -> Iterator[Path]:
     """Give a build's working folder; what lies in its folder "bundle" at the end becomes `out`.
 
-    Ctrl-C, a full disk or too little memory keep finished stages, and the error says so; so does a
-    killed process, without a word. With nothing finished, nothing is kept.
+    Whatever ends a build keeps its finished stages, and the error says so; so does a killed
+    process, without a word. With nothing finished, nothing is kept.
 
     Args:
         fresh: start over even if stages are finished.
@@ -39,7 +41,7 @@ def staging(out: Path, fresh: bool, replace: bool = False) -> Iterator[Path]:
         BuildError: another process builds to `out`, or `out` cannot be written.
         InterruptedBuildError: the disk is full.
     """
-    folder = out.absolute().with_name(f".{out.name}.build")
+    folder = _working_folder(out)
     made = [parent for parent in folder.parents if not parent.exists()]
     try:
         with _locked(folder, out):
@@ -47,18 +49,17 @@ def staging(out: Path, fresh: bool, replace: bool = False) -> Iterator[Path]:
                 if fresh:
                     _clear(folder)
                 yield folder
+                (folder / _DONE_NAME).touch()
                 if replace and out.exists():
                     exchange(folder / BUNDLE_NAME, out)
                 else:
                     (folder / BUNDLE_NAME).rename(out)
             except BaseException as error:
-                wrong_input = isinstance(error, BuildError | ModelError) and not isinstance(
-                    error, InterruptedBuildError
-                )
-                if wrong_input or not finished_names(folder):
+                # A mistake in what was asked is found before the first stage is finished.
+                if not finished_names(folder):
                     shutil.rmtree(folder, ignore_errors=True)
                     _remove_empty(made)
-                    if not wrong_input:
+                    if not _is_wrong_input(error):
                         error.add_note("nothing was kept")
                 else:
                     error.add_note(_how_to_continue(folder))
@@ -69,8 +70,34 @@ def staging(out: Path, fresh: bool, replace: bool = False) -> Iterator[Path]:
         raise _in_words(out, error) from error
 
 
+def remove_remains(out: Path) -> None:
+    """Remove the working folder of a build to `out` that was killed after its bundle was there."""
+    if not out.name:
+        return
+    folder = _working_folder(out)
+    if folder.is_symlink() or not (folder / _DONE_NAME).is_file() or not out.exists():
+        return
+    with (folder / LOCK_NAME).open("a+", encoding="ascii") as file, suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _working_folder(out: Path) -> Path:
+    return out.absolute().with_name(f".{out.name}.build")
+
+
+def _is_wrong_input(error: BaseException) -> bool:
+    mistake = isinstance(error, BuildError | ModelError)
+    return mistake and not isinstance(error, InterruptedBuildError)
+
+
 def refuse_existing(out: Path, replace: bool = False) -> None:
     """Raise BuildError if there is anything at `out` but a bundle that may be replaced."""
+    is_lost = not out.exists() if out.name == ".." else not out.parent.is_dir()
+    if ".." in out.parts and is_lost:
+        raise BuildError(
+            f"--out {out}: leads through a folder that is not there; write it without '..'"
+        )
     if not (out.exists() or out.is_symlink()):
         return
     is_bundle = (out / MANIFEST_NAME).is_file() and not out.is_symlink()

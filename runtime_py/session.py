@@ -35,6 +35,7 @@ class Session:
         # The most tokens since the last reset: what they overwrote stays lost after a rewind.
         self._longest = 0
         self._interrupted = False
+        self._closed = False
 
     @property
     def position(self) -> int:
@@ -90,7 +91,11 @@ class Session:
 
     def rewind_error(self, position: int) -> str | None:
         """Say why `rewind` would refuse; None if it would not."""
-        position = index(position)
+        self._refuse_closed()
+        try:
+            position = index(position)
+        except TypeError:
+            return f"rewind to {position!r}: give a whole number of tokens"
         if position == 0:
             return None
         if self._interrupted:
@@ -104,12 +109,15 @@ class Session:
 
     def reset(self) -> None:
         """Forget every token."""
+        self._refuse_closed()
         self._model.reset()
         self._position, self._longest, self._interrupted = 0, 0, False
 
     def close(self) -> None:
         """Release the model's memory; the session cannot be used after that."""
-        self._model.close()
+        if not self._closed:
+            self._model.close()
+        self._closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +129,10 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise RunError("the session is closed; open another with open_session")
 
     def _run(self, tokens: Sequence[int]) -> Logits:
         if self._interrupted:
@@ -137,7 +149,12 @@ class Session:
         return logits
 
     def _checked(self, tokens: Sequence[int]) -> list[int]:
-        if len(tokens) == 0:
+        self._refuse_closed()
+        try:
+            count = len(tokens)
+        except TypeError as error:
+            raise RunError(f"prefill of {tokens!r}: give a list of token ids") from error
+        if count == 0:
             raise RunError("prefill of no tokens: nothing to predict from; give at least 1")
         ids = [_as_id(token) for token in tokens]
         for place, token in enumerate(ids):

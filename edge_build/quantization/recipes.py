@@ -3,10 +3,12 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
+
+T = TypeVar("T", str, int)
 
 # The table that is gathered from, and the head that is often the same tensor.
 EMBEDDING_PATTERNS = ("embed_tokens", "lm_head")
@@ -91,11 +93,30 @@ def _read_rule(path: Path, entry: Any) -> QuantRule:
             f"--recipe {path}: rule {entry!r} must have a pattern, and may have bits "
             "(4, 8 or 32), group_size and reason"
         )
-    pattern, bits = str(entry["pattern"]), entry.get("bits", 32)
-    reason = str(entry.get("reason", f"{path.name}: {pattern}"))
-    if bits == 32:
-        return QuantRule(pattern, None, reason)
+    pattern = _typed(path, entry, "pattern", str, "")
+    bits = _typed(path, entry, "bits", int, 32)
+    group_size = _typed(path, entry, "group_size", int, None)
+    reason = _typed(path, entry, "reason", str, f"{path.name}: {pattern}")
+    assert pattern is not None
+    assert reason is not None
     try:
-        return QuantRule(pattern, QuantScheme(bits, entry.get("group_size")), reason)
+        if bits != 32:
+            return QuantRule(pattern, QuantScheme(bits or 0, group_size), reason)
     except BuildError as error:
         raise BuildError(f"--recipe {path}: rule for {pattern!r}: {error}") from error
+    if group_size is not None:
+        raise BuildError(
+            f"--recipe {path}: rule {pattern!r} has group_size={group_size} and no bits; give "
+            "bits = 4, or leave group_size out to keep float32"
+        )
+    return QuantRule(pattern, None, reason)
+
+
+def _typed(
+    path: Path, entry: dict[str, Any], key: str, kind: type[T], default: T | None
+) -> T | None:
+    value = entry.get(key, default)
+    if value is not default and type(value) is not kind:
+        wanted = "a string" if kind is str else "a whole number"
+        raise BuildError(f"--recipe {path}: {key} = {value!r} must be {wanted}")
+    return value

@@ -95,13 +95,58 @@ def test_with_nothing_finished_nothing_is_left(
     workshop.assert_nothing_left()
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_mistake_in_what_was_asked_leaves_nothing_of_any_stage(
-    workshop: Workshop, stage: str
-) -> None:
-    seen = workshop.build_until(stage, BuildError("norm: the checkpoint holds NaN"))
+def test_a_mistake_in_what_was_asked_leaves_nothing(workshop: Workshop) -> None:
+    seen = workshop.build_until("quantize", BuildError("norm: the checkpoint holds NaN"))
     assert str(seen) == "norm: the checkpoint holds NaN" and not hasattr(seen, "__notes__")
     workshop.assert_nothing_left()
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_an_error_of_a_later_stage_costs_no_finished_one(workshop: Workshop, stage: str) -> None:
+    seen = workshop.build_until(stage, BuildError("executorch: cannot import its build tools"))
+    (note,) = seen.__notes__
+    assert "run the same command again to continue" in note
+    workshop.build()
+    assert workshop.worked == STAGES[STAGES.index(stage) :]
+
+
+def test_what_a_kill_left_beside_a_whole_bundle_goes_with_the_next_command(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        # As if killed between the last rename and the removal.
+        killed.setattr("edge_build.staging.shutil.rmtree", lambda *a, **k: None)
+        workshop.build()
+    assert workshop.out.is_dir() and workshop.kept.is_dir()
+    with pytest.raises(BuildError, match="exists already"):
+        workshop.build()
+    assert workshop.out.is_dir() and not workshop.kept.exists()
+
+
+def test_finished_stages_beside_a_foreign_folder_are_kept(workshop: Workshop) -> None:
+    workshop.build_until("golden", KeyboardInterrupt())
+    workshop.out.mkdir()
+    with pytest.raises(BuildError, match="exists already"):
+        workshop.build()
+    workshop.out.rmdir()
+    workshop.build()
+    assert workshop.worked == ["golden"]
+
+
+@pytest.mark.parametrize(
+    "out", ["nowhere/..", "nowhere/../bundle", "nowhere/../../bundle", ".", ".."]
+)
+def test_an_out_that_leads_nowhere_is_refused_before_the_work(
+    workshop: Workshop, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "below")
+    with pytest.raises(BuildError, match=r"--out .*(leads through a folder|exists already)"):
+        workshop.build(out=Path(out))
+    assert workshop.worked == []
+    assert sorted(path.name for path in tmp_path.rglob("*") if "check" not in str(path)) == [
+        "below", "here"
+    ]  # fmt: skip
 
 
 def test_a_mistake_made_while_a_build_is_interrupted_does_not_cost_it(workshop: Workshop) -> None:
@@ -117,7 +162,7 @@ def test_interrupted_after_the_last_stage_nothing_is_worked_twice(
     workshop: Workshop, error: Callable[[], BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("edge_build.build.write_bundle", lambda *arguments: _raise(error()))
+        patch.setattr("edge_build.build.write_manifest", lambda *arguments: _raise(error()))
         with pytest.raises(BaseException):  # noqa: B017
             workshop.build()
     workshop.build()

@@ -234,3 +234,36 @@ def test_the_package_s_names_are_what_it_says() -> None:
         assert getattr(runtime_py, name)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         runtime_py.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("position", [1.0, "1", None, [1], np.float32(1)])
+def test_a_position_that_is_no_whole_number_is_refused(session: Session, position: Any) -> None:
+    session.prefill([2, 3])
+    assert "give a whole number of tokens" in error_of(session.rewind, position)
+    assert session.position == 2
+
+
+@pytest.mark.parametrize("tokens", [5, None, 1.5, [1.0], ["1"], np.array([1.0]), "ab", [None]])
+def test_what_is_no_list_of_ids_is_refused(session: Session, tokens: Any) -> None:
+    assert "give " in error_of(session.prefill, tokens)
+    assert session.position == 0
+
+
+@pytest.mark.parametrize("token", [-1, 2**31, 2**63, 10**310])
+def test_an_id_outside_the_table_is_refused(session: Session, token: int) -> None:
+    assert "the model has ids 0 to" in error_of(session.prefill, [token])
+    assert "the model has ids 0 to" in error_of(session.decode, token)
+
+
+def test_a_closed_session_says_so_and_closes_twice(session: Session) -> None:
+    session.prefill([2, 3])
+    session.close()
+    session.close()
+    for action in (
+        lambda: session.prefill([2]),
+        lambda: session.decode(2),
+        lambda: session.rewind(1),
+        lambda: session.rewind_error(1),
+        session.reset,
+    ):
+        assert "the session is closed; open another" in error_of(action)

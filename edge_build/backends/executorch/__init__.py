@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from edge_build.backend import Artifact, Backend, LoweringInput
+from edge_build.quantization.recipe import QuantScheme
 
 
 def _lower(source: LoweringInput, bundle: Path) -> Artifact:
@@ -12,10 +13,20 @@ def _lower(source: LoweringInput, bundle: Path) -> Artifact:
     return lower(source, bundle)
 
 
+def _refuse(scheme: QuantScheme) -> str | None:
+    if scheme.group_size is None or scheme.bits == 4:
+        return None
+    return (
+        f"{scheme.bits}-bit weights with group_size={scheme.group_size}: XNNPACK has groups for 4 "
+        "bits only; leave group_size out, which is one scale per channel"
+    )
+
+
 BACKEND = Backend(
     name="executorch",
     lower=_lower,
     # custom_quantized_sdpa reads a scale and a zero point for each row.
     kv={"float32": "none", "int8": "per_token"},
+    refuse=_refuse,
     tokenizer_repairs=("no_nfc", "no_padding", "spaces_as_merges"),
 )
