@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from runtime_py.readings import Readings
 
 
-@click.command()
+@click.command(short_help="Read hard texts and chats with every runtime.")
 @bundle_argument
 @json_option
 def lint(folder: str, as_json: bool) -> None:
