@@ -8,7 +8,7 @@ PEERS  ?= llama.cpp litert $(if $(filter x86_64,$(shell uname -m)),llama.cpp-no-
 BIN    := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test test-assets test-devices test-phone check fix bench bench-peers clean
+.PHONY: setup demo test corruptions test-assets test-devices test-phone check fix bench bench-peers clean
 
 setup: $(INSTALLED)
 
@@ -33,6 +33,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -rs
+
+# The table of deliberate faults in docs/numerics.md, row by row.
+corruptions: $(INSTALLED)
+	$(BIN)/python -m pytest -q -rP -m corruptions tests/end_to_end/test_corruptions.py
 
 # Published tokenizers and weights into the user's cache; tests that want them are skipped without.
 test-assets: $(INSTALLED)

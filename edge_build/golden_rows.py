@@ -15,6 +15,8 @@ from runtime_py.logits_digest import LogitsDigest, greedy_margin, make_digest
 
 # The first rows are digested in full, later ones at this stride and the others in brief.
 _EVERY_DIGEST = 8
+# With as few rows as placed tokens have, each in full.
+_SHORT_ROWS = 48
 # Rows of logits that exist at once: a row of a large vocabulary is a megabyte.
 PIECE_ROWS = 64
 # Ids that may be as good as the best within rounding; with more, the choice says nothing.
@@ -97,7 +99,9 @@ class KeptRows:
         """Keep the next row."""
         step = len(self.choices)
         position = self.fed.positions[self.fed.rows[step]]
-        brief = step >= _EVERY_DIGEST and step % _EVERY_DIGEST != 0
+        is_last = step == len(self.fed.rows) - 1
+        brief = step >= _EVERY_DIGEST and step % _EVERY_DIGEST != 0 and not is_last
+        brief = brief and len(self.fed.rows) > _SHORT_ROWS
         digest = _digest(rows.rounded, rows.exact, position, brief=brief)
         exact = _digest(rows.attention, rows.exact, position)
         self.rounding = max(self.rounding, digest.rounding, _change(rows.rounded, rows.exact))

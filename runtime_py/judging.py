@@ -13,9 +13,10 @@ from runtime_py.verdict import CaseVerdict, ErrorStatistics, Mismatch, Replay
 # Two roundings that have nothing to do with each other are √2 as far apart as one is from the exact
 # row; the rest is for the chance of which rows were taken (docs/numerics.md).
 _INDEPENDENT_ROUNDINGS = 1.6
-# Below this many rows a median says too little.
-_FEWEST_ROWS = 64
-# What float sums in another order add, in standard deviations.
+# Below this many rows a median says too little; the exact run's errors differ less.
+_FEWEST_ROWS, _FEWEST_EXACT_ROWS = 64, 32
+# What float sums in another order add to half of all rows at most, in standard deviations: twenty
+# times what was ever measured (docs/numerics.md).
 _FLOAT_NOISE_STD = 1e-4
 
 
@@ -61,6 +62,7 @@ class Judge:
         digests = case.exact if self.is_exact else case.logits
         before = len(self.mismatches)
         for step, (digest, error) in enumerate(zip(digests, errors, strict=True)):
+            self._remember(digest, error)
             self._check(f"{case.name} (placed)", step, digest.position, error)
         passed = len(self.mismatches) == before
         worst = max(errors, default=0.0)
@@ -68,7 +70,8 @@ class Judge:
 
     def statistics(self) -> ErrorStatistics:
         """Hold the errors of all rows together against what rounding explains."""
-        if len(self._errors) < _FEWEST_ROWS or not any(self._roundings):
+        fewest = _FEWEST_EXACT_ROWS if self.is_exact else _FEWEST_ROWS
+        if len(self._errors) < fewest:
             return ErrorStatistics()
         found = ErrorStatistics(
             len(self._errors),

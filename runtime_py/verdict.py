@@ -17,8 +17,8 @@ class Mismatch:
 
     Attributes:
         check: "tokenizer", "chat", "stop ids", "activations", "attention", "settings", "greedy
-            id", "logits", "median error", "mean error", and of the strict part "exact logits" and
-            "exact median".
+            id", "logits", "median error", "mean error", and of the strict part "exact logits",
+            "exact median error" and "exact mean error".
         case, step, position: where; None where that has no meaning.
     """
 
@@ -47,7 +47,7 @@ class ErrorStatistics:
     """The errors of many rows together, beside what rounding explains, in standard deviations.
 
     Attributes:
-        rows: how many; 0 where they are too few to judge, or nothing rounds.
+        rows: how many; 0 where they are too few to judge.
     """
 
     rows: int = 0
@@ -64,7 +64,7 @@ class StrictVerdict:
     Attributes:
         reason: why it was not run or not needed; empty where it ran.
         tolerance_std: largest error that a logit may have.
-        median_std, allowed_median_std: over all rows; allowed is 0 where only the largest counts.
+        median_std, allowed_median_std: over all rows; both 0 where they are too few.
     """
 
     state: StrictState
