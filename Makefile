@@ -36,7 +36,7 @@ test: $(INSTALLED)
 
 # The table of deliberate faults in docs/numerics.md, row by row.
 corruptions: $(INSTALLED)
-	$(BIN)/python -m pytest -q -rP -m corruptions tests/end_to_end/test_corruptions.py
+	$(BIN)/python -m pytest -q -rP -m corruptions
 
 # Published tokenizers and weights into the user's cache; tests that want them are skipped without.
 test-assets: $(INSTALLED)
