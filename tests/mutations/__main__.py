@@ -9,10 +9,11 @@ import resource
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from tests.mutations.harness import Harness, counted
+from tests.mutations.harness import Finding, Harness, counted
 
 _MOST_MEMORY_BYTES = 8 << 30
 
@@ -43,13 +44,21 @@ def main() -> None:
             numbers = range(given.only, given.only + 1)
         start = time.monotonic()
 
-        def tell(number: int) -> None:
+        findings = []
+        done = 0
+
+        def tell(number: int, finding: Finding | None) -> None:
+            nonlocal done
             done = number - numbers.start + 1
+            if finding:
+                findings.append(finding)
+                sys.stderr.write(f"{finding}\n")
             if done % 500 == 0:
                 sys.stderr.write(f"{done} of {len(numbers)}, {time.monotonic() - start:.0f} s\n")
 
-        findings = harness.run(given.seed, numbers, tell)
-    sys.stdout.write(f"{len(numbers)} inputs, {len(findings)} handled wrongly\n")
+        with suppress(KeyboardInterrupt):
+            harness.run(given.seed, numbers, tell)
+    sys.stdout.write(f"{done} inputs, {len(findings)} handled wrongly\n")
     sys.stdout.writelines(f"{line}\n" for line in counted(findings))
     sys.exit(1 if findings else 0)
 

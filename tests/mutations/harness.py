@@ -26,6 +26,9 @@ class Finding:
         return f"{self.subject} {self.seed}:{self.number}: {failure.kind}: {failure.detail}"
 
 
+Tell = Callable[[int, Finding | None], None]
+
+
 class Harness:
     """A world of inputs in a folder, and what was found by changing them."""
 
@@ -37,7 +40,7 @@ class Harness:
         self.sound = snapshot(self.world)
 
     def run(
-        self, seed: int, numbers: range, tell: Callable[[int], None] = lambda n: None
+        self, seed: int, numbers: range, tell: Tell = lambda number, finding: None
     ) -> list[Finding]:
         """Run the inputs of these numbers; an input depends on seed and number alone."""
         findings = []
@@ -46,9 +49,10 @@ class Harness:
                 random = Random(f"{seed}:{number}")
                 subject = random.choice(self.subjects)
                 failure = self.run_one(subject, random)
-                if failure is not None:
-                    findings.append(Finding(seed, number, subject.name, failure))
-                tell(number)
+                finding = failure and Finding(seed, number, subject.name, failure)
+                if finding:
+                    findings.append(finding)
+                tell(number, finding)
         return findings
 
     def run_one(self, subject: Subject, random: Random) -> Failure | None:
