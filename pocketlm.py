@@ -42,7 +42,8 @@ class PocketlmGroup(click.Group):
             self._fail("; ".join(("interrupted", *_notes(error))), _INTERRUPTED)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._fail(f"the disk is full ({error.filename or 'no file named'}); nothing kept")
+                where = error.filename or "no file named"
+                self._fail(f"the disk is full ({where}); make room and run the command again")
             raise
 
     def _fail(self, message: str, status: int = _WRONG_INPUT) -> None:

@@ -2,13 +2,34 @@
 
 import os
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
-from device_tests.job_state import remove_stale
-from device_tests.target import Target
+from device_tests.job_state import ask_state, remove_stale
+from device_tests.target import Finished, Target
 from device_tests.targets.host import open_host
+
+
+class Answering:
+    """A device that answers everything with one text."""
+
+    name = "double"
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+
+    def run(self, command: str, *, timeout_s: float = 30) -> Finished:
+        return Finished(0, self.output)
+
+
+@pytest.mark.parametrize("ended", ["n0nce x 0", "n0nce ² 0", "n0nce " + "9" * 5000 + " 0", "n0nce"])
+def test_a_damaged_word_on_a_jobs_end_is_no_end(ended: str) -> None:
+    device: Any = Answering(f"\n@@ ended\n{ended}\n@@ end\n{'9' * 5000}\n@@ output\n")
+    state = ask_state(device, PurePosixPath("/jobs/1"), 7, timeout_s=1)
+    assert state.ended is None
+    assert state.output_end == 7
 
 
 @pytest.fixture
