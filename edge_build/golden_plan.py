@@ -26,6 +26,9 @@ _END_TOKENS = 48
 _SINGLE_TOKENS = 8
 # Tokens placed at the start, at the edge of a window and at the wrap of a ring.
 _EDGE_TOKENS = 16
+# Short texts of a small model, and about the tokens of their prompts.
+_SHORT_TEXTS = 3
+_SHORT_PROMPT = 16
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,15 @@ def longest_pass(prepared: Preparation) -> int:
     context = prepared.caches.context_length
     table = 0 if is_large(prepared) else min(_TABLE_TOKENS, context)
     return max(table, min(_long_length(prepared) + golden_tokens(prepared), context))
+
+
+def all_tokens(prepared: Preparation) -> int:
+    """Return about how many tokens the eager model reads in all, for predictions of memory."""
+    context, large = prepared.caches.context_length, is_large(prepared)
+    short = (1 if large else _SHORT_TEXTS) * (_SHORT_PROMPT + golden_tokens(prepared))
+    table = 0 if large else min(_TABLE_TOKENS, context)
+    long = min(_long_length(prepared) + golden_tokens(prepared), context)
+    return short + table + long + 3 * _EDGE_TOKENS + _END_TOKENS
 
 
 def text_rows(prepared: Preparation) -> int:

@@ -1,6 +1,6 @@
-"""Runs the eager model on what golden answers are recorded on, once per way to round.
+"""Runs the eager model on what golden answers are recorded on, in every way to round at once.
 
-Every sequence is read with rounding and without at once, so each row stands beside what it would
+Every sequence is read with rounding and without, so each row stands beside what it would
 be without rounding: their difference is what an artifact may differ by (docs/numerics.md).
 """
 
@@ -11,34 +11,20 @@ from decimal import ROUND_CEILING, Decimal
 import numpy as np
 
 from edge_build.golden_plan import GoldenPlan, GoldenText
-from edge_build.golden_rows import FedTokens, KeptRows, Passes
+from edge_build.golden_rows import FedTokens, KeptRows, Passes, Rows
 from edge_build.kv_scales import KvScales
 from edge_build.preparation import Preparation
 from edge_build.progress import Advance
 from edge_build.quantization.weight import WeightStore
-from edge_build.reference import ReferenceModel
+from edge_build.reference import ReferenceModel, Rounding
 from runtime_py.golden_cases import GoldenCase, PlacedCall, PlacedCase
-from runtime_py.manifest import ActivationQuantization, AttentionQuantization
 
 # Two float32 runtimes differ by the order of their sums, 1e-6 of a row's spread; two runs that
 # also round activations or caches differ by up to the sum of what each rounds away
 # (docs/numerics.md).
 FLOAT_TOLERANCE = 1e-3
 _ROUNDINGS = 2.0
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """What a runtime rounds; artifacts that round alike share their answers."""
-
-    activations: ActivationQuantization
-    attention: AttentionQuantization
-
-    def __str__(self) -> str:
-        return ", ".join(dict.fromkeys((self.activations, self.attention)))
-
-
-NO_ROUNDING = Rounding("none", "none")
+NO_ROUNDING = Rounding()
 
 
 @dataclass(frozen=True)
@@ -66,27 +52,45 @@ class Recorder:
         self.kv_scales = kv_scales
         self.limit = prepared.text.tokenizer_size
         self.steps = self.done = 0
+        self.chooser: ReferenceModel | None = None
         self.advance = advance
 
     def record_all(self, roundings: tuple[Rounding, ...]) -> dict[Rounding, Recorded]:
         """Return what is recorded for each way to round; all are fed the same tokens."""
         fed_back = sum(text.rows for text in self.plan.texts if not text.is_text)
-        self.steps, self.done = len(roundings) * self.plan.steps + fed_back, 0
-        chooser = self._model(NO_ROUNDING)
-        sequences = [self._sequence(chooser, text) for text in self.plan.texts]
+        self.steps, self.done = 2 * self.config.num_layers + fed_back + self.plan.steps, 0
+        sequences = [self._sequence(text) for text in self.plan.texts]
+        self.chooser = None
         sequences += [_placed_sequence(name, calls) for name, calls in self.plan.placed]
-        del chooser
-        return {rounding: self._record(rounding, sequences) for rounding in roundings}
-
-    def _model(self, rounding: Rounding) -> ReferenceModel:
-        return ReferenceModel(
-            self.config, self.weights, rounding.activations, rounding.attention, self.kv_scales
+        kept = {
+            rounding: [
+                KeptRows(fed, self.limit, rounds=rounding.activations != "none")
+                for fed in sequences
+            ]
+            for rounding in roundings
+        }
+        # Rounding of attention alone is what an artifact without rounded activations has.
+        ways = [(NO_ROUNDING, _attention_of(rounding), rounding) for rounding in roundings]
+        passes = Passes(
+            self.config, self.weights, self.kv_scales, list(dict.fromkeys(sum(ways, ())))
         )
+        for number, row in passes.rows(sequences, self._tell_layer):
+            for rounding in roundings:
+                rows = row[rounding], row[_attention_of(rounding)], row[NO_ROUNDING]
+                kept[rounding][number].add(Rows(*rows))
+            self._advance(f"rows of {sequences[number].name}", 1)
+        return {rounding: self._recorded(kept[rounding]) for rounding in roundings}
 
-    def _sequence(self, chooser: ReferenceModel, text: GoldenText) -> FedTokens:
+    def _tell_layer(self, layer: int) -> None:
+        layers = self.config.num_layers
+        self._advance(f"layer {layer} of {layers}", 2 if layer else 0)
+
+    def _sequence(self, text: GoldenText) -> FedTokens:
         """Return a text, or a prompt with what the model without rounding makes of it."""
         ids = text.ids
         if not text.is_text:
+            chooser = self.chooser or ReferenceModel(self.config, self.weights, "none")
+            self.chooser = chooser
             chooser.reset()
             row = chooser.run(ids, rows=1)[0]
             for _ in range(text.rows - 1):
@@ -97,17 +101,7 @@ class Recorder:
         first = len(ids) - text.rows
         return FedTokens(text.name, ids, range(len(ids)), range(first, len(ids)))
 
-    def _record(self, rounding: Rounding, sequences: Sequence[FedTokens]) -> Recorded:
-        attention = None
-        if "none" not in (rounding.activations, rounding.attention):
-            attention = self._model(Rounding("none", rounding.attention))
-        passes = Passes(self._model(rounding), attention)
-        kept = []
-        for sequence in sequences:
-            kept.append(KeptRows(sequence, self.limit, rounds=rounding.activations != "none"))
-            for rows in passes.rows(sequence):
-                kept[-1].add(rows)
-                self._advance(f"{sequence.name} ({rounding})", 1)
+    def _recorded(self, kept: Sequence[KeptRows]) -> Recorded:
         tolerance = _tolerance(max(rows.rounding for rows in kept))
         texts = len(self.plan.texts)
         return Recorded(
@@ -123,6 +117,10 @@ class Recorder:
     def _advance(self, what: str, steps: int) -> None:
         self.done += steps
         self.advance("golden", self.done, self.steps, what)
+
+
+def _attention_of(rounding: Rounding) -> Rounding:
+    return Rounding("none", rounding.attention)
 
 
 def _placed_sequence(name: str, calls: tuple[PlacedCall, ...]) -> FedTokens:

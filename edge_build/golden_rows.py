@@ -3,13 +3,17 @@
 Knows no plan and no file.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from edge_build.reference import ReferenceModel
+from edge_build.kv_scales import KvScales
+from edge_build.quantization.weight import WeightStore
+from edge_build.reference import ReferenceModel, Rounding
+from models.config import ModelConfig
 from runtime_py.golden_cases import GoldenCase
 from runtime_py.logits_digest import LogitsDigest, greedy_margin, make_digest
 
@@ -49,32 +53,45 @@ class Rows:
     exact: Row
 
 
-@dataclass(frozen=True)
 class Passes:
-    """The eager models of one way to round.
+    """Sequences read in several ways to round at once.
 
-    Attributes:
-        model: rounds as the artifact.
-        attention: rounds as its attention only; None where that is `model` or rounds nothing.
+    Args:
+        ways: the first rounds nothing.
     """
 
-    model: ReferenceModel
-    attention: ReferenceModel | None
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: WeightStore,
+        kv_scales: KvScales | None,
+        ways: Sequence[Rounding],
+    ) -> None:
+        first, *others = ways
+        self.ways = tuple(ways)
+        self.model = ReferenceModel(
+            config, weights, first.activations, first.attention, kv_scales, also=others
+        )
 
-    def rows(self, fed: FedTokens) -> Iterator[Rows]:
-        """Yield the wanted rows in order."""
-        places = fed.ids, fed.positions, fed.rows
-        hidden = self.model.hidden(*places, with_exact=True)  # [1 or 2, rows, E]
-        other = None if self.attention is None else self.attention.hidden(*places)
-        for start in range(0, len(fed.rows), PIECE_ROWS):
+    def rows(
+        self, sequences: Sequence[FedTokens], advance: Callable[[int], None]
+    ) -> Iterator[tuple[int, Mapping[Rounding, Row]]]:
+        """Yield number of the sequence and the row in each way, for all wanted rows in order.
+
+        Args:
+            advance: told of each layer when all tokens have passed it.
+        """
+        hidden = self.model.hidden([(fed.ids, fed.positions) for fed in sequences], advance)
+        wanted = torch.cat(
+            [states[:, list(fed.rows)] for states, fed in zip(hidden, sequences, strict=True)],
+            dim=1,
+        )  # [ways, rows, E]
+        numbers = [n for n, fed in enumerate(sequences) for _ in fed.rows]
+        for start in range(0, len(numbers), PIECE_ROWS):
             piece = slice(start, start + PIECE_ROWS)
-            logits = self.model.logits(hidden[:, piece]).numpy()
-            rounded, exact = logits[0], logits[-1]
-            attention = exact if self.model.rounds_activations else rounded
-            if other is not None and self.attention is not None:
-                attention = self.attention.logits(other[:, piece]).numpy()[0]
-            for row in zip(rounded, attention, exact, strict=True):
-                yield Rows(*row)
+            logits = self.model.logits(wanted[:, piece]).numpy()
+            for i, number in enumerate(numbers[piece]):
+                yield number, dict(zip(self.ways, logits[:, i], strict=True))
 
 
 class KeptRows:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from edge_build.backend import Backend
-from edge_build.golden_plan import golden_tokens, longest_pass, text_rows
+from edge_build.golden_plan import all_tokens, golden_tokens, longest_pass, text_rows
 from edge_build.golden_rows import PIECE_ROWS
 from edge_build.kv_calibration import CALIBRATION_TOKENS
 from edge_build.preparation import Preparation
@@ -33,14 +33,16 @@ _EXPORT_LIBRARIES_BYTES = 150 * MB
 _KERNEL_BYTES = 25 * MB
 # Copies of a weight's block while it is unpacked and multiplied: 4 million float32 each.
 _EAGER_BLOCK_BYTES = 2 * 16 * MB
-# Tensors of the MLP's width that live at once: gate in blocks and whole, up, their product.
-_EAGER_WIDE_TENSORS = 5
+# Tensors of the MLP's width that live at once: gate, up, their product and what of it is rounded.
+_EAGER_WIDE_TENSORS = 4
+# Tensors of the residual's width: itself, before the layer, normed, queries, keys, values.
+_EAGER_NARROW_TENSORS = 6
 # Tensors of scores that live at once: products, scaled, masked, weights.
 _EAGER_SCORES = 4
 # A large model's activations come from a heap that keeps what they leave between them.
 _HEAP_FACTOR = 1.3
-# Rows of logits, twice, their difference, and its sizes.
-_ROUNDING_ROWS = 4
+# Rows of logits, and those before a soft cap or of the piece before.
+_LOGITS_COPIES = 2
 
 # What edge_build/reference.py keeps unpacked, and what edge_build/golden.py records.
 _KEPT_ELEMENTS = 1 << 20
@@ -166,20 +168,21 @@ def _copied_bytes(prepared: Preparation, cost: LoweringMemory) -> int:
 
 def _calibrate(prepared: Preparation) -> list[MemoryTerm]:
     tokens = min(CALIBRATION_TOKENS, prepared.caches.context_length)
-    return [_tokenizer(prepared, holes=0), *_eager(prepared, tokens, models=1)]
+    return [_tokenizer(prepared, holes=0), *_eager(prepared, tokens, tokens, tokens)]
 
 
 def _golden(prepared: Preparation) -> list[MemoryTerm]:
-    rounds = _is_quantized(prepared)
-    # A model that rounds as the runtime does, and one that does not, to tell what rounding moves.
-    models = 2 if rounds else 1
+    # Without rounding, and as each backend rounds; the same with rounding of attention alone.
+    rounded = 2 if prepared.spec.kv == "int8" else 1
+    ways = 1 + rounded * len(prepared.backends) if _is_quantized(prepared) else 1
     rows = min(max(golden_tokens(prepared), text_rows(prepared)), PIECE_ROWS)
-    rows *= _ROUNDING_ROWS if rounds else 1
+    logits_bytes = ways * rows * prepared.checkpoint.config.vocab_size * 4
+    # Choices are fed back before, so keys and values are not held beside the activations.
     return [
         _tokenizer(prepared, holes=_HOLES_BYTES),
-        # A model reads with rounding and without at once, from the same weights.
-        *_eager(prepared, longest_pass(prepared), models, batch=models),
-        MemoryTerm("rows of logits", rows * prepared.checkpoint.config.vocab_size * 4),
+        # All sequences are read in all ways at once, from the same weights.
+        *_eager(prepared, longest_pass(prepared), ways * all_tokens(prepared), past=0),
+        MemoryTerm("rows of logits", _LOGITS_COPIES * logits_bytes),
     ]
 
 
@@ -188,8 +191,14 @@ def _tokenizer(prepared: Preparation, holes: int) -> MemoryTerm:
     return MemoryTerm("tokenizer", max(0, size - holes))
 
 
-def _eager(prepared: Preparation, tokens: int, models: int, batch: int = 1) -> list[MemoryTerm]:
-    """Return what eager models hold while one reads a prompt of `tokens`, `batch` times at once."""
+def _eager(prepared: Preparation, longest: int, tokens: int, past: int) -> list[MemoryTerm]:
+    """Return what an eager model holds while it reads.
+
+    Args:
+        longest: tokens of the longest sequence, whose scores live at once.
+        tokens: of everything that passes a layer at once.
+        past: tokens whose keys and values of every layer are kept.
+    """
     config = prepared.checkpoint.config
     matrices = [
         math.prod(prepared.checkpoint.shape(name))
@@ -198,16 +207,18 @@ def _eager(prepared: Preparation, tokens: int, models: int, batch: int = 1) -> l
     ]
     kept = sum(size for size in matrices if size <= _KEPT_ELEMENTS)
     blocks = _EAGER_BLOCK_BYTES if max(matrices) > _KEPT_ELEMENTS else 0
-    past = 2 * tokens * config.key_value_size * config.num_layers
-    wide = batch * tokens * config.intermediate_size * _EAGER_WIDE_TENSORS
+    held = 2 * past * config.key_value_size * config.num_layers
+    wide = tokens * (config.intermediate_size * _EAGER_WIDE_TENSORS)
+    narrow = tokens * (config.hidden_size * _EAGER_NARROW_TENSORS)
     heap = _HEAP_FACTOR if prepared.parameters > LARGE_PARAMETERS else 1
-    scores = batch * config.num_attention_heads * tokens**2 * _EAGER_SCORES
+    scores = config.num_attention_heads * longest**2 * _EAGER_SCORES
     return [
         MemoryTerm("kernels of torch", _KERNEL_BYTES),
-        MemoryTerm("small weights, unpacked", models * kept * 4),
+        MemoryTerm("small weights, unpacked", kept * 4),
         MemoryTerm("blocks of large weights", blocks),
-        MemoryTerm("keys and values of the longest prompt", models * past * 4),
-        MemoryTerm("activations of the longest prompt", int((wide + scores) * 4 * heap)),
+        MemoryTerm("keys and values of a prompt that goes on", held * 4),
+        MemoryTerm("activations of all that is read at once", int((wide + narrow) * 4 * heap)),
+        MemoryTerm("scores of the longest text", int(scores * 4 * heap)),
     ]
 
 

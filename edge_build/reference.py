@@ -7,6 +7,7 @@ judges. Weights are dequantized block by block while they are used: memory follo
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,23 +15,16 @@ from torch import Tensor, nn
 
 from edge_build.kv_scales import KvScales
 from edge_build.quantization.activations import (
-    AttentionRounding,
     activation_block,
     attention_rounding,
     quantize_per_block_symmetric,
     quantize_per_token_asymmetric,
 )
 from edge_build.quantization.weight import WeightStore
+from edge_build.reference_attention import KeepEverything, Packed
 from models.config import ModelConfig
 from models.decoder import Decoder
-from models.layers import (
-    RMSNorm,
-    inverse_frequencies,
-    rotary_tables,
-    rotate,
-    softmax_attention,
-    visible,
-)
+from models.layers import RMSNorm
 from runtime_py.manifest import ActivationQuantization, AttentionQuantization
 
 # Elements of a weight that are dequantized at once.
@@ -56,38 +50,58 @@ def reference_threads(parameters: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class ReferenceLinear(nn.Module):
-    """x @ weight.T from the store, activations rounded as the runtime's kernel rounds them."""
+@dataclass(frozen=True)
+class Rounding:
+    """What a runtime rounds."""
 
-    def __init__(self, weights: WeightStore, name: str, fake_quantize: FakeQuantize | None) -> None:
+    activations: ActivationQuantization = "none"
+    attention: AttentionQuantization = "none"
+
+    def __str__(self) -> str:
+        return ", ".join(dict.fromkeys((self.activations, self.attention)))
+
+
+class ReferenceLinear(nn.Module):
+    """x @ weight.T from the store, activations rounded as the runtimes' kernels round them.
+
+    Args:
+        roundings: one for each member of a batch; None rounds nothing.
+    """
+
+    def __init__(
+        self, weights: WeightStore, name: str, roundings: Sequence[FakeQuantize | None]
+    ) -> None:
         super().__init__()
-        self.weights, self.name = weights, name
-        self.fake_quantize = fake_quantize
+        self.weights, self.name, self.roundings = weights, name, roundings
+        self.rows, self.columns = weights.shape(name)
         self.kept: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.fake_quantize is not None:
-            x = _with_rest(self.fake_quantize(x[:1]), x)
-        return torch.cat([nn.functional.linear(x, block) for block in self._blocks()], dim=-1)
+        """x [B, T, in] → [B, T, out]; a block of the weight is unpacked once for the batch."""
+        inputs = [
+            member if rounding is None else rounding(member)
+            for member, rounding in zip(x, self.roundings, strict=True)
+        ]
+        result = x.new_empty(*x.shape[:-1], self.rows)
+        for start, block in self._blocks():
+            for member, into in zip(inputs, result, strict=True):
+                # Into its place: joining blocks afterwards would hold everything twice.
+                torch.mm(member, block.T, out=into[:, start : start + len(block)])
+        return result
 
-    def _blocks(self) -> Iterable[Tensor]:
-        """Return the weight in blocks of rows, float32."""
+    def _blocks(self) -> Iterable[tuple[int, Tensor]]:
+        """Return first row and float32 values of each block of rows."""
         if self.kept is not None:
-            return (self.kept,)
-        rows, columns = self.weights.shape(self.name)
-        if rows * columns <= _KEPT_ELEMENTS:
-            self.kept = self._rows(0, rows)
-            return (self.kept,)
-        step = max(1, _BLOCK_ELEMENTS // columns)
-        return (self._rows(start, start + step) for start in range(0, rows, step))
+            return ((0, self.kept),)
+        if self.rows * self.columns <= _KEPT_ELEMENTS:
+            self.kept = self._unpacked(0, self.rows)
+            return ((0, self.kept),)
+        step = max(1, _BLOCK_ELEMENTS // self.columns)
+        starts = range(0, self.rows, step)
+        return ((start, self._unpacked(start, start + step)) for start in starts)
 
-    def _rows(self, start: int, stop: int) -> Tensor:
+    def _unpacked(self, start: int, stop: int) -> Tensor:
         return torch.from_numpy(self.weights.rows(self.name, start, stop))
-
-
-def _with_rest(rounded: Tensor, batch: Tensor) -> Tensor:
-    """Return [B, ...] with the first rounded: a second is the same sequence without rounding."""
-    return torch.cat((rounded, batch[1:])) if len(batch) > 1 else rounded
 
 
 class ReferenceEmbedding(nn.Module):
@@ -98,8 +112,9 @@ class ReferenceEmbedding(nn.Module):
         self.weights = weights
 
     def forward(self, tokens: Tensor) -> Tensor:
-        rows = [self.weights.rows("embed_tokens", t, t + 1) for t in tokens.flatten().tolist()]
-        return torch.from_numpy(np.concatenate(rows)).reshape(*tokens.shape, -1)
+        ids, places = tokens.unique(return_inverse=True)
+        rows = [self.weights.rows("embed_tokens", t, t + 1) for t in ids.tolist()]
+        return torch.from_numpy(np.concatenate(rows))[places]
 
 
 class ReferenceModel:
@@ -108,6 +123,7 @@ class ReferenceModel:
     Args:
         activations, attention: what the runtime rounds.
         kv_scales: of "kv_per_channel".
+        also: further ways to round, for `hidden`.
     """
 
     def __init__(
@@ -117,14 +133,16 @@ class ReferenceModel:
         activations: ActivationQuantization,
         attention: AttentionQuantization = "none",
         kv_scales: KvScales | None = None,
+        *,
+        also: Sequence[Rounding] = (),
     ) -> None:
         self.config = config
-        self.rounds_activations = activations != "none"
-        self.rounds = self.rounds_activations or attention != "none"
-        self.rounding = attention_rounding(attention, kv_scales)
+        ways = (Rounding(activations, attention), *also)
+        self.roundings = tuple(attention_rounding(way.attention, kv_scales) for way in ways)
         with torch.device("meta"):
             decoder = Decoder(config)
-        self.decoder = _with_stored_weights(decoder, weights, activations)
+        kinds = [way.activations for way in ways]
+        self.decoder = _with_stored_weights(decoder, weights, kinds)
         self.past: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -146,8 +164,9 @@ class ReferenceModel:
         Returns:
             [rows, V] float32.
         """
+        assert len(self.roundings) == 1, "a sequence is kept in one way"
         new = torch.arange(self.position, self.position + len(tokens))
-        step = _KeepEverything(self.config, self.past, new, self.rounding)
+        step = KeepEverything(self.config, self.past, new, self.roundings)
         hidden = self.decoder.hidden(torch.tensor([list(tokens)]), step)
         self.past = step.present
         logits: Tensor = self.decoder.logits(hidden[:, -(rows or len(tokens)) :])
@@ -156,107 +175,48 @@ class ReferenceModel:
     @torch.no_grad()
     def hidden(
         self,
-        tokens: Sequence[int],
-        positions: Sequence[int],
-        rows: Sequence[int],
-        *,
-        with_exact: bool = False,
-    ) -> Tensor:
-        """Process a whole sequence from an empty model, which stays empty.
+        sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
+        advance: Callable[[int], None] = lambda layer: None,
+    ) -> tuple[Tensor, ...]:
+        """Process whole sequences from an empty model, which stays empty.
+
+        They are read in every way to round at once, so that each weight is unpacked once for all.
 
         Args:
-            positions: of each token, ascending. A position without a token holds a key and a value
-                of zeros, as caches do before anything is written.
-            rows: indices of the tokens that are wanted.
-            with_exact: process it twice at once, the second time without rounding, so that weights
-                are dequantized once for both; once if the model does not round.
+            sequences: tokens, and the positions of them, ascending. A position without a token
+                holds a key and a value of zeros, as caches do before anything is written.
+            advance: told of each layer when it is done, counted from 1.
 
         Returns:
-            [1 or 2, rows, E] float32, for `logits`; rounded first.
+            [ways, tokens, E] float32 for each sequence, for `logits`.
         """
-        batch = [list(tokens)] * (2 if with_exact and self.rounds else 1)
-        step = _KeepEverything(self.config, [], torch.tensor(list(positions)), self.rounding)
-        hidden: Tensor = self.decoder.hidden(torch.tensor(batch), step)
-        return hidden[:, list(rows)]
+        steps = [
+            KeepEverything(self.config, None, torch.tensor(list(positions)), self.roundings)
+            for _, positions in sequences
+        ]
+        packed = Packed(steps, [len(tokens) for tokens, _ in sequences], advance)
+        tokens = torch.tensor([[token for tokens, _ in sequences for token in tokens]])
+        hidden: Tensor = self.decoder.hidden(tokens.expand(len(self.roundings), -1), packed)
+        advance(self.config.num_layers)
+        return hidden.split(packed.lengths, dim=1)
 
     @torch.no_grad()
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return logits [B, rows, V] of some rows of `hidden`."""
+        """Return logits [ways, rows, V] of some rows of `hidden`."""
         logits: Tensor = self.decoder.logits(hidden)
         return logits
 
 
-class _KeepEverything:
-    """An AttentionStep over all keys and values since position 0, rounded when they were new.
-
-    Positions before `new` that have no key are slots of zeros. Each scores 0 and adds nothing, so
-    that n of them weigh as one whose score is log n.
-    """
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        past: list[tuple[Tensor, Tensor]],
-        new: Tensor,
-        rounding: AttentionRounding,
-    ) -> None:
-        self.config, self.past, self.rounding = config, past, rounding
-        self.present: list[tuple[Tensor, Tensor]] = []
-        before = past[0][0].shape[1] if past else 0
-        every = torch.cat((torch.arange(before), new))
-        self.has_zeros = len(every) <= int(new[-1])
-        self.masks = {window: self._mask(new, every, window) for window in config.windows}
-        self.tables = {
-            layer: rotary_tables(new, inverse_frequencies(layer, config.head_dim))
-            for layer in dict.fromkeys(config.layers)
-        }
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        settings = self.config.layers[layer]
-        cosines, sines = self.tables[settings]
-        query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
-        rounded = self.rounding(layer, query[:1], key[:1], value[:1])
-        query, key, value = map(_with_rest, rounded, (query, key, value))
-        if self.past:
-            key = torch.cat((self.past[layer][0], key), dim=1)
-            value = torch.cat((self.past[layer][1], value), dim=1)
-        self.present.append((key, value))
-        if self.has_zeros:
-            key, value = _with_zeros(key), _with_zeros(value)
-        return softmax_attention(
-            query,
-            key,
-            value,
-            self.masks[settings.window],
-            self.config.attention_scale,
-            self.config.attention_softcap,
-        )
-
-    def _mask(self, new: Tensor, every: Tensor, window: int | None) -> Tensor:
-        seen = visible(new, every, window)
-        if not self.has_zeros:
-            return seen
-        slots = new + 1 if window is None else (new + 1).clamp(max=window)
-        zeros = (slots - seen.sum(-1)).float()
-        # The logarithm of no slot is minus infinity: masked.
-        return torch.cat((torch.where(seen, 0.0, float("-inf")), zeros.log()[:, None]), dim=-1)
-
-
-def _with_zeros(x: Tensor) -> Tensor:
-    """Return [B, S, K, D] with one slot of zeros at the end."""
-    return torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 1))
-
-
 def _with_stored_weights(
-    decoder: Decoder, weights: WeightStore, activations: ActivationQuantization
+    decoder: Decoder, weights: WeightStore, activations: Sequence[ActivationQuantization]
 ) -> Decoder:
     for name, module in list(decoder.named_modules()):
         if isinstance(module, nn.Embedding):
             decoder.set_submodule(name, ReferenceEmbedding(weights))
         elif isinstance(module, nn.Linear):
             stored = weights.head_name() if name == "lm_head" else name
-            fake_quantize = _fake_quantize(weights, stored, activations)
-            decoder.set_submodule(name, ReferenceLinear(weights, stored, fake_quantize))
+            roundings = [_fake_quantize(weights, stored, kind) for kind in activations]
+            decoder.set_submodule(name, ReferenceLinear(weights, stored, roundings))
         elif isinstance(module, RMSNorm):
             norm = RMSNorm(module.size, module.eps)
             norm.weight = nn.Parameter(

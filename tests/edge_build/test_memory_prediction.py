@@ -61,7 +61,9 @@ def test_what_the_process_holds_already_is_in_every_stage() -> None:
 def test_more_layers_take_more(backend: str) -> None:
     prepared = prepared_pico(backends=(backend,))
     few, many = peaks(with_layers(prepared, 6)), peaks(with_layers(prepared, 60))
-    assert few[backend] < many[backend] and few["golden"] < many["golden"]
+    assert few[backend] < many[backend]
+    # Golden answers are read in passes that keep nothing of a layer.
+    assert few["golden"] <= many["golden"]
 
 
 def test_more_golden_tokens_take_more_rows() -> None:

@@ -15,7 +15,7 @@ from edge_build.quantization.activations import (
 from edge_build.quantization.apply import quantize_weights
 from edge_build.quantization.rules import choose_rules
 from edge_build.quantization.weight import WeightStore
-from edge_build.reference import ReferenceModel
+from edge_build.reference import ReferenceModel, Rounding
 from models.checkpoint import Checkpoint, load_decoder, open_checkpoint
 from runtime_py.manifest import AttentionQuantization
 
@@ -94,23 +94,54 @@ def test_rows_of_zeros_stay_zero() -> None:
     assert torch.equal(quantize_per_block_symmetric(zeros, 32), zeros)
 
 
-@pytest.mark.parametrize("attention", ["none", "qkv_per_token"])
-def test_both_at_once_are_the_two_apart(
-    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, attention: AttentionQuantization
+WAYS = (
+    Rounding("per_token_asymmetric"),
+    Rounding("per_block_symmetric"),
+    Rounding("none", "qkv_per_token"),
+    Rounding("per_token_asymmetric", "qkv_per_token"),
+)
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "gemma2", "qwen3"])
+def test_sequences_read_in_all_ways_at_once_are_those_read_apart(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
-    checkpoint = open_checkpoint(tiny_checkpoint("gemma3_text"))
+    checkpoint = open_checkpoint(tiny_checkpoint(family))
     weights = store(checkpoint, "int4-g32", tmp_path)
-    rounding = ReferenceModel(checkpoint.config, weights, "per_token_asymmetric", attention)
-    rows = range(len(TOKENS) - 3, len(TOKENS))
-    hidden = rounding.hidden(TOKENS, range(len(TOKENS)), rows, with_exact=True)
-    rounded, exact = rounding.logits(hidden)
-    assert rounding.position == 0
-    alone = ReferenceModel(checkpoint.config, weights, "none").run(TOKENS, rows=3)
-    assert not torch.allclose(rounded, exact, atol=1e-3)
-    # Products of a batch may add up in another order; a code that turns moves a row by more.
-    torch.testing.assert_close(exact, alone, rtol=0, atol=1e-5 * float(alone.std()))
-    close = (rounded - rounding.run(TOKENS, rows=3)).abs().max()
-    assert close < 0.1 * rounded.std()
+    together = ReferenceModel(checkpoint.config, weights, "none", also=WAYS)
+    texts = TOKENS, TOKENS[5:18]
+    states = together.hidden([(text, range(len(text))) for text in texts])
+    assert together.position == 0
+    for text, hidden in zip(texts, states, strict=True):
+        exact, *rounded = together.logits(hidden[:, -3:])
+        apart = ReferenceModel(checkpoint.config, weights, "none").run(text, rows=3)
+        # Products of a batch may add up in another order; a code that turns moves a row by more.
+        torch.testing.assert_close(exact, apart, rtol=0, atol=1e-5 * float(apart.std()))
+        for way, found in zip(WAYS, rounded, strict=True):
+            alone = ReferenceModel(checkpoint.config, weights, way.activations, way.attention)
+            close = (found - alone.run(text, rows=3)).abs().max()
+            assert close < 0.1 * found.std(), way
+            assert not torch.allclose(found, exact, atol=1e-3), way
+
+
+def test_each_weight_is_unpacked_once_for_all_sequences_and_ways(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = open_checkpoint(tiny_checkpoint("qwen3"))
+    weights = store(checkpoint, "int4-g32", tmp_path)
+    monkeypatch.setattr("edge_build.reference._KEPT_ELEMENTS", 0)
+    unpacked: list[str] = []
+    rows = WeightStore.rows
+    monkeypatch.setattr(
+        WeightStore, "rows", lambda s, name, *r: unpacked.append(name) or rows(s, name, *r)
+    )
+    model = ReferenceModel(checkpoint.config, weights, "none", also=WAYS)
+    told: list[int] = []
+    model.hidden([(TOKENS, range(len(TOKENS)))] * 3, told.append)
+    linear = [name for name in unpacked if name != "embed_tokens"]
+    assert len(linear) == len(set(linear)) == 7 * checkpoint.config.num_layers
+    assert unpacked.count("embed_tokens") == len(set(TOKENS))
+    assert told == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "gemma2", "qwen3"])
@@ -127,7 +158,7 @@ def test_slots_of_zeros_are_seen_as_zeros(
         checkpoint.config, store(checkpoint, "none", tmp_path), "none", attention
     )
     positions, config = [0, 1, 2, 7, 8, 9, 30, 31], checkpoint.config
-    hidden = model.hidden(TOKENS[: len(positions)], positions, range(len(positions)))
+    (hidden,) = model.hidden([(TOKENS[: len(positions)], positions)])
     placed = model.logits(hidden)[0]
     slot = (1, 1, config.num_key_value_heads, config.head_dim)
     for token, position, expected in zip(TOKENS, positions, placed, strict=False):

@@ -1,0 +1,98 @@
+"""Attention of the eager model over every key and value, by position.
+
+Knows no weights and no rings: it shares no arithmetic with what it judges.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from edge_build.quantization.activations import AttentionRounding
+from models.config import ModelConfig
+from models.layers import inverse_frequencies, rotary_tables, rotate, softmax_attention, visible
+
+
+class KeepEverything:
+    """An AttentionStep over all keys and values since position 0, rounded when they were new.
+
+    Args:
+        past: keys and values of each layer; None is a sequence that does not go on.
+        roundings: one for each member of a batch.
+
+    Positions before `new` that have no key are slots of zeros. Each scores 0 and adds nothing, so
+    that n of them weigh as one whose score is log n.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        past: list[tuple[Tensor, Tensor]] | None,
+        new: Tensor,
+        roundings: Sequence[AttentionRounding],
+    ) -> None:
+        self.config, self.past, self.roundings = config, past, roundings
+        self.present: list[tuple[Tensor, Tensor]] = []
+        before = past[0][0].shape[1] if past else 0
+        every = torch.cat((torch.arange(before), new))
+        self.has_zeros = len(every) <= int(new[-1])
+        self.masks = {window: self._mask(new, every, window) for window in config.windows}
+        self.tables = {
+            layer: rotary_tables(new, inverse_frequencies(layer, config.head_dim))
+            for layer in dict.fromkeys(config.layers)
+        }
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        cosines, sines = self.tables[self.config.layers[layer]]
+        query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
+        members = zip(self.roundings, query.split(1), key.split(1), value.split(1), strict=True)
+        # One after the other: scores of all of them at once would be the most that a model holds.
+        attended = [self._attend_one(layer, *rounding(layer, *qkv)) for rounding, *qkv in members]
+        return torch.cat(attended)
+
+    def _attend_one(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        settings = self.config.layers[layer]
+        if self.past:
+            key = torch.cat((self.past[layer][0], key), dim=1)
+            value = torch.cat((self.past[layer][1], value), dim=1)
+        if self.past is not None:
+            self.present.append((key, value))
+        if self.has_zeros:
+            key, value = _with_zeros(key), _with_zeros(value)
+        return softmax_attention(
+            query,
+            key,
+            value,
+            self.masks[settings.window],
+            self.config.attention_scale,
+            self.config.attention_softcap,
+        )
+
+    def _mask(self, new: Tensor, every: Tensor, window: int | None) -> Tensor:
+        seen = visible(new, every, window)
+        if not self.has_zeros:
+            return seen
+        slots = new + 1 if window is None else (new + 1).clamp(max=window)
+        zeros = (slots - seen.sum(-1)).float()
+        # The logarithm of no slot is minus infinity: masked.
+        return torch.cat((torch.where(seen, 0.0, float("-inf")), zeros.log()[:, None]), dim=-1)
+
+
+class Packed:
+    """An AttentionStep over sequences that lie one after the other and do not see each other."""
+
+    def __init__(
+        self, steps: Sequence[KeepEverything], lengths: list[int], advance: Callable[[int], None]
+    ) -> None:
+        self.steps, self.lengths, self.advance = steps, lengths, advance
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        self.advance(layer)
+        parts = zip(*(x.split(self.lengths, dim=1) for x in (query, key, value)), strict=True)
+        attended = [step.attend(layer, *part) for step, part in zip(self.steps, parts, strict=True)]
+        return torch.cat(attended, dim=1)
+
+
+def _with_zeros(x: Tensor) -> Tensor:
+    """Return [B, S, K, D] with one slot of zeros at the end."""
+    return torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 1))
