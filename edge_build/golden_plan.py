@@ -124,7 +124,7 @@ def _texts(
 def _long_length(prepared: Preparation) -> int:
     """Return the tokens of a text past the end of every ring, fed tokens included if it is text."""
     rings = [cache.capacity for cache in prepared.caches.layers if cache.kind == "ring"]
-    beyond = golden_tokens(prepared) if is_large(prepared) else prepared.caches.chunk
+    beyond = text_rows(prepared) if is_large(prepared) else prepared.caches.chunk
     return min(max(rings, default=0) + beyond + 7, _LONGEST_PROMPT)
 
 
