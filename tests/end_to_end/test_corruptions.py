@@ -12,6 +12,7 @@ from runtime_py.bundle import open_bundle
 from runtime_py.verification import verify
 from tests.corruptions import CORRUPTIONS, Corruption, table_row, verdict_on
 
+PAGE = Path(__file__).parents[2] / "docs" / "numerics.md"
 SHORT = (
     "window one shorter in one layer",
     "rotary base of local layers × 1.01",
@@ -33,6 +34,16 @@ def check(bundle: Path, corruption: Corruption, folder: Path) -> str:
 def test_a_small_fault_is_seen(pico_bundle: Path, tmp_path: Path, what: str) -> None:
     (corruption,) = (corruption for corruption in CORRUPTIONS if corruption.what == what)
     check(pico_bundle, corruption, tmp_path)
+
+
+def test_the_page_names_every_fault_and_38_of_40_are_seen() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert len(CORRUPTIONS) == 40
+    for corruption in CORRUPTIONS:
+        row = next(line for line in page.splitlines() if line.startswith(f"| {corruption.what} |"))
+        assert corruption.missed in row
+        assert ("missed" in row) == bool(corruption.missed), row
+    assert sum(not corruption.missed for corruption in CORRUPTIONS) >= 38
 
 
 @pytest.mark.corruptions
