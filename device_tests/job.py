@@ -58,7 +58,8 @@ def run_job(
         if live:
             raise DeviceError(
                 f"{target.name}: job {live[0]} is still running there, and two at a time would "
-                "measure each other; collect it, stop it, or wait for its end"
+                f"measure each other; wait for its end, or: pocketlm jobs collect {live[0]} --on "
+                f"{target.name}, or remove instead of collect"
             )
         boot_id = persist(lambda: ask_boot_id(target), reconnect_s)
         record = JobRecord(nonce, spec.fetch, spec.timeout_s, boot_id)

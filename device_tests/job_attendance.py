@@ -64,7 +64,10 @@ class Attendance:
                 raise
             return self._result(state, stopped)
         except LostDeviceError as error:
-            return self._lost(f"{error}; job {nonce} goes on there and can be collected later")
+            return self._lost(
+                f"{error}; job {nonce} goes on there: "
+                f"pocketlm jobs collect {nonce} --on {self.target.name}"
+            )
         except RefusedError as error:
             return JobResult(nonce, error.reason, str(error))
 

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from device_tests.commands.fit_shown import print_fits
 from device_tests.commands.flags import json_option
+from device_tests.commands.planned_shape import planned_shape
 from device_tests.errors import DeviceError
 
 if TYPE_CHECKING:
     from device_tests.fit import Fit
     from runtime_py.manifest import Manifest
 
-# More ways than these help nobody to choose.
-_MOST_CHANGES = 5
-
 
 @click.command("fit", short_help="Predict memory: a bundle or shape on devices.")
-@click.argument("what", metavar="BUNDLE|SHAPE")
+@click.argument("what", metavar="BUNDLE|CHECKPOINT|SHAPE")
 @click.option(
     "--device",
     "device_names",
@@ -38,7 +37,12 @@ _MOST_CHANGES = 5
 @click.option("--recipe", help="Of a shape. Default: int4-g32.")
 @click.option("--chunk", type=int, help="Of a shape. Default: 128.")
 @click.option("--kv", type=click.Choice(["float32", "int8"]), help="Of a shape. Default: float32.")
-@click.option("--packed-cache", is_flag=True, help="Packed weights mapped from a file.")
+@click.option(
+    "--packed-cache",
+    is_flag=True,
+    help="As `profile --packed-cache` runs it: packed weights mapped from a file.",
+)
+@click.option("--verbose", is_flag=True, help="Each part of memory, and every comparison.")
 @json_option
 def fit(
     what: str,
@@ -49,17 +53,20 @@ def fit(
     chunk: int | None,
     kv: str | None,
     packed_cache: bool,
+    verbose: bool,
     as_json: bool,
 ) -> None:
-    """Predict the memory of a bundle, or of a published shape that was not even downloaded.
+    """Predict the memory of a bundle, a checkpoint, or a published shape.
 
-    Says for each device whether it fits, is tight, or will not fit, with the arithmetic, and what
-    would make it fit. Exit code 1: it will not fit one of them.
+    A checkpoint is a folder or a hub id; only its config.json is read. Says for each device whether
+    it fits, is tight, or will not fit, and what would make it fit. Exit code 1: it will not fit one
+    of them.
 
     \b
     Examples:
       pocketlm fit gemma-3-1b --device phone-6gb
       pocketlm fit qwen3-4b --context 8192 --kv int8
+      pocketlm fit ./qwen3-checkpoint --verbose
       pocketlm fit ./my-bundle --device adb --json
     """
     from device_tests import fit as fitting
@@ -93,7 +100,7 @@ def fit(
     if as_json:
         click.echo(json.dumps(_document(manifest, found), indent=1))
     else:
-        _print(manifest, found)
+        print_fits(what, manifest, found, verbose=verbose)
     if any(one.judgement.answer == "will not fit" for one in found):
         sys.exit(1)
 
@@ -120,20 +127,15 @@ def _plan(
 ) -> "Manifest":
     from edge_build.planned_manifest import BuildChoices, plan_manifest
     from edge_build.quantization.recipes import DEFAULT_RECIPE
-    from models import shapes
-    from models.errors import ModelError
 
-    try:
-        shape = shapes.load(name)
-    except ModelError as error:
-        raise DeviceError(f"{name}: no bundle lies there, and {error}") from error
+    shape = planned_shape(name)
     choices = BuildChoices(
         recipe=recipe or DEFAULT_RECIPE,
         context_length=context,
         chunk=chunk,
         kv="int8" if kv == "int8" else "float32",
     )
-    return plan_manifest(name, shape.config, choices)
+    return plan_manifest(shape.name, shape.config, choices)
 
 
 def _document(manifest: "Manifest", found: "list[Fit]") -> dict[str, Any]:
@@ -159,54 +161,3 @@ def _document(manifest: "Manifest", found: "list[Fit]") -> dict[str, Any]:
             for one in found
         ],
     }
-
-
-def _print(manifest: "Manifest", found: "list[Fit]") -> None:
-    from runtime_py.terminal import make_console
-
-    console = make_console()
-    for backend in dict.fromkeys(one.backend for one in found):
-        ours = [one for one in found if one.backend == backend]
-        _print_parts(console, manifest, ours[0])
-        for one in ours:
-            _print_answer(console, one)
-
-
-def _print_parts(console: Any, manifest: "Manifest", one: "Fit") -> None:
-    from rich.table import Table
-
-    from device_tests.report.quantities import size_text
-
-    console.print(
-        f"{manifest.name}, {manifest.recipe}, on {one.backend}: {one.positions.tokens:,} of "
-        f"{manifest.context_length:,} positions, chunks of {manifest.prefill_chunk}"
-    )
-    table = Table("part", "kind", "bytes", "how")
-    table.columns[2].justify = "right"
-    for part in one.prediction.parts:
-        table.add_row(part.part, part.kind, size_text(part.size_bytes), part.arithmetic)
-    table.add_section()
-    prediction = one.prediction
-    table.add_row("all", "dirty", size_text(prediction.dirty_bytes), "only swap or a kill frees it")
-    table.add_row("all", "clean", size_text(prediction.clean_bytes), "can be read again")
-    load = size_text(prediction.load_peak_bytes)
-    table.add_row("while loading", "peak", load, prediction.load_arithmetic)
-    console.print(table)
-
-
-def _print_answer(console: Any, one: "Fit") -> None:
-    from rich.text import Text
-
-    from device_tests.report.quantities import size_text
-
-    styles = {"fits": "green", "tight": "yellow", "will not fit": "bold red"}
-    answer = one.judgement.answer
-    console.print(Text.assemble(f"{one.room.name}: ", (answer, styles[answer])))
-    for reason in one.judgement.reasons:
-        console.print(f"  {reason}")
-    for change in one.changes[:_MOST_CHANGES]:
-        saved = max(change.saved_dirty_bytes, change.saved_bytes)
-        kind = "dirty" if change.saved_dirty_bytes >= change.saved_bytes else "at the peak"
-        console.print(f"  {change.what}: {size_text(saved)} less {kind}, {change.answer}")
-    if answer == "will not fit" and not any(c.answer != "will not fit" for c in one.changes):
-        console.print("  no change of the build is enough; choose a smaller model")

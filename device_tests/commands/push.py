@@ -1,6 +1,7 @@
 """pocketlm push: a bundle onto a device, each file checked there."""
 
 import json
+import shlex
 
 import click
 
@@ -45,3 +46,5 @@ def push(folder: str, target_name: str, backends: tuple[str, ...], as_json: bool
         )
     else:
         say(f"{bundle.manifest.name} is on {target.name}, in {place}")
+        say(f"next: pocketlm profile {shlex.quote(folder)} --on {target.name}")
+        say(f"to remove it: pocketlm jobs remove all --on {target.name}")

@@ -1,13 +1,16 @@
 """pocketlm fit: shapes that were not even downloaded, bundles, exit codes."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from device_tests.report.quantities import size_text
 from device_tests.rooms import profiles
+from models import shapes
 from pocketlm import main
 
 
@@ -40,24 +43,80 @@ def test_a_shape_is_held_against_every_profile_and_backend() -> None:
 
 
 def test_what_fits_exits_with_0_and_shows_its_arithmetic() -> None:
-    result = invoke("gemma-3-270m", "--device", "phone-6gb", "--backend", "executorch")
-    assert result.exit_code == 0
-    assert "gemma-3-270m, int4-g32, on executorch: 4,096 of 4,096 positions" in result.stdout
-    assert "phone-6gb: fits" in result.stdout
-    assert "against 1.40 GB without strain and 2.24 GB at most" in result.stdout
+    asked = ("gemma-3-270m", "--device", "phone-6gb", "--backend", "executorch")
+    short = invoke(*asked)
+    assert short.exit_code == 0
+    assert "gemma-3-270m, int4-g32: 4,096 of 4,096 positions" in short.stdout
+    assert re.search(r"phone-6gb +executorch +fits ", short.stdout)
+    assert len(short.stdout.splitlines()) == 4
+    result = invoke(*asked, "--verbose")
+    assert "against 1.40 GB without strain and 2.24 GB at most" in " ".join(result.stdout.split())
 
 
 def test_what_will_not_fit_exits_with_1_and_says_what_would() -> None:
     arguments = ("qwen3-4b", "--device", "phone-4gb", "--backend", "executorch")
     result = invoke(*arguments)
     assert result.exit_code == 1
-    assert "phone-4gb: will not fit" in result.stdout
-    assert "the system would kill it" in result.stdout
-    assert "--packed-cache: " in result.stdout
+    assert "phone-4gb, executorch: will not fit; it would" in result.stdout
+    remedy = "  be tight with pocketlm profile BUNDLE --on DEVICE --packed-cache\n"
+    assert remedy in result.stdout
+    assert "the system would kill it" in invoke(*arguments, "--verbose").stdout
     (one,) = document(*arguments)["fits"]
     answers = [change["answer"] for change in one["changes"]]
     order = ["fits", "tight", "will not fit"]
     assert answers == sorted(answers, key=order.index)
+
+
+def test_all_devices_are_one_line_each_with_one_peak() -> None:
+    text = invoke("gemma-3-4b").stdout
+    assert len(text.splitlines()) <= 30
+    for one in document("gemma-3-4b")["fits"]:
+        row = re.compile(
+            rf"{one['device']['name']} +{one['backend']} +{one['answer']} .* "
+            rf"{size_text(one['peak_bytes'])} +[\d.]+ GB"
+        )
+        assert row.search(text)
+    # No remedy is listed that does not help, and each is a command.
+    remedies = [line for line in text.splitlines() if line.startswith("  ")]
+    for line in remedies:
+        assert re.match(r"  (fit|be tight) with pocketlm |  do no better", line) or "device" in line
+
+
+def test_a_checkpoint_is_planned_by_its_config_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    config = tmp_path / "mine" / "config.json"
+    config.write_text(json.dumps(dict(shapes.load("qwen3-0.6b").published)))
+    mine, shape = (document(name)["fits"] for name in (tmp_path / "mine", "qwen3-0.6b"))
+    assert [one["peak_bytes"] for one in mine] == [one["peak_bytes"] for one in shape]
+    for text in ("{", "{}", "[]"):
+        config.write_text(text)
+        result = invoke(tmp_path / "mine")
+        assert result.exit_code == 2 and "config.json: " in result.stderr
+
+
+def test_a_hub_id_is_planned_by_its_config_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(dict(shapes.load("qwen3-0.6b").published)))
+    asked: list[tuple[str, str]] = []
+
+    def download(repository: str, file: str) -> str:
+        asked.append((repository, file))
+        return str(config)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    assert document("some/qwen")["name"] == "qwen"
+    assert asked == [("some/qwen", "config.json")]
+
+    def fail(repository: str, file: str) -> str:
+        raise OSError("no network")
+
+    monkeypatch.setattr(hub, "hf_hub_download", fail)
+    result = invoke("some/qwen")
+    assert result.exit_code == 2
+    assert "cannot be had from the hub (no network); download it" in result.stderr
 
 
 def test_one_device_that_it_will_not_fit_is_enough_for_1() -> None:
@@ -128,7 +187,10 @@ def test_a_built_bundle_cannot_be_asked_to_be_another(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("gemma-3-1bb",), "gemma-3-1bb: no bundle lies there, and shape 'gemma-3-1bb' is unknown"),
+        (
+            ("gemma-3-1bb",),
+            "no bundle and no checkpoint lies there, and shape 'gemma-3-1bb' is unknown",
+        ),
         (("gemma-3-1bb",), "the nearest known is 'gemma-3-1b'"),
         (("gemma-3-1b", "--recipe", "int3"), "int3"),
         (("gemma-3-1b", "--context", 10**6), "made for at most 32768"),
@@ -140,8 +202,8 @@ def test_a_built_bundle_cannot_be_asked_to_be_another(
         (("gemma-3-1b", "--backend", "onnx", "--packed-cache"), "only executorch keeps packed"),
         (("gemma-3-1b", "--device", "phone-6g"), "did you mean phone-6gb?"),
         (("gemma-3-1b", "--kv", "int4"), "int4"),
-        (("/",), "no bundle lies there"),
-        (("",), "no bundle lies there"),
+        (("/",), "no bundle and no checkpoint lies there"),
+        (("",), "no bundle and no checkpoint lies there"),
     ],
 )
 def test_wrong_input_exits_with_2(

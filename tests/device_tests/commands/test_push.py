@@ -38,7 +38,11 @@ def test_a_bundle_is_sent_whole_and_only_once(pico_bundle: Path, device: Path) -
     before = times(folder)
     again = invoke(pico_bundle, "--on", "host")
     assert again.exit_code == 0
-    assert again.stdout == f"pico is on host, in {folder}\n"
+    assert again.stdout.splitlines() == [
+        f"pico is on host, in {folder}",
+        f"next: pocketlm profile {pico_bundle} --on host",
+        "to remove it: pocketlm jobs remove all --on host",
+    ]
     assert times(folder) == before
 
 

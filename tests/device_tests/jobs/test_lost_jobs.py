@@ -65,7 +65,7 @@ def test_lost_job_goes_on_and_is_collected_later(
     lost = lose(target, link, spec, tmp_path / "out")
     assert (lost.verdict, lost.status) == ("lost_device", None)
     assert "couldn't read from device" in lost.reason
-    assert f"job {lost.nonce} goes on there and can be collected later" in lost.reason
+    assert f"pocketlm jobs collect {lost.nonce} --on broken" in lost.reason
     Path(job_folder(target, lost.nonce), "go").touch()
     lines: list[str] = []
     result = collect_job(target, lost.nonce, tmp_path / "out", lines.append)
