@@ -206,15 +206,17 @@ def _phases(run: MeasuredRun, parts: list[tuple[PartBytes, ...]]) -> tuple[Phase
     for mark, row in zip(run.events.phases, parts, strict=True):
         end_s = mark.clock_s - run.events.start_s
         dirty = sum(part.resident_bytes for part in row if part.kind == "dirty")
+        resident = sum(part.resident_bytes for part in row)
         found.append(
             Phase(
                 name=mark.phase,
                 start_s=start_s,
                 end_s=end_s,
-                peak_bytes=mark.peak_bytes,
-                resident_bytes=sum(part.resident_bytes for part in row),
+                # Reading the mappings maps some more, after the peak was read.
+                peak_bytes=max(mark.peak_bytes, resident),
+                resident_bytes=resident,
                 dirty_bytes=dirty,
-                clean_bytes=sum(part.resident_bytes for part in row) - dirty,
+                clean_bytes=resident - dirty,
                 swap_bytes=mark.swap_bytes,
                 parts=row,
             )

@@ -185,8 +185,8 @@ def _peak_mark(report: Report, peak: int, canvas: _Canvas) -> list[Markup]:
         return []
     y, words = canvas.memory.place(peak), f"peak {size_text(peak)}"
     fits = x + 10 + svg.text_width(words, canvas.frame.font) < canvas.time.end
-    # Where memory only grows, the line comes from the left, below the peak.
-    left, base, anchor = (x + 8, y + 4, "start") if fits else (x - 6, y - 6, "end")
+    # Above the peak: nothing is drawn there that could strike the words through.
+    left, base, anchor = (x, y - 7, "start") if fits else (x, y - 7, "end")
     return [
         svg.element("circle", {"cx": x, "cy": y, "r": 3.5, "class": "peak"}),
         svg.text(left, base, words, "peak-name", anchor),

@@ -29,7 +29,7 @@ _MEMORY_FRAMES = (
 )
 _SPEED_FRAMES = (
     Frame("wide", 900, 210, left=60, right=16, bottom=44, font=13, names_beside=True),
-    Frame("narrow", 358, 220, left=36, right=10, bottom=42, font=11.5, names_beside=False),
+    Frame("narrow", 358, 220, left=54, right=10, bottom=42, font=11.5, names_beside=False),
 )
 _BAR_WIDTH = 120
 _MOST_DIFFERENCES = 100

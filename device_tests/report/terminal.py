@@ -139,10 +139,16 @@ def _print_ledger(report: Report, console: Console) -> None:
         )  # fmt: skip
     heads = ("part", "kind", f">predicted {unit.name}", ">measured", ">difference", "> ", "in band")
     console.print(sizes_table(console, heads, cells))
+    off = [
+        f"{row.part} by {(row.difference_bytes or 0) / 1e6:+,.2f} MB"
+        for row in rows
+        if row.within is False
+    ]
     words = "as predicted" if ledger.passed else "NOT as predicted"
+    words += f": {', '.join(off)}" if off else ""
     write(
         console,
-        f"memory is {words}; the band is {band_text(report)}",
+        f"memory is {words}; a line may differ by {band_text(report)}, whichever is more",
         "" if ledger.passed else "bold red",
     )
     if unjudged := folios_text(report):
