@@ -8,7 +8,7 @@ PEERS  ?= llama.cpp litert $(if $(filter x86_64,$(shell uname -m)),llama.cpp-no-
 BIN    := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test corruptions test-assets test-devices test-phone check fix bench bench-peers clean
+.PHONY: setup demo test corruptions test-assets test-assets-heavy test-devices test-phone check fix bench bench-peers clean
 
 setup: $(INSTALLED)
 
@@ -41,6 +41,10 @@ corruptions: $(INSTALLED)
 # Published tokenizers and weights into the user's cache; tests that want them are skipped without.
 test-assets: $(INSTALLED)
 	$(BIN)/python -m tests.assets
+
+# Builds Gemma 3 270M's published weights for both backends; minutes, and 2 GB of memory.
+test-assets-heavy: $(INSTALLED)
+	$(BIN)/python -m pytest -q -rs -m assets_heavy
 
 # On emulated Arm devices, made from Debian's packages once; see device_tests/doubles/README.md.
 test-devices: $(INSTALLED)
