@@ -159,8 +159,8 @@ def _complete(
     """Add what the other files have; return the texts that tokenizer.json lacked."""
     published = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     stated = _stated_tokens(tokenizer_config, added_json, special)
-    for _, token in stated:
-        tokenizer.add_tokens([token])
+    # All at once: each call rebuilds the search for every added token, of which Gemma 3 has 6,415.
+    tokenizer.add_tokens([token for _, token in stated])
     present = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     for text in (*filter(None, special.stated.values()), *special.extra):
         if text not in present:
