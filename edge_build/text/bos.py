@@ -70,7 +70,15 @@ def bos_of(
 def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Return what the post-processor puts before and after a text."""
     plain = tokenizer.encode(_PROBE, add_special_tokens=False).ids
-    whole = tokenizer.encode(_PROBE, add_special_tokens=True).ids
+    try:
+        whole = tokenizer.encode(_PROBE, add_special_tokens=True).ids
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a panic of the library is no Exception
+        raise BuildError(
+            f"tokenizer.json: its post_processor cannot be applied ({error}); take the file that "
+            "was published with the weights"
+        ) from error
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain:
             return whole[:start], whole[start + len(plain) :]
