@@ -106,6 +106,8 @@ def test_a_build_holds_what_was_predicted(pico_build: tuple[Path, dict[str, Any]
     # The first stage of all only reads: what it held is what the process holds anyway.
     prepared = prepared_pico(chunk=32, context_length=512)
     predicted = predict_memory(prepared, measured.pop("checkpoint"))
+    # Reading texts with every tokenizer comes after what is predicted, and holds little.
+    assert measured.pop("text") <= max(measured.values())
     ratios = {stage.name: stage.peak_bytes / measured[stage.name] for stage in predicted}
     assert measured.keys() == ratios.keys()
     assert all(0.75 <= ratio <= 1.25 for ratio in ratios.values()), ratios
