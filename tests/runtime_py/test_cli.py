@@ -55,7 +55,14 @@ def invoke(fake_bundle: Any) -> Invoke:
 
 
 def test_the_commands_have_their_names() -> None:
-    assert {command.name for command in COMMANDS} == {"inspect", "run", "chat", "verify", "export"}
+    assert {command.name for command in COMMANDS} == {
+        "inspect",
+        "run",
+        "chat",
+        "verify",
+        "lint",
+        "export",
+    }
 
 
 def test_help_needs_nothing_heavy() -> None:
