@@ -17,6 +17,7 @@ from device_tests.remote_shell import check, quote
 from device_tests.target import Target
 from runtime_py.bundle import Bundle
 from runtime_py.manifest import MANIFEST_NAME, BackendEntry
+from runtime_py.recorded_settings import GOLDEN_FOLDER
 
 BUNDLES, RUNNERS = "bundles", "runners"
 _DIGEST_LENGTH = 16
@@ -109,11 +110,10 @@ def _bundle_files(bundle: Bundle, backends: tuple[str, ...], folder: PurePosixPa
         if name not in backends
     }
     # Golden answers are judged on the host.
-    golden = {entry.golden for entry in bundle.manifest.backends.values()}
     wanted = [
         (entry.path, entry.size_bytes)
         for entry in bundle.manifest.files
-        if entry.path not in golden and entry.path.partition("/")[0] not in left_out
+        if entry.path.partition("/")[0] not in {*left_out, GOLDEN_FOLDER}
     ]
     manifest = bundle.folder / MANIFEST_NAME
     wanted.append((MANIFEST_NAME, manifest.stat().st_size))

@@ -14,7 +14,8 @@ from runtime_py.errors import RunError
 from runtime_py.manifest import Manifest
 from runtime_py.typed_json import FieldError, load_object, read_as
 
-SETTINGS = "golden/settings.json"
+GOLDEN_FOLDER = "golden"
+SETTINGS = f"{GOLDEN_FOLDER}/settings.json"
 _FORMAT_VERSION = 1
 # What differs between two builds of the same, or is held elsewhere.
 _NOT_RECORDED = ("files", "tensors", "build", "notes", "readings", "format_version")
@@ -40,7 +41,10 @@ class RecordedSettings:
         document = json.loads(json.dumps(asdict(manifest)))
         for name in _NOT_RECORDED:
             document.pop(name, None)
-        held_elsewhere = ("golden/", *(entry.model for entry in manifest.backends.values()))
+        held_elsewhere = (
+            f"{GOLDEN_FOLDER}/",
+            *(entry.model for entry in manifest.backends.values()),
+        )
         texts = {
             file.path: file.sha256
             for file in manifest.files
