@@ -6,9 +6,10 @@ import platform
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution, requires, version
-from typing import Literal
+from importlib.metadata import PackageNotFoundError, distributions, requires, version
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import psutil
@@ -103,13 +104,22 @@ def require_build_tools() -> None:
         )
 
 
+def _origin() -> dict[str, Any]:
+    """Return where pip took this pocketlm from; empty if from an index.
+
+    In a clone, what describes the source may come before what pip installed.
+    """
+    for found in distributions(name="pocketlm"):
+        with suppress(ValueError):
+            if text := found.read_text("direct_url.json"):
+                return dict(json.loads(text))
+    return {}
+
+
 def install_command(need: Need) -> str:
     """Return what installs everything that a use needs, from where this pocketlm came."""
     extra = "[build]" if need == "build" else ""
-    try:
-        origin = json.loads(distribution("pocketlm").read_text("direct_url.json") or "{}")
-    except (PackageNotFoundError, ValueError):
-        origin = {}
+    origin = _origin()
     url = str(origin.get("url", ""))
     if not url.startswith("file://"):
         return f"pip install 'pocketlm{extra}'"

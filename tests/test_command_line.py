@@ -223,6 +223,8 @@ def test_the_command_that_helps_follows_where_pocketlm_came_from(
         ),
     ):
         monkeypatch.setattr(
-            "edge_build.installation.distribution", lambda name, o=origin: Installed(o)
+            # A clone's own description, which says nothing of that, comes first.
+            "edge_build.installation.distributions",
+            lambda name, o=origin: [Installed(None), Installed(o)],
         )
         assert install_command("build").endswith(end)
