@@ -69,11 +69,11 @@ WHEELS = (
     ),
     Wheel(
         "onnxruntime",
-        "1.31.1",
+        "1.32.0",
         "aarch64",
         "manylinux_2_28_aarch64",
         "3.11",
-        "da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3",
+        "2303372a85299b6757b0e11e1cbf13e410ddf7e10c37f4b37e99d1c90e7daf7c",
         ("onnxruntime/capi/libonnxruntime.so",),
     ),
 )
