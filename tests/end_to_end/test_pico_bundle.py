@@ -22,17 +22,22 @@ def test_artifact_answers_as_the_eager_model_for_64_tokens(pico_bundle: Path, ba
 
 
 @pytest.mark.parametrize("backend", backends.NAMES)
-def test_free_running_greedy_ids_equal_the_eager_model(pico_bundle: Path, backend: str) -> None:
+def test_free_running_greedy_ids_leave_the_eager_model_only_at_near_ties(
+    pico_bundle: Path, backend: str
+) -> None:
+    # Which of two ids within rounding of each other wins depends on the processor that builds.
     golden = Golden.from_json((pico_bundle / f"golden/{backend}.json").read_text())
-    # The other continuations pass points where the two best are within rounding of each other.
-    cases = [case for case in golden.cases if case.name in ("short", "code")]
-    assert len(cases) == 2
-    for case in cases:
-        with open_session(pico_bundle, backend=backend) as session:
-            found = [int(session.prefill(case.prompt_ids).argmax())]
-            while len(found) < 64:
-                found.append(int(session.decode(found[-1]).argmax()))
-        assert tuple(found) == case.continuation_ids, case.name
+    cases = [case for case in golden.cases if case.fed_ids == case.continuation_ids[:-1]]
+    assert len(cases) >= 2
+    with open_session(pico_bundle, backend=backend) as session:
+        for case in cases:
+            session.reset()
+            found = int(session.prefill(case.prompt_ids).argmax())
+            for step, expected in enumerate(case.continuation_ids):
+                if found != expected:
+                    assert case.may_choose(step, found), (case.name, step)
+                    break
+                found = int(session.decode(found).argmax())
 
 
 @pytest.mark.parametrize("backend", backends.NAMES)
