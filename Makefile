@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO   ?= build/demo
+# Processes of `make test`, about a gigabyte each; each file is one's.
+WORKERS ?= 2
 # What `make bench` hands to benchmarks/suite.py, and the peers it sets up.
 BENCH  ?= gemma-3-1b --parts build,speed,depth
 PEERS  ?= llama.cpp litert $(if $(filter x86_64,$(shell uname -m)),llama.cpp-no-amx)
@@ -32,7 +34,7 @@ demo: $(INSTALLED)
 	$(BIN)/pocketlm run $(DEMO)/pico --temperature 0 --prompt 'Which module has Counter?'
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -rs
+	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist loadfile
 
 # The table of deliberate faults in docs/numerics.md, row by row.
 corruptions: $(INSTALLED)
