@@ -27,6 +27,7 @@ from runtime_py.golden import ChatCase, Golden, TokenizerCase
 from runtime_py.golden_cases import GoldenCase, PlacedCall, PlacedCase
 from runtime_py.logits_digest import greedy_margin, make_digest
 from runtime_py.manifest import MANIFEST_NAME, Manifest
+from runtime_py.recorded_settings import SETTINGS, RecordedSettings
 from runtime_py.tokenizer import read_tokenizer
 from tests.conftest import TINY_PUBLISHED
 from tests.device_tests.report.sample_reports import sample_report
@@ -182,14 +183,17 @@ def _make_bundle(checkpoint: Path, bundle: Path) -> None:
         (bundle / name).write_text(content)
     seal(bundle, planned)
     (bundle / entry.golden).write_text(_golden(bundle).to_json())
+    sealed = seal(bundle, planned)
+    (bundle / SETTINGS).write_text(RecordedSettings.of(sealed).to_json())
     seal(bundle, planned)
 
 
-def seal(bundle: Path, manifest: Manifest) -> None:
-    """Write a manifest that lists the files as they are."""
+def seal(bundle: Path, manifest: Manifest) -> Manifest:
+    """Write a manifest that lists the files as they are, and return it."""
     (bundle / MANIFEST_NAME).unlink(missing_ok=True)
     listed = replace(manifest, files=file_entries(bundle))
     (bundle / MANIFEST_NAME).write_text(listed.to_json())
+    return listed
 
 
 def _golden(bundle: Path) -> Golden:

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from edge_build.errors import BuildError
+from edge_build.golden_texts import CHATS
 from tests.text_variants import TEMPLATE, read, template, variant, write
 
+# One more has a system turn.
+EVERY = len(CHATS) + 1
 PLAIN = (
     "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}"
 )
@@ -20,7 +23,7 @@ def refusing(condition: str) -> str:
     ("condition", "left"),
     [
         ("messages | length > 1", 1),
-        ("messages[0].role == 'system'", 2),
+        ("messages[0].role == 'system'", EVERY - 1),
         ("messages[0].role != 'system'", 1),
         ("true", 0),
     ],
@@ -31,7 +34,7 @@ def test_chats_that_the_template_refuses_are_left_out(
     text = read(variant(tmp_path / "checkpoint", write(TEMPLATE, refusing(condition))))
     assert len(text.chats) == left
     refused = [note for note in text.notes if "left out of the golden chats: not so" in note]
-    assert len(refused) == 3 - left
+    assert len(refused) == EVERY - left
 
 
 BROKEN = {
@@ -53,7 +56,7 @@ def test_a_broken_template_ends_the_build(words: str, tmp_path: Path) -> None:
 def test_a_template_that_fails_on_some_chats_keeps_the_others(tmp_path: Path) -> None:
     failing = "{{ messages[0].parts[0] if messages[0].role == 'system' }}" + PLAIN
     text = read(variant(tmp_path / "checkpoint", write(TEMPLATE, failing)))
-    assert len(text.chats) == 2
+    assert len(text.chats) == EVERY - 1
     assert "the chat template fails on a chat of system, user" in " ".join(text.notes)
 
 
@@ -71,4 +74,4 @@ def test_golden_chats_do_not_read_the_clock(tmp_path: Path) -> None:
 def test_thinking_is_tried_on_and_off(tmp_path: Path) -> None:
     switch = template(lambda source: source + "{{ 'quick' if enable_thinking is false }}")
     text = read(variant(tmp_path / "checkpoint", switch))
-    assert [case.rendered.endswith("quick") for case in text.chats] == [False, True] * 3
+    assert [case.rendered.endswith("quick") for case in text.chats] == [False, True] * EVERY
