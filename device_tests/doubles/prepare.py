@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.cache import cache_folder, kept
 from device_tests.doubles import images, packages, roots
 from device_tests.errors import DeviceError
+from runtime_py.user_cache import cache_folder, kept
 
 _KEPT_S = 24 * 3600
 

@@ -6,7 +6,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.cache import cache_folder, kept
 from device_tests.errors import DeviceError
 from device_tests.native import compilation
 from device_tests.native.compilation import (
@@ -24,6 +23,7 @@ from device_tests.native.packages import (
     onnxruntime_library,
     runtime,
 )
+from runtime_py.user_cache import cache_folder, kept
 
 RUNNER = "runner"
 SAMPLER = "sampler"

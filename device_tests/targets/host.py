@@ -5,11 +5,11 @@ import shutil
 import stat
 from pathlib import Path, PurePosixPath
 
-from device_tests.cache import cache_folder
 from device_tests.errors import DeviceError
 from device_tests.external_tool import ToolRun, run_tool
 from device_tests.shell_target import ShellTarget
 from device_tests.target import Listed, RefusedError, Target
+from runtime_py.user_cache import cache_folder
 
 
 class HostLink:

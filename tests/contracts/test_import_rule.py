@@ -30,6 +30,8 @@ CONTRACT_MODULES = {
     "runtime_py.executorch_file",
     "runtime_py.int4_packing",
     "runtime_py.terminal",
+    # Where things lie that are made once, by builds and for devices.
+    "runtime_py.user_cache",
 }
 # Planning what was not built yet: shapes, recipes, and what a build would say of memory.
 PLANNING_MODULES = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.cache import cache_folder, kept
+from runtime_py.user_cache import cache_folder, kept
 
 
 @pytest.mark.parametrize(
