@@ -7,7 +7,7 @@ multiply-adds of the linear layers, and weights that were unpacked to float32 fo
 is one unpacking of every weight, and one multiply-add for each weight, token and way to round.
 The goal is 120 s or 1.5 times the quantize stage, whichever is more.
 Units: seconds of wall time on an otherwise idle machine; counts in 1e9.
-Command: python benchmarks/golden_stage.py qwen3-0.6b:2 gemma-3-270m gemma-3-1b gemma-3-4b
+Command: python -m benchmarks.golden_stage qwen3-0.6b:2 gemma-3-270m gemma-3-1b gemma-3-4b
 The last line of stdout is the JSON document that is saved below benchmarks/results/.
 """
 

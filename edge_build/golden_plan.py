@@ -19,6 +19,9 @@ _SMALL_TOKENS = 64
 # Rows of the long text of a large model: with those of the short one, 256.
 _LARGE_TEXT_ROWS = 248
 _LONGEST_PROMPT = 2048
+# About 70 s on two cores of a server. Where a text past the end of every ring would take more, it
+# is as long as its rows, and placed tokens cross the ring: 14e12 took 170 s for Gemma 3 4B.
+_MOST_MULTIPLY_ADDS = 6e12
 # Tokens of the eager pass that walks over the embedding table.
 _TABLE_TOKENS = 1024
 # Tokens at the end of a context that no text reaches, of which the last come one by one.
@@ -96,6 +99,18 @@ def all_tokens(prepared: Preparation) -> int:
     return short + table + long + 3 * _EDGE_TOKENS + _END_TOKENS
 
 
+def golden_ways(prepared: Preparation) -> int:
+    """Return in how many ways to round each token is read: none, and two or one for a backend."""
+    if all(rule.scheme is None for rule in prepared.rules.values()):
+        return 1
+    return 1 + (2 if prepared.spec.kv == "int8" else 1) * len(prepared.backends)
+
+
+def multiply_adds(prepared: Preparation) -> float:
+    """Return about how many multiply-adds all golden answers take, for predictions of time."""
+    return float(prepared.parameters * golden_ways(prepared) * all_tokens(prepared))
+
+
 def text_rows(prepared: Preparation) -> int:
     """Return the rows of the longest text."""
     if is_large(prepared) and prepared.spec.golden_tokens is None:
@@ -122,10 +137,15 @@ def _texts(
 
 
 def _long_length(prepared: Preparation) -> int:
-    """Return the tokens of a text past the end of every ring, fed tokens included if it is text."""
+    """Return the tokens of a text, past the end of every ring if that is not too much work.
+
+    Fed tokens are included in the text of a large model.
+    """
     rings = [cache.capacity for cache in prepared.caches.layers if cache.kind == "ring"]
-    beyond = text_rows(prepared) if is_large(prepared) else prepared.caches.chunk
-    return min(max(rings, default=0) + beyond + 7, _LONGEST_PROMPT)
+    beyond = 7 + (text_rows(prepared) if is_large(prepared) else prepared.caches.chunk)
+    length = min(max(rings, default=0) + beyond, _LONGEST_PROMPT)
+    work = prepared.parameters * golden_ways(prepared) * length
+    return beyond if is_large(prepared) and work > _MOST_MULTIPLY_ADDS else length
 
 
 def _placed(prepared: Preparation, longest: int) -> Iterator[tuple[str, tuple[PlacedCall, ...]]]:

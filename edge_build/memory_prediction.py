@@ -9,7 +9,13 @@ import math
 from dataclasses import dataclass
 
 from edge_build.backend import Backend
-from edge_build.golden_plan import all_tokens, golden_tokens, longest_pass, text_rows
+from edge_build.golden_plan import (
+    all_tokens,
+    golden_tokens,
+    golden_ways,
+    longest_pass,
+    text_rows,
+)
 from edge_build.golden_rows import PIECE_ROWS
 from edge_build.kv_calibration import CALIBRATION_TOKENS
 from edge_build.preparation import Preparation
@@ -172,9 +178,7 @@ def _calibrate(prepared: Preparation) -> list[MemoryTerm]:
 
 
 def _golden(prepared: Preparation) -> list[MemoryTerm]:
-    # Without rounding, and as each backend rounds; the same with rounding of attention alone.
-    rounded = 2 if prepared.spec.kv == "int8" else 1
-    ways = 1 + rounded * len(prepared.backends) if _is_quantized(prepared) else 1
+    ways = golden_ways(prepared)
     rows = min(max(golden_tokens(prepared), text_rows(prepared)), PIECE_ROWS)
     logits_bytes = ways * rows * prepared.checkpoint.config.vocab_size * 4
     # Choices are fed back before, so keys and values are not held beside the activations.

@@ -1,11 +1,12 @@
 """What share of a build each stage takes, so that one bar can show all of it. Rough by nature.
 
 Seconds on two cores of a server; only their ratios count, and every build corrects them by its own
-pace. From the wall_s that benchmarks/build_memory.py writes, shapes of 7 M to 1 B weights.
+pace. From the wall_s that benchmarks/build_memory.py and golden_stage.py write, shapes of 7 M to
+4 B weights.
 """
 
+from edge_build.golden_plan import golden_tokens, is_large, multiply_adds, text_rows
 from edge_build.preparation import Preparation
-from edge_build.reference import LARGE_PARAMETERS
 
 # Not kept for a later run: reading the weights once, for their digest.
 CHECKPOINT = "checkpoint"
@@ -18,25 +19,35 @@ _LOWER_S = {"executorch": (20.0, 0.3, 20e-9), "onnx": (4.0, 0.15, 8e-9)}
 # A backend that nobody measured.
 _LOWER_OTHER_S = (10.0, 1.0, 10e-9)
 _TEXT_S, _TEXT_S_PER_ENTRY = 2.0, 25e-6
-_GOLDEN_STEP_S = 0.01
-_GOLDEN_STEP_S_PER_WEIGHT = 1.5e-9
+# A token alone, as calibration and the choices of a small model are made.
+_STEP_S = 0.01
+_STEP_S_PER_WEIGHT = 1.5e-9
+_GOLDEN_S_PER_MULTIPLY_ADD = 1 / 90e9
+_SMALL_TEXTS = 4
+# Digests of a row, for each backend.
+_GOLDEN_S_PER_LOGIT = 40e-9
 
 
 def expected_s(prepared: Preparation) -> dict[str, float]:
     """Return the seconds of each stage, in order."""
     weights, layers = prepared.parameters, prepared.checkpoint.config.num_layers
-    large = weights > LARGE_PARAMETERS
-    tokens = prepared.spec.golden_tokens or (8 if large else 64)
-    steps = tokens * (2 if large else 4) * len(prepared.backends)
-    step_s = _GOLDEN_STEP_S + _GOLDEN_STEP_S_PER_WEIGHT * weights
+    step_s = _STEP_S + _STEP_S_PER_WEIGHT * weights
     stages = {
         CHECKPOINT: _DIGEST_S_PER_BYTE * prepared.checkpoint.size_bytes,
         "quantize": _QUANTIZE_S_PER_WEIGHT * weights,
         "calibrate": 3 * step_s,
-        "golden": steps * step_s,
+        "golden": _golden_s(prepared, step_s),
         TEXT: _TEXT_S + _TEXT_S_PER_ENTRY * prepared.text.tokenizer_size,
     }
     for backend in prepared.backends:
         once, by_layer, by_weight = _LOWER_S.get(backend.name, _LOWER_OTHER_S)
         stages[backend.name] = once + by_layer * layers + by_weight * weights
     return {name: stages[name] for name in (CHECKPOINT, *prepared.stage_names, TEXT)}
+
+
+def _golden_s(prepared: Preparation, step_s: float) -> float:
+    fed_back = 0 if is_large(prepared) else _SMALL_TEXTS * golden_tokens(prepared)
+    rows = fed_back or text_rows(prepared) + golden_tokens(prepared)
+    logits = rows * prepared.checkpoint.config.vocab_size * len(prepared.backends)
+    products_s = _GOLDEN_S_PER_MULTIPLY_ADD * multiply_adds(prepared)
+    return fed_back * step_s + products_s + _GOLDEN_S_PER_LOGIT * logits

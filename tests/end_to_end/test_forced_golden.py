@@ -1,7 +1,9 @@
 """Golden answers of large models: rows of a text from one pass. Recorded here on the small one."""
 
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
 
 from edge_build import golden_plan
@@ -11,6 +13,45 @@ from runtime_py import open_bundle
 from runtime_py.golden import Golden
 from runtime_py.verification import verify
 from tests.conftest import PICO
+
+
+@pytest.fixture(scope="module")
+def placed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose texts are too short for its rings, as a model of 4 B weights has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(golden_plan, "LARGE_PARAMETERS", 0)
+        patch.setattr(golden_plan, "_MOST_MULTIPLY_ADDS", 0.0)
+        patch.setattr(golden_plan, "_LARGE_TEXT_ROWS", 40)
+        out = tmp_path_factory.mktemp("placed") / "pico"
+        build(BuildSpec(PICO, out, backends=("onnx",), chunk=32, context_length=512))
+    return out
+
+
+def test_tokens_cross_the_rings_where_a_text_would_take_too_long(placed_bundle: Path) -> None:
+    recorded = Golden.from_json((placed_bundle / "golden" / "onnx.json").read_text())
+    bundle = open_bundle(placed_bundle)
+    rings = [c.capacity for c in bundle.manifest.backends["onnx"].caches if c.window is not None]
+    assert all(len(case.prompt_ids) + len(case.forced_ids) < min(rings) for case in recorded.cases)
+    (edge,) = (case for case in recorded.placed_cases if case.name == "edge")
+    assert max(call.position for call in edge.calls) >= max(rings)
+    assert not verify(bundle, "onnx").mismatches
+
+
+@pytest.mark.parametrize(("layer", "change"), [(0, -1), (4, 1)])
+def test_placed_tokens_show_a_window_that_is_wrong_by_one(
+    placed_bundle: Path, layer: int, change: int
+) -> None:
+    path = placed_bundle / "onnx" / "model.onnx"
+    sound, model = path.read_bytes(), onnx.load(path, load_external_data=False)
+    attentions: list[Any] = [n for n in model.graph.node if n.op_type == "GroupQueryAttention"]
+    (window,) = (a for a in attentions[layer].attribute if a.name == "local_window_size")
+    window.i += change
+    try:
+        path.write_bytes(model.SerializeToString())
+        verdict = verify(open_bundle(placed_bundle, check_hashes=False), "onnx")
+    finally:
+        path.write_bytes(sound)
+    assert {m.check for m in verdict.mismatches} & {"exact logits", "logits"}
 
 
 def test_rows_of_a_text_prove_an_artifact_too(
