@@ -61,7 +61,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 @click.command(short_help="Build a device bundle from a checkpoint.")
 @click.argument("checkpoint")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle to make.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Bundle to make.")
 @click.option(
     "--backend",
     "backends",
@@ -69,20 +69,26 @@ def _stopped_by_sigterm() -> Iterator[None]:
     metavar="NAME",
     help="executorch or onnx; repeat for several. Default: all.",
 )
-@click.option("--recipe", default="int4-g32", show_default=True, help="Name, or a .toml file.")
 @click.option(
+    "--recipe",
+    default="int4-g32",
+    show_default=True,
+    help="Quantization recipe: a name of `pocketlm list recipes`, or a .toml file.",
+)
+@click.option(
+    "-c",
     "--context",
     "context_length",
     type=_POSITIVE,
-    help="Positions. Default: the model's, at most 4096.",
+    help="Context length in tokens. Default: the model's, at most 4096.",
 )
-@click.option("--chunk", type=_POSITIVE, help="Most tokens in one call. Default: 128.")
+@click.option("--chunk", type=_POSITIVE, help="Prefill chunk size in tokens. Default: 128.")
 @click.option(
     "--kv",
     type=click.Choice(["float32", "int8"]),
     default="float32",
     show_default=True,
-    help="What keys and values are kept in.",
+    help="KV cache precision.",
 )
 @click.option(
     "--golden-tokens", type=_POSITIVE, help="Greedy tokens recorded for verify. Default: 64."

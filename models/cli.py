@@ -19,7 +19,7 @@ _QUIET_S = 2.0
 @click.argument("shape")
 @click.option("--random", "is_random", is_flag=True, help="Draw the weights at random.")
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="New folder to write to."
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="New folder to write to."
 )
 @click.option("--layers", type=click.IntRange(min=1), help="Keep only the first N layers.")
 @click.option(

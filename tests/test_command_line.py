@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from edge_build.installation import install_command
 from pocketlm import main
+from tools import cli_reference
 
 
 def invoke(*arguments: object) -> Result:
@@ -62,6 +63,27 @@ def test_wrong_input_exits_with_2_and_no_traceback(
     assert "error: " in result.stderr and message in result.stderr
     assert "Traceback" not in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_of_commands_is_what_they_say_of_themselves() -> None:
+    assert cli_reference.PAGE.read_text(encoding="utf-8") == cli_reference.render(), (
+        "docs/cli.md is stale; run: python -m tools.cli_reference"
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "chat", "verify", "inspect", "lint", "export", "push"])
+def test_a_bundle_is_given_once_as_argument_or_with_m(command: str, tmp_path: Path) -> None:
+    others = {
+        "run": ("-p", "hi"),
+        "export": ("--for", "genai", "-o", tmp_path / "app"),
+        "push": ("--on", "host"),
+    }.get(command, ())
+    named = invoke(command, "-m", tmp_path / "nowhere", *others)
+    assert named.exit_code == 2 and "nowhere" in named.stderr
+    missing = invoke(command, *others)
+    assert missing.exit_code == 2 and "Missing argument 'BUNDLE'" in missing.stderr
+    twice = invoke(command, "one", "-m", "two", *others)
+    assert twice.exit_code == 2 and "BUNDLE 'one' and -m 'two' are two bundles" in twice.stderr
 
 
 HELPS = [(), *((name,) for name in sorted(main.commands))]

@@ -30,19 +30,24 @@ if TYPE_CHECKING:
 )
 @click.option("--backend", metavar="NAME", help="Default: every backend.")
 @click.option(
+    "-c",
     "--context",
     type=int,
-    help="Of a shape: the context to build for. Of a bundle: positions that will be used.",
+    help="Context length in tokens: of a shape, to build for; of a bundle, how much is used.",
 )
-@click.option("--recipe", help="Of a shape. Default: int4-g32.")
-@click.option("--chunk", type=int, help="Of a shape. Default: 128.")
-@click.option("--kv", type=click.Choice(["float32", "int8"]), help="Of a shape. Default: float32.")
+@click.option("--recipe", help="Quantization recipe of a shape. Default: int4-g32.")
+@click.option("--chunk", type=int, help="Prefill chunk size of a shape, in tokens. Default: 128.")
+@click.option(
+    "--kv",
+    type=click.Choice(["float32", "int8"]),
+    help="KV cache precision of a shape. Default: float32.",
+)
 @click.option(
     "--packed-cache",
     is_flag=True,
     help="As `profile --packed-cache` runs it: packed weights mapped from a file.",
 )
-@click.option("--verbose", is_flag=True, help="Each part of memory, and every comparison.")
+@click.option("-v", "--verbose", is_flag=True, help="Each part of memory, and every comparison.")
 @json_option
 def fit(
     what: str,

@@ -9,7 +9,6 @@ import click
 if TYPE_CHECKING:
     from device_tests.profiling import Told
 
-bundle_argument = click.argument("folder", metavar="BUNDLE")
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
 )

@@ -25,7 +25,10 @@ EVERYTHING = "all"
 @click.argument("job_id", metavar="[ID]", required=False)
 @target_option
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for what is collected. Default: job-ID."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for what is collected. Default: job-ID.",
 )
 @json_option
 def jobs(

@@ -26,10 +26,19 @@ _PROMPT_TOKENS, _DECODE_TOKENS = 512, 64
     help="adb (the only device), adb:SERIAL, ssh:HOST or host; `pocketlm devices` lists them.",
 )
 @click.option("--backend", metavar="NAME", help="Default: executorch where the bundle has it.")
-@click.option("--prompt-tokens", type=int, help="Default: 512, or what the context has room for.")
-@click.option("--decode-tokens", type=int, default=_DECODE_TOKENS, show_default=True)
 @click.option(
-    "--threads", type=click.IntRange(min=1), help="Default: the device's cores, at most 4."
+    "--prompt-tokens",
+    type=int,
+    help="Tokens to prefill. Default: 512, or what the context has room for.",
+)
+@click.option(
+    "--decode-tokens", type=int, default=_DECODE_TOKENS, show_default=True, help="Tokens to decode."
+)
+@click.option(
+    "-t",
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads to compute with. Default: the device's cores, at most 4.",
 )
 @click.option("--packed-cache", is_flag=True, help="Map packed weights from a file (executorch).")
 @click.option("--no-verify", is_flag=True, help="Leave out the golden answers.")
@@ -39,10 +48,12 @@ _PROMPT_TOKENS, _DECODE_TOKENS = 512, 64
     type=click.IntRange(min=1),
     default=1800,
     show_default=True,
-    help="Seconds.",
+    help="Seconds until the run is ended.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the report as JSON to a file.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Write the report as JSON to a file."
+)
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report as a page.")
 @click.option(
     "--compare",

@@ -5,7 +5,8 @@ import shlex
 
 import click
 
-from device_tests.commands.flags import bundle_argument, json_option, shown_progress, target_option
+from device_tests.commands.flags import json_option, shown_progress, target_option
+from runtime_py.commands.flags import bundle_argument
 from runtime_py.terminal import say
 
 

@@ -35,7 +35,9 @@ _PAGE = "docs/in-an-app.md has the code"
     type=click.Choice(sorted(_NEXT)),
     help="What the app runs the model with.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder to make.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="New folder to make."
+)
 @json_option
 def export(folder: str, runtime: str, out: Path, as_json: bool) -> None:
     """Copy from BUNDLE just what an app needs, weights once, checked by sha256.

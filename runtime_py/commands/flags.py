@@ -38,7 +38,21 @@ def _at_most_processors(
     return most
 
 
-bundle_argument = click.argument("folder", metavar="BUNDLE")
+def bundle_argument(command: Command) -> Command:
+    """Take a bundle's folder as BUNDLE or, as llama.cpp names a model, with -m."""
+
+    @wraps(command)
+    def with_folder(folder: str | None, model: str | None, **arguments: Any) -> None:
+        if folder is None and model is None:
+            raise click.UsageError("Missing argument 'BUNDLE'.")
+        if folder is not None and model is not None:
+            raise click.UsageError(f"BUNDLE {folder!r} and -m {model!r} are two bundles; give one.")
+        command(folder=folder or model, **arguments)
+
+    option = click.option("-m", "--model", metavar="BUNDLE", help="Another way to give BUNDLE.")
+    return click.argument("folder", metavar="BUNDLE", required=False)(option(with_folder))
+
+
 backend_option = click.option(
     "--backend", metavar="NAME", help="onnx or executorch. Default: the first that is installed."
 )
@@ -46,13 +60,17 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
 )
 threads_option = click.option(
+    "-t",
     "--threads",
     type=_AT_LEAST_1,
     callback=_at_most_processors,
-    help="At most the processors of this machine. Default: the physical cores.",
+    help="Threads to compute with, at most this machine's processors. Default: its cores.",
 )
 max_new_tokens_option = click.option(
-    "--max-new-tokens", type=_AT_LEAST_1, help="Default: as many as the context has room for."
+    "-n",
+    "--max-new-tokens",
+    type=_AT_LEAST_1,
+    help="Most tokens to generate. Default: as many as the context has room for.",
 )
 skip_hashes_option = click.option(
     "--skip-hashes", is_flag=True, help="Compare file sizes only, not their sha256."
@@ -65,29 +83,35 @@ think_option = click.option(
 
 _SAMPLING = (
     click.option(
+        "--temp",
         "--temperature",
+        "temperature",
         type=click.FloatRange(min=0),
-        help="0 is greedy. Default: the checkpoint's.",
+        help="Sampling temperature; 0 is greedy. Default: the checkpoint's.",
     ),
     click.option(
-        "--top-k", type=click.IntRange(min=0), help="Keep the k likeliest tokens; 0 keeps all."
+        "--top-k",
+        type=click.IntRange(min=0),
+        help="Top-k sampling: keep the k likeliest tokens; 0 keeps all.",
     ),
     click.option(
         "--top-p",
         type=click.FloatRange(0, 1, min_open=True),
-        help="Keep the likeliest tokens up to this probability.",
+        help="Top-p (nucleus) sampling: keep the likeliest tokens up to this probability.",
     ),
     click.option(
         "--min-p",
         type=click.FloatRange(0, 1),
-        help="Keep tokens above this share of the likeliest's.",
+        help="Min-p sampling: keep tokens above this share of the likeliest's probability.",
     ),
     click.option(
         "--repetition-penalty",
         type=click.FloatRange(min=0, min_open=True),
-        help="Above 1 makes seen tokens unlikely.",
+        help="Divide the logits of tokens that occurred; 1 is off.",
     ),
-    click.option("--seed", type=click.IntRange(min=0), help="Equal seeds draw equal tokens."),
+    click.option(
+        "--seed", type=click.IntRange(min=0), help="Random seed: equal seeds draw equal tokens."
+    ),
 )
 
 

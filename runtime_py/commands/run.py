@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Generate text with a bundle, as a device would.")
 @bundle_argument
-@click.option("--prompt", required=True, help="Text; - reads stdin, less one final newline.")
+@click.option(
+    "-p", "--prompt", required=True, help="Prompt; - reads stdin, less one final newline."
+)
 @click.option(
     "--chat/--raw",
     default=None,
@@ -58,9 +60,9 @@ def run(
     """Generate text with BUNDLE, the way a device would.
 
     \b
-    pocketlm run pico --prompt 'What is a tuple?'
-    pocketlm run pico --raw --prompt 'def add(' --max-new-tokens 32
-    git diff | pocketlm run pico --prompt - --json
+    pocketlm run pico -p 'What is a tuple?'
+    pocketlm run pico --raw -p 'def add(' -n 32 --temp 0
+    git diff | pocketlm run pico -p - --json
     """
     from runtime_py.commands.runner import open_checked, print_pieces, timings
     from runtime_py.generation import GenerationRequest, generate
