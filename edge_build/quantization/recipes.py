@@ -77,7 +77,7 @@ def _read_toml(path: Path) -> QuantRecipe:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BuildError(f"--recipe {path}: no such file") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BuildError(f"--recipe {path}: cannot be read as TOML: {error}") from error
     rules = document.get("rules")
     if not isinstance(rules, list) or not rules:

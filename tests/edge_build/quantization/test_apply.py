@@ -104,6 +104,7 @@ def test_a_recipe_file_decides_per_weight(checkpoint: Checkpoint, tmp_path: Path
         ),
         ('[[rules]]\npattern = "mlp"\nbits = 4', "no rule matches embed_tokens"),
         ("[[rules", "cannot be read as TOML"),
+        (f"rules = {'[' * 2000}{']' * 2000}", "cannot be read as TOML"),
     ],
 )
 def test_a_bad_recipe_file_is_explained(
