@@ -5,10 +5,10 @@ python -m tests.mutations --seed 1 --only 4711 --keep folder    leaves that inpu
 """
 
 import argparse
+import os
 import resource
 import sys
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -42,7 +42,7 @@ def main() -> None:
         numbers = range(given.start, given.start + given.count)
         if given.only is not None:
             numbers = range(given.only, given.only + 1)
-        start = time.monotonic()
+        start_s = _used_s()
 
         findings = []
         done = 0
@@ -54,13 +54,24 @@ def main() -> None:
                 findings.append(finding)
                 sys.stderr.write(f"{finding}\n")
             if done % 500 == 0:
-                sys.stderr.write(f"{done} of {len(numbers)}, {time.monotonic() - start:.0f} s\n")
+                sys.stderr.write(f"{done} of {len(numbers)}, {_used_s(start_s):.1f} s\n")
+                sys.stderr.flush()
 
         with suppress(KeyboardInterrupt):
             harness.run(given.seed, numbers, tell)
-    sys.stdout.write(f"{done} inputs, {len(findings)} handled wrongly\n")
+    used_s = _used_s(start_s)
+    sys.stdout.writelines(f"{n:6} {name}\n" for name, n in sorted(harness.inputs.items()))
+    sys.stdout.write(
+        f"seed {given.seed}: {done} inputs, {used_s / max(1, done):.4f} s of processor time each, "
+        f"{len(findings)} handled wrongly\n"
+    )
     sys.stdout.writelines(f"{line}\n" for line in counted(findings))
     sys.exit(1 if findings else 0)
+
+
+def _used_s(since_s: float = 0) -> float:
+    """Return the processor time of this process and its children."""
+    return sum(os.times()[:4]) - since_s
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.mutations.judging import Failure, compare, snapshot
+from tests.mutations.judging import Failure, Snapshot, compare, snapshot, too_long
 from tests.mutations.subjects import Subject, subjects
-from tests.mutations.world import doubled_engines, make_world
+from tests.mutations.surroundings import Surroundings, doubled_surroundings
+from tests.mutations.world import TEMPORARY, make_world
 
 
 @dataclass(frozen=True)
@@ -38,29 +39,34 @@ class Harness:
         make_world(self.world)
         self.subjects = subjects(self.world)
         self.sound = snapshot(self.world)
+        self.inputs: Counter[str] = Counter()
 
     def run(
         self, seed: int, numbers: range, tell: Tell = lambda number, finding: None
     ) -> list[Finding]:
         """Run the inputs of these numbers; an input depends on seed and number alone."""
         findings = []
-        with doubled_engines():
+        with doubled_surroundings(self.world / TEMPORARY) as surroundings:
             for number in numbers:
                 random = Random(f"{seed}:{number}")
                 subject = random.choice(self.subjects)
-                failure = self.run_one(subject, random)
+                failure = self.run_one(subject, random, surroundings)
+                self.inputs[subject.name] += 1
                 finding = failure and Finding(seed, number, subject.name, failure)
                 if finding:
                     findings.append(finding)
                 tell(number, finding)
         return findings
 
-    def run_one(self, subject: Subject, random: Random) -> Failure | None:
+    def run_one(
+        self, subject: Subject, random: Random, surroundings: Surroundings
+    ) -> Failure | None:
         """Change a subject, read it, compare all files, and restore them."""
         self.change(subject, random)
-        before = snapshot(self.world)
-        failure = subject.read(random)
-        after = snapshot(self.world)
+        before = snapshot(self.world, self.sound)
+        used_s = surroundings.processor_s
+        failure = subject.read(random) or too_long(surroundings.processor_s - used_s)
+        after = snapshot(self.world, before)
         self._restore(after)
         return failure or (None if subject.may_remove else compare(before, after))
 
@@ -70,16 +76,17 @@ class Harness:
         path.write_bytes(subject.change(path.read_bytes(), random))
         subject.follow(random)
 
-    def _restore(self, found: dict[str, bytes | None]) -> None:
+    def _restore(self, found: Snapshot) -> None:
         for name in sorted(found.keys() - self.sound.keys(), reverse=True):
             path = self.world / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        for name, data in self.sound.items():
+        for name, sound in self.sound.items():
             path = self.world / name
-            if data is None:
+            if sound.data is None:
                 path.mkdir(exist_ok=True)
-            elif found.get(name) != data:
-                path.write_bytes(data)
+            elif name not in found or found[name].data != sound.data:
+                path.write_bytes(sound.data)
+        self.sound = snapshot(self.world, self.sound)
 
 
 def counted(findings: list[Finding]) -> Iterator[str]:

@@ -1,14 +1,17 @@
 """Runs a command on a changed input and says what is wrong with how it ended.
 
-Right is: no traceback, one short line of printable text on an error, five seconds of processor
-time at most, and every file as it was.
+Right is: no traceback, one short line of printable text on an error, five seconds at most, and
+every file as it was. The seconds are the processor's, of the command and its children: what the
+clock says is as much about the machine's other work.
 """
 
 import os
 import resource
+import shutil
 import signal
+import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,10 @@ from runtime_py.errors import RunError
 MOST_S = 5.0
 # Room for the longest path, name and advice; a document that is printed whole is longer.
 _LONGEST_LINE = 1100
+# onnxruntime keeps the name of its session there.
+_FOREIGN = ".ses"
+# Coarser than any clock of a file system of Linux.
+_CLOCK_NS = 20_000_000
 _KNOWN = (ModelError, BuildError, RunError, DeviceError)
 
 
@@ -41,8 +48,12 @@ class _TooSlowError(BaseException):
     """Raised in the middle of whatever takes too long."""
 
 
-def run_command(arguments: tuple[str, ...]) -> Failure | None:
-    """Run a command in this process; return what is wrong with its end."""
+def run_command(arguments: tuple[str, ...], makes: Path | None = None) -> Failure | None:
+    """Run a command in this process; return what is wrong with its end.
+
+    Args:
+        makes: what the command makes when all is well; it is removed then.
+    """
     found: list[Any] = []
     failure = _timed(lambda: found.append(CliRunner().invoke(main, arguments)))
     if failure or not found:
@@ -52,6 +63,8 @@ def run_command(arguments: tuple[str, ...]) -> Failure | None:
         return Failure("slow", " ".join(arguments))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         return Failure("traceback", _told(result.exception))
+    if makes is not None and result.exit_code == 0:
+        shutil.rmtree(makes)
     return _judge_text(result.output, result.exit_code)
 
 
@@ -68,23 +81,60 @@ def run_function(function: Callable[[], object]) -> Failure | None:
     return _timed(guarded) or next(iter(found), None)
 
 
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Return every path below a folder; the bytes of a file, None of anything else."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
+@dataclass(frozen=True)
+class SeenFile:
+    """A path as it was seen.
+
+    Attributes:
+        stamp: what no write leaves as it was: inode, size, and when its bytes and its entry
+            changed. Empty where the file was written so lately that the clock of the file system
+            may not tell the next write from it.
+        data: the bytes of a file, None of anything else.
+    """
+
+    stamp: tuple[int, ...]
+    data: bytes | None
 
 
-def compare(before: dict[str, bytes | None], after: dict[str, bytes | None]) -> Failure | None:
+Snapshot = Mapping[str, SeenFile]
+
+
+def snapshot(folder: Path, seen: Snapshot | None = None) -> Snapshot:
+    """Return every path below a folder.
+
+    Args:
+        seen: an earlier snapshot; only files with another stamp are read again.
+    """
+    return dict(_walk(folder, "", seen or {}))
+
+
+def _walk(folder: Path, above: str, seen: Snapshot) -> Iterator[tuple[str, SeenFile]]:
+    with os.scandir(folder / above) as entries:
+        for entry in entries:
+            name, status = f"{above}{entry.name}", entry.stat(follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                yield name, SeenFile((), None)
+                yield from _walk(folder, f"{name}/", seen)
+                continue
+            changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+            stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if name in seen and seen[name].stamp == stamp:
+                yield name, seen[name]
+            else:
+                is_young = changed_ns > time.time_ns() - _CLOCK_NS
+                data = Path(entry.path).read_bytes() if entry.is_file() else None
+                yield name, SeenFile(() if is_young else stamp, data)
+
+
+def compare(before: Snapshot, after: Snapshot) -> Failure | None:
     """Return what a command lost, changed or left behind."""
     if lost := sorted(before.keys() - after.keys()):
         return Failure("input lost", ", ".join(lost))
-    if left := sorted(after.keys() - before.keys()):
+    left = sorted(path for path in after.keys() - before.keys() if Path(path).name != _FOREIGN)
+    if left:
         return Failure("left behind", ", ".join(left))
-    if changed := [path for path in before if before[path] != after[path]]:
-        return Failure("input changed", ", ".join(changed))
-    return None
+    changed = [path for path in before if before[path].data != after[path].data]
+    return Failure("input changed", ", ".join(changed)) if changed else None
 
 
 def _judge_text(output: str, status: int) -> Failure | None:
@@ -113,8 +163,13 @@ def _timed(work: Callable[[], object]) -> Failure | None:
         raise
     except BaseException as error:  # a panic of a library in Rust is no Exception
         return Failure("traceback", _told(error))
-    taken = _children_s() - before
-    return Failure("slow", f"{taken:.1f} s in child processes") if taken > MOST_S else None
+    return too_long(_children_s() - before)
+
+
+def too_long(children_s: float) -> Failure | None:
+    """Return a failure if child processes took too much processor time."""
+    told = f"{children_s:.1f} s in child processes"
+    return Failure("slow", told) if children_s > MOST_S else None
 
 
 @contextmanager

@@ -2,37 +2,45 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from random import Random
 from typing import Any
 
-from device_tests.job_state import ask_state
-from device_tests.target import Finished
+from device_tests.job_script import AFTER, BEFORE, ERRORS, OUTPUT, SAMPLES, SPEC
 from edge_build.stages import Stages
 from runtime_py.manifest import MANIFEST_NAME
-from tests.mutations.json_mutations import mutate_bytes, mutate_json
+from tests.mutations.changes import (
+    change_events,
+    change_header,
+    change_json,
+    change_recipe,
+    change_template,
+    change_words,
+)
+from tests.mutations.job_device import JOB, KEPT, LISTING, STATE, job_device
 from tests.mutations.judging import Failure, run_command, run_function
-from tests.mutations.world import BUNDLE, CHECKPOINT, RECIPE, REPORTS, SHARDED
+from tests.mutations.world import (
+    BUNDLE,
+    CHECKPOINT,
+    DEVICE,
+    QWEN,
+    RECIPE,
+    REPORTS,
+    SHARDED,
+    STAGES,
+)
 
-_TEXT_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json")
-_BUNDLE_FILES = (
-    "golden/onnx.json", "genai_config.json", "generation_config.json", "tokenizer_config.json",
-    "tokenizer.json", "chat_template.jinja",
-)  # fmt: skip
-_TEMPLATE_PARTS = (
-    "{{", "}}", "{%", "%}", "{% if x %}", "{% endfor %}", "{{ x.__class__ }}", "{{ 9 ** 9 ** 9 }}",
-    "{% for i in range(10 ** 9) %}x{% endfor %}", "{{ raise_exception('\\x1b[31mno') }}",
-    "{{ messages[7].content }}", "{{ 'a' * 10 ** 9 }}", "{{ 1 / 0 }}", "{{ eos_token.x.y }}",
-    "\x1b[2J", "{{ '\\u009b' }}",
-)  # fmt: skip
-_TOML_VALUES = (
-    '""', '"x"', "0", "-1", "16", "33", "4.0", "true", "[]", "[4]", "1979-05-27", "nan", "inf",
-    "9" * 400, '"\\u001b[31m"', '"[!"', "0x20",
-)  # fmt: skip
+_TEXT_FILES = ("generation_config.json", "tokenizer_config.json", "tokenizer.json")
+_RUNNER_FILES = tuple(
+    f"{backend}/{name}"
+    for backend in ("executorch", "onnx")
+    for name in ("tokenizer.json", "tokenizer_config.json")
+)
 
+Change = Callable[[bytes, Random], bytes]
 Read = Callable[[Random], Failure | None]
 
 
@@ -50,137 +58,149 @@ class Subject:
 
     name: str
     path: str
-    change: Callable[[bytes, Random], bytes]
+    change: Change
     read: Read
     follow: Callable[[Random], None] = lambda random: None
     may_remove: bool = False
 
 
+@dataclass(frozen=True)
+class _Command:
+    """A command line, and the folder that it makes."""
+
+    words: tuple[str, ...]
+    makes: Path | None = None
+
+    def run(self) -> Failure | None:
+        return run_command(self.words, self.makes)
+
+
 def subjects(world: Path) -> tuple[Subject, ...]:
     """Return every kind of input of a world."""
-    return (*_checkpoints(world), *_bundles(world), *_others(world))
+    return (*_checkpoints(world), *_bundles(world), *_jobs(world), *_others(world))
 
 
 def _checkpoints(world: Path) -> list[Subject]:
-    def dry_run(folder: str) -> Read:
-        plan = ("build", str(world / folder), "--out", str(world / "out"), "--dry-run")
-        return lambda random: run_command((*plan, "--backend", "onnx", "--context", "64"))
+    def plan(folder: str, *more: str) -> _Command:
+        words = ("build", str(world / folder), "--out", str(world / "out"), "--dry-run", *more)
+        return _Command((*words, "--context", "64"))
 
-    read, path = dry_run(CHECKPOINT), CHECKPOINT
+    def read(folder: str) -> Read:
+        return _any_of([plan(folder, "--backend", "onnx"), plan(folder)])
+
+    def read_config(folder: str) -> Read:
+        fit = _Command(("fit", str(world / folder), "--device", "phone-4gb"))
+        return _any_of([plan(folder, "--backend", "onnx"), plan(folder), fit])
+
+    found = []
+    for folder in (CHECKPOINT, QWEN):
+        config = Subject("config.json", f"{folder}/config.json", change_json, read_config(folder))
+        template = f"{folder}/chat_template.jinja"
+        found += [
+            # Most that a checkpoint can say wrongly stands there.
+            *(config for _ in range(3)),
+            *(Subject(name, f"{folder}/{name}", change_json, read(folder)) for name in _TEXT_FILES),
+            Subject("chat_template.jinja", template, change_template, read(folder)),
+        ]
+    index = f"{SHARDED}/model.safetensors.index.json"
     return [
-        *(Subject(name, f"{path}/{name}", change_json, read) for name in _TEXT_FILES),
-        # Most that a checkpoint can say wrongly stands here.
-        *(Subject("config.json", f"{path}/config.json", change_json, read) for _ in range(3)),
-        Subject("chat_template.jinja", f"{path}/chat_template.jinja", change_template, read),
-        Subject("safetensors", f"{path}/model.safetensors", change_header, read),
-        Subject("safetensors", f"{SHARDED}/part.safetensors", change_header, dry_run(SHARDED)),
-        Subject("index", f"{SHARDED}/model.safetensors.index.json", change_json, dry_run(SHARDED)),
+        *found,
+        Subject("safetensors", f"{CHECKPOINT}/model.safetensors", change_header, read(CHECKPOINT)),
+        Subject("safetensors", f"{SHARDED}/part.safetensors", change_header, read(SHARDED)),
+        Subject("index", index, change_json, read(SHARDED)),
     ]
 
 
 def _bundles(world: Path) -> list[Subject]:
-    folder = str(world / BUNDLE)
-    commands = (
-        ("inspect", folder),
-        ("inspect", folder, "--json"),
-        ("fit", folder, "--device", "phone-4gb"),
-        ("verify", folder),
-        # What a model says is no message of ours: it may hold any character.
-        ("run", folder, "--prompt", "a", "--max-new-tokens", "2", "--json"),
-    )
-
-    def read(random: Random) -> Failure | None:
-        return run_command(random.choice(commands))
+    folder, app = str(world / BUNDLE), world / "app"
+    inspect, fit = _Command(("inspect", folder)), _Command(("fit", folder, "--device", "phone-4gb"))
+    as_json = _Command(("inspect", folder, "--json"))
+    verify = _Command(("verify", folder))
+    # What a model says is no message of ours: it may hold any character.
+    run = _Command(("run", folder, "--prompt", "a", "--max-new-tokens", "2", "--json"))
+    lint = _Command(("lint", folder))
+    exports = [
+        _Command(("export", folder, "--for", runtime, "--out", str(app)), app)
+        for runtime in ("executorch-android", "genai", "onnxruntime")
+    ]
+    every = [inspect, as_json, fit, verify, run, lint, *exports]
+    text = [run, verify, lint, *exports]
 
     def read_manifest(random: Random) -> Failure | None:
         # Each uses other parts of it.
-        ran = (run_command(command) for command in (*commands[:3], random.choice(commands)))
-        return next((failure for failure in ran if failure is not None), None)
+        commands = (inspect, as_json, fit, random.choice(every))
+        return next(filter(None, (command.run() for command in commands)), None)
 
     def forge(random: Random) -> None:
         if random.random() < 0.9:
             _forge(world / BUNDLE)
+
+    def subject(name: str, commands: Sequence[_Command]) -> Subject:
+        change: Change = change_template if name.endswith(".jinja") else change_json
+        follow = partial(_follow, world / BUNDLE, name)
+        return Subject(f"bundle: {name}", f"{BUNDLE}/{name}", change, _any_of(commands), follow)
 
     manifest = Subject(
         "manifest.json", f"{BUNDLE}/{MANIFEST_NAME}", change_json, read_manifest, forge
     )
     return [
         *(manifest for _ in range(4)),
-        *(
-            Subject(
-                f"bundle: {name}",
-                f"{BUNDLE}/{name}",
-                change_template if name.endswith(".jinja") else change_json,
-                read,
-                lambda random, name=name: _forge(world / BUNDLE, name),  # type: ignore[misc]
-            )
-            for name in _BUNDLE_FILES
-        ),
+        subject("golden/onnx.json", [verify]),
+        subject("golden/settings.json", [verify]),
+        subject("genai_config.json", [verify, lint, exports[1]]),
+        subject("generation_config.json", [run, verify, *exports]),
+        *(subject(name, text) for name in (*_TEXT_FILES[1:], "chat_template.jinja")),
+        *(subject(name, [lint, verify, *exports]) for name in _RUNNER_FILES),
+    ]
+
+
+def _jobs(world: Path) -> list[Subject]:
+    files, out = world / DEVICE, world / "collected"
+    on = ("--on", "double")
+    look = [_Command(("jobs", *on)), _Command(("jobs", *on, "--json"))]
+    collect = [_Command(("jobs", "collect", JOB, "--out", str(out), *on), out)]
+    remove = [_Command(("jobs", "remove", JOB, *on)), _Command(("jobs", "remove", "all", *on))]
+
+    def subject(name: str, change: Change, commands: Sequence[_Command]) -> Subject:
+        def read(random: Random) -> Failure | None:
+            with job_device(files):
+                return random.choice(commands).run()
+
+        return Subject(f"job: {name}", f"{DEVICE}/{name}", change, read)
+
+    return [
+        subject(KEPT, change_words, [*look, *collect, *remove]),
+        subject(SPEC, change_json, collect),
+        *(subject(name, change_words, collect) for name in (STATE, LISTING, BEFORE, AFTER, ERRORS)),
+        *(subject(name, change_events, collect) for name in (OUTPUT, SAMPLES)),
     ]
 
 
 def _others(world: Path) -> list[Subject]:
-    recipe = str(world / RECIPE)
-    plan = ("fit", "gemma-3-270m", "--device", "phone-4gb", "--recipe", recipe)
+    recipe = ("--recipe", str(world / RECIPE))
+    fit = _Command(("fit", "gemma-3-270m", "--device", "phone-4gb", *recipe))
+    plan = ("build", str(world / CHECKPOINT), "--out", str(world / "out"), "--dry-run")
     before, after = (str(world / name) for name in REPORTS)
-    compare = ("profile", "--compare", before, after)
-    state, record = world / "state.txt", world / "stages"
+    compare = _Command(("profile", "--compare", before, after))
     return [
-        Subject("recipe", RECIPE, change_recipe, lambda random: run_command(plan)),
-        *(
-            Subject("report", name, change_json, lambda random: run_command(compare))
-            for name in REPORTS
-        ),
-        Subject("job state", state.name, change_lines, partial(_ask, state)),
+        Subject("recipe", RECIPE, change_recipe, _any_of([fit, _Command((*plan, *recipe))])),
+        *(Subject("report", name, change_json, _any_of([compare])) for name in REPORTS),
         Subject(
             "stage",
-            "stages/quantize.finished.json",
+            f"{STAGES}/quantize.finished.json",
             change_json,
-            partial(_take_over, record),
+            partial(_take_over, world / STAGES),
             may_remove=True,
         ),
     ]
 
 
-def change_json(data: bytes, random: Random) -> bytes:
-    return mutate_json(data.decode(), random)
+def _any_of(commands: Sequence[_Command]) -> Read:
+    return lambda random: random.choice(commands).run()
 
 
-def change_template(data: bytes, random: Random) -> bytes:
-    if random.random() < 0.3:
-        return mutate_bytes(data, random)
-    text = data.decode()
-    place = random.randrange(len(text) + 1)
-    return (text[:place] + random.choice(_TEMPLATE_PARTS) + text[place:]).encode()
-
-
-def change_lines(data: bytes, random: Random) -> bytes:
-    return mutate_bytes(mutate_bytes(data, random), random)
-
-
-def change_header(data: bytes, random: Random) -> bytes:
-    """Change the header of a safetensors file; mostly its length follows."""
-    length = int.from_bytes(data[:8], "little")
-    header, body = data[8 : 8 + length], data[8 + length :]
-    if random.random() < 0.1:
-        return mutate_bytes(data[:8], random) + header + body
-    changed = mutate_json(header.decode(), random)
-    if random.random() < 0.1:
-        body = body[: random.randrange(len(body))]
-    return len(changed).to_bytes(8, "little") + changed + body
-
-
-def change_recipe(data: bytes, random: Random) -> bytes:
-    if random.random() < 0.2:
-        return mutate_bytes(data, random)
-    lines = data.decode().splitlines()
-    places = [i for i, line in enumerate(lines) if " = " in line]
-    place = random.choice(places)
-    key = lines[place].split(" = ")[0]
-    value = random.choice(_TOML_VALUES)
-    changes = (f"{key} = {value}", f"{key}s = {value}", f"rules = {value}", "", "[[rules]]")
-    lines[place] = random.choices(changes, (8, 1, 1, 1, 1))[0]
-    return "\n".join(lines).encode()
+def _follow(bundle: Path, changed: str, random: Random) -> None:
+    _forge(bundle, changed)
 
 
 def _forge(bundle: Path, changed: str | None = None) -> None:
@@ -200,23 +220,6 @@ def _forge(bundle: Path, changed: str | None = None) -> None:
             path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     except (ValueError, TypeError, AttributeError, RecursionError):
         return
-
-
-class _Answering:
-    """A device that answers everything with one text."""
-
-    name = "double"
-
-    def __init__(self, output: str) -> None:
-        self.output = output
-
-    def run(self, command: str, *, timeout_s: float = 30) -> Finished:
-        return Finished(0, self.output)
-
-
-def _ask(state: Path, random: Random) -> Failure | None:
-    target: Any = _Answering(state.read_bytes().decode("utf-8", "replace"))
-    return run_function(lambda: ask_state(target, PurePosixPath("/jobs/1"), 0, timeout_s=1))
 
 
 def _take_over(folder: Path, random: Random) -> Failure | None:

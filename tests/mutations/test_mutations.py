@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from pocketlm import main
 from tests.mutations.harness import Harness, counted
-from tests.mutations.world import BUNDLE, CHECKPOINT, SHARDED, doubled_engines
+from tests.mutations.surroundings import doubled_surroundings
+from tests.mutations.world import BUNDLE, CHECKPOINT, QWEN, SHARDED, TEMPORARY
 
 _COUNT, _SEED = 300, 20
 
@@ -31,11 +32,11 @@ def test_the_same_number_is_the_same_input(harness: Harness) -> None:
 
 
 def test_sound_inputs_are_accepted(harness: Harness) -> None:
-    with doubled_engines():
-        for name in (CHECKPOINT, SHARDED):
+    with doubled_surroundings(harness.world / TEMPORARY):
+        for name in (CHECKPOINT, QWEN, SHARDED):
             plan = ["build", str(harness.world / name), "--out", str(harness.world / "out")]
             shown = CliRunner().invoke(main, [*plan, "--dry-run", "--context", "64"])
             assert shown.exit_code == 0, shown.output
-        for command in ("inspect", "verify"):
+        for command in ("inspect", "verify", "lint"):
             shown = CliRunner().invoke(main, [command, str(harness.world / BUNDLE)])
             assert shown.exit_code == 0, shown.output

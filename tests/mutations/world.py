@@ -1,28 +1,26 @@
-"""A world of small inputs: a checkpoint, a bundle, a recipe, two reports; no artifact is run."""
+"""A world of small inputs: checkpoints, a bundle, a recipe, two reports, a device's answers; no
+artifact is run.
+"""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_build import backends
 from edge_build.file_entries import file_entries
 from edge_build.planned_manifest import BuildChoices, plan_manifest
 from edge_build.progress import Advance, ignore
+from edge_build.runner_files.repairing import write_repaired
+from edge_build.runner_files.writing import complete_config
 from edge_build.stages import ResultFormat, Stages
-from edge_build.text_files import read_text_files
+from edge_build.text_files import TextFiles, read_text_files
 from models.checkpoint import open_checkpoint
 from models.random_checkpoint import write_random_checkpoint
 from models.shapes import shape_of
-from runtime_py import engines
 from runtime_py.bundle import read_bundle
 from runtime_py.chat_template import read_chat_template
-from runtime_py.engine import Engine
 from runtime_py.golden import ChatCase, Golden, TokenizerCase
 from runtime_py.golden_cases import GoldenCase, PlacedCall, PlacedCase
 from runtime_py.logits_digest import greedy_margin, make_digest
@@ -31,9 +29,13 @@ from runtime_py.recorded_settings import SETTINGS, RecordedSettings
 from runtime_py.tokenizer import read_tokenizer
 from tests.conftest import TINY_PUBLISHED
 from tests.device_tests.report.sample_reports import sample_report
+from tests.mutations.job_device import FILES
+from tests.mutations.surroundings import row_of
 
-CHECKPOINT, SHARDED, BUNDLE, STAGES = "checkpoint", "sharded", "bundle", "stages"
-RECIPE, REPORTS, STATE = "mixed.toml", ("before.json", "after.json"), "state.txt"
+CHECKPOINT, QWEN, SHARDED, BUNDLE = "checkpoint", "qwen", "sharded", "bundle"
+RECIPE, REPORTS = "mixed.toml", ("before.json", "after.json")
+DEVICE, STAGES, TEMPORARY = "device", "stages", "temporary"
+_MODELS = {"executorch": "executorch/model.pte", "onnx": "onnx/model.onnx"}
 _RECIPE = """
 [[rules]]
 pattern = "lm_head"
@@ -45,77 +47,26 @@ pattern = "*"
 bits = 4
 group_size = 32
 """
-_STATE = """
-@@ there
-yes
-@@ begun
-4711 1000
-@@ running
-yes
-@@ boot
-c0ffee
-@@ ended
-abc 0 0
-@@ disk
-Filesystem 1024-blocks Used Available Capacity Mounted on
-/dev/root 1000 500 500 50% /
-@@ end
-12
-@@ output
-{"event": "phase"}
-"""
 _GENAI = {
     "model": {"type": "gemma3_text", "context_length": 64, "bos_token_id": 2, "eos_token_id": [1]},
     "search": {"do_sample": False, "max_length": 64, "top_k": 1},
 }
 
 
-class _Model:
-    """An artifact whose answer depends on the last token alone."""
-
-    def __init__(self, vocab_size: int) -> None:
-        self.vocab_size = vocab_size
-
-    def run(self, tokens: Any, position: int) -> NDArray[np.float32]:
-        return _row(tokens[-1], self.vocab_size)
-
-    def reset(self) -> None: ...
-
-    def clear(self) -> None: ...
-
-    def rewind_error(self, length: int, target: int) -> str | None:
-        return None
-
-    def close(self) -> None: ...
-
-
-@contextmanager
-def doubled_engines() -> Iterator[None]:
-    """Run any artifact without a runtime."""
-
-    def load(folder: Path, manifest: Manifest, entry: Any, threads: int | None) -> _Model:
-        return _Model(manifest.vocab_size)
-
-    def found(name: str) -> Engine:
-        return Engine(name, (), load)
-
-    with (
-        patch.object(engines, "load", found),
-        patch("edge_build.memory_limit.return_freed_memory"),
-    ):
-        yield
-
-
 def make_world(world: Path) -> None:
     """Write the inputs below a folder."""
-    write_random_checkpoint(shape_of("tiny", TINY_PUBLISHED["gemma3_text"]), world / CHECKPOINT, 7)
+    for folder, family in ((CHECKPOINT, "gemma3_text"), (QWEN, "qwen3")):
+        write_random_checkpoint(shape_of("tiny", TINY_PUBLISHED[family]), world / folder, 7)
     _shard(world / CHECKPOINT, world / SHARDED)
     (world / RECIPE).write_text(_RECIPE)
     for name, samples in zip(REPORTS, (12, 8), strict=True):
         (world / name).write_text(sample_report(samples=samples).to_json())
     _make_bundle(world / CHECKPOINT, world / BUNDLE)
-    (world / STATE).write_text(_STATE)
     _make_stage(world / STAGES)
+    (world / TEMPORARY).mkdir()
+    (world / DEVICE).mkdir()
+    for name, text in FILES.items():
+        (world / DEVICE / name).write_text(text)
 
 
 def _make_stage(folder: Path) -> None:
@@ -156,36 +107,49 @@ def _make_bundle(checkpoint: Path, bundle: Path) -> None:
     text = read_text_files(checkpoint, opened.config)
     bundle.mkdir()
     text.copy_to(bundle)
-    planned = plan_manifest(
-        "tiny", opened.config, BuildChoices("int4-g32", 64, 8, backends=("onnx",))
-    )
-    entry = replace(
-        planned.backends["onnx"],
-        model="onnx/model.onnx",
-        golden="golden/onnx.json",
-        runtime_floor={"numpy": "1.0"},
-    )
+    _write_runner_files(text, bundle)
+    planned = plan_manifest("tiny", opened.config, BuildChoices("int4-g32", 64, 8))
+    entries = {
+        name: replace(
+            planned.backends[name],
+            model=model,
+            golden=f"golden/{name}.json",
+            runtime_floor={"numpy": "1.0"},
+        )
+        for name, model in _MODELS.items()
+    }
     planned = replace(
         planned,
-        backends={"onnx": entry},
+        backends=entries,
         bos_id=text.bos_id,
         stop_ids=text.stop_ids,
         notes=("made for a test",),
         build={"torch": "2.13.0"},
     )
     contents = {
-        "onnx/model.onnx": "bytes",
+        **dict.fromkeys(_MODELS.values(), "bytes"),
         "genai_config.json": json.dumps(_GENAI),
-        entry.golden: "",
+        **{entry.golden: "" for entry in entries.values()},
     }
     for name, content in contents.items():
         (bundle / name).parent.mkdir(exist_ok=True)
         (bundle / name).write_text(content)
     seal(bundle, planned)
-    (bundle / entry.golden).write_text(_golden(bundle).to_json())
+    golden = _golden(bundle).to_json()
+    for entry in entries.values():
+        (bundle / entry.golden).write_text(golden)
     sealed = seal(bundle, planned)
     (bundle / SETTINGS).write_text(RecordedSettings.of(sealed).to_json())
     seal(bundle, planned)
+
+
+def _write_runner_files(text: TextFiles, bundle: Path) -> None:
+    """Write what stock runners read, in this process."""
+    config = complete_config(bundle, text.chat_template, text.special_tokens, text.stop_ids)
+    for name in _MODELS:
+        (bundle / name).mkdir()
+        repairs = backends.load(name).tokenizer_repairs
+        write_repaired(bundle / "tokenizer.json", config, repairs, bundle / name)
 
 
 def seal(bundle: Path, manifest: Manifest) -> Manifest:
@@ -205,12 +169,12 @@ def _golden(bundle: Path) -> Golden:
     prompt = tokenizer.encode_prompt("hello")
     history, margins, digests = list(prompt), [], []
     for _ in range(3):
-        logits = _row(history[-1], opened.manifest.vocab_size)
+        logits = row_of(history[-1], opened.manifest.vocab_size)
         digests.append(make_digest(logits, len(history) - 1))
         margins.append(greedy_margin(logits, tokenizer.size))
         history.append(int(np.argmax(logits[: tokenizer.size])))
     made = tuple(history[len(prompt) :])
-    logits = _row(made[0], opened.manifest.vocab_size)
+    logits = row_of(made[0], opened.manifest.vocab_size)
     return Golden(
         tokenizer_cases=(TokenizerCase("hello", tuple(tokenizer.encode("hello"))),),
         chat_cases=(ChatCase(messages, {}, rendered, tuple(tokenizer.encode(rendered))),),
@@ -224,7 +188,3 @@ def _golden(bundle: Path) -> Golden:
         ),
         moment="2026-01-01T12:00:00",
     )
-
-
-def _row(token: int, vocab_size: int) -> NDArray[np.float32]:
-    return np.random.default_rng(token).standard_normal(vocab_size).astype(np.float32)
