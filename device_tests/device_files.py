@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from device_tests.errors import DeviceError
 from device_tests.facts import EMULATED, DeviceFacts, Provenance
 from device_tests.remote_shell import files_section, quote, read_sections, section
+from device_tests.shell_numbers import NUMBER, whole_number
 
 _PROPERTIES = (
     "ro.product.manufacturer",
@@ -71,8 +72,6 @@ def read_facts(output: str, provenance: Provenance | None = None) -> DeviceFacts
         raise DeviceError(
             "reading what the device is: its /proc/meminfo has no MemTotal; it must run Linux"
         )
-    page = found.get("page", "")
-    spared = found.get("spared", "")
     return DeviceFacts(
         model=_model(found, cpu),
         system=_system(found),
@@ -85,8 +84,8 @@ def read_facts(output: str, provenance: Provenance | None = None) -> DeviceFacts
         swap_bytes=memory.get("SwapTotal", 0),
         free_swap_bytes=memory.get("SwapFree", 0),
         free_bytes=read_free_bytes(found.get("disk", "")),
-        page_bytes=int(page) if page.isdigit() else 4096,
-        oom_score_adj=int(spared) if re.fullmatch(r"-?\d+", spared) else None,
+        page_bytes=whole_number(found.get("page", "")) or 4096,
+        oom_score_adj=whole_number(found.get("spared", "")),
         provenance=provenance or _provenance(found),
     )
 
@@ -122,14 +121,14 @@ def read_cpuinfo(text: str) -> CpuInfo:
 
 def read_kilobytes(text: str) -> dict[str, int]:
     """Read "Name:   123 kB" lines, as /proc/meminfo and /proc/PID/status have them → bytes."""
-    found = re.findall(r"^(\S+):\s+(\d+) kB", text, re.MULTILINE)
+    found = re.findall(rf"^(\S+):\s+({NUMBER}) kB", text, re.MULTILINE)
     return {name: int(kilobytes) * 1024 for name, kilobytes in found}
 
 
 def read_free_bytes(text: str) -> int:
     """Read what `df -k` says is available; 0 where it does not say."""
     # A long device name puts the figures on a line of their own: size, used, available, percent.
-    found = re.findall(r"\s(\d+)\s+(-?\d+)\s+(-?\d+)\s+\d+%", text)
+    found = re.findall(rf"\s({NUMBER})\s+(-?{NUMBER})\s+(-?{NUMBER})\s+\d+%", text)
     return max(0, int(found[-1][2])) * 1024 if found else 0
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from device_tests.shell_numbers import NUMBER
 from device_tests.target import Target
 
 # What the GPU holds for a process; memory tracked for it ("mtrack") is in no resident size.
@@ -65,7 +66,7 @@ def _summary(text: str) -> tuple[dict[str, int], dict[str, int]]:
     # A line may have a figure in the second column alone.
     second_column = text.find("Rss(KB)") - (text.rfind("\n", 0, text.find("Rss(KB)")) + 1)
     for line in text.splitlines():
-        for found in re.finditer(r"([A-Za-z][A-Za-z .()]*?):\s+(\d+)", line):
+        for found in re.finditer(rf"([A-Za-z][A-Za-z .()]*?):\s+({NUMBER})", line):
             name, size = found[1].strip(), int(found[2]) * 1024
             if name in _TOTALS:
                 totals[_TOTALS[name]] = size
@@ -82,7 +83,9 @@ def _rows(text: str) -> dict[str, dict[str, int]]:
         if i >= 2 and re.fullmatch(r"[\s-]*--[\s-]*", line):
             columns = _columns(lines[i - 2].split(), lines[i - 1].split())
             for row in lines[i + 1 :]:
-                found = re.match(r"^\s*([A-Za-z.][A-Za-z. ]*?)\s+(\d+(?:\s+\d+)*)\s*$", row)
+                found = re.match(
+                    rf"^\s*([A-Za-z.][A-Za-z. ]*?)\s+({NUMBER}(?:\s+{NUMBER})*)\s*$", row
+                )
                 if not found:
                     break
                 values = [int(word) * 1024 for word in found[2].split()]

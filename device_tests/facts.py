@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from device_tests.shell_numbers import NUMBER
+
 # How far figures can be trusted: a real device or this machine; a whole emulated machine, whose
 # kernel accounts for memory truly; or single emulated programs, whose memory is inflated.
 Provenance = Literal["real", "host", "qemu-system", "qemu-user"]
@@ -50,5 +52,5 @@ class DeviceFacts:
 
         A folio is as large as the reads or writes that brought it into memory, up to 2 MiB.
         """
-        version = re.match(r"(\d+)\.(\d+)", self.kernel)
+        version = re.match(rf"({NUMBER})\.({NUMBER})", self.kernel)
         return version is not None and tuple(map(int, version.groups())) >= _WHOLE_FOLIOS_SINCE

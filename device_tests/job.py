@@ -5,6 +5,8 @@ how it ended is outcome.py.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -22,6 +24,7 @@ from device_tests.job_state import JOBS, ask_boot_id, remove_stale
 from device_tests.job_values import JobRecord, JobResult, JobSpec
 from device_tests.patience import persist
 from device_tests.remote_shell import check, new_nonce, quote
+from device_tests.report.quantities import plain_text
 from device_tests.target import LostDeviceError, RefusedError, Target
 from runtime_py.typed_json import FieldError, load_object, read_as
 
@@ -87,15 +90,34 @@ def collect_job(
     """Go on with a job whose connection was lost: wait for its end and bring back what it left.
 
     Raises:
-        DeviceError: there is no such job on the device.
+        DeviceError: there is no such job on the device, or what it left cannot be brought back;
+            then `out_folder` is as it was.
     """
     folder = job_folder(target, nonce)
-    out_folder.mkdir(parents=True, exist_ok=True)
     try:
         record = persist(lambda: _read_record(target, folder), reconnect_s)
     except LostDeviceError as error:
         return JobResult(nonce, "lost_device", str(error))
-    return Attendance(target, record, folder, out_folder, on_output, reconnect_s).until_end()
+    with _only_whole(out_folder) as whole:
+        result = Attendance(target, record, folder, out_folder, on_output, reconnect_s).until_end()
+        whole.update(result.files.values())
+    return result
+
+
+@contextmanager
+def _only_whole(folder: Path) -> Iterator[set[Path]]:
+    """Give a set for the files that were written whole; in the end only these are new."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = set(folder.iterdir())
+    try:
+        yield whole
+    finally:
+        for path in set(folder.iterdir()) - whole:
+            path.unlink()
+        with suppress(OSError):  # not empty: something came that stays
+            for path in made:
+                path.rmdir()
 
 
 def stop_job(target: Target, nonce: str) -> None:
@@ -133,8 +155,13 @@ def _read_record(target: Target, folder: PurePosixPath) -> JobRecord:
             f"{target.name}: there is no job {folder.name}; it was collected, stopped or removed"
         )
     try:
-        return read_as(JobRecord, load_object(done.output))
+        record = read_as(JobRecord, load_object(done.output))
+        if record.nonce != folder.name:
+            raise FieldError(f"nonce: expected {folder.name}, found {plain_text(record.nonce)}")
     except FieldError as error:
         raise DeviceError(
-            f"{target.name}: job {folder.name} is of another pocketlm ({error}); remove it"
+            f"{target.name}: job {folder.name} cannot be collected: its {SPEC} is of another "
+            f"pocketlm, or damaged ({error}); remove it: pocketlm jobs remove {folder.name} --on "
+            f"{target.name}"
         ) from error
+    return record

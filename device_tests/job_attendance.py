@@ -22,6 +22,7 @@ from device_tests.job_values import JobRecord, JobResult
 from device_tests.outcome import Ending, judge
 from device_tests.patience import persist
 from device_tests.remote_shell import check, quote
+from device_tests.report.quantities import plain_text
 from device_tests.system_counters import counters_command
 from device_tests.target import LostDeviceError, RefusedError, Target
 
@@ -125,9 +126,14 @@ class Attendance:
         if state.ended is None:
             # The job's shell is dead, its runner need not be.
             self._kill_runner()
-        files = persist(self._fetch, self.reconnect_s)
         nonce, status, late = state.ended or (self.record.nonce, None, False)
-        assert nonce == self.record.nonce, f"job {self.record.nonce} holds the end of {nonce}"
+        if nonce != self.record.nonce:
+            raise DeviceError(
+                f"{self.target.name}: job {self.record.nonce} holds the end of another, "
+                f"{plain_text(nonce)}; remove it: "
+                f"pocketlm jobs remove {self.record.nonce} --on {self.target.name}"
+            )
+        files = persist(self._fetch, self.reconnect_s)
         after = _text(files, AFTER)
         if status is None:
             # The job's shell cannot say it any more.
@@ -166,7 +172,8 @@ class Attendance:
         )
         there = check(self.target.run(command), f"{self.target.name}: listing the job's files")
         files = {}
-        for name in there.splitlines():
+        # Nothing else, whatever the device lists.
+        for name in sorted({*there.splitlines()}.intersection(wanted)):
             files[name] = self.out_folder / name
             self.target.fetch(self.folder / name, files[name])
         return files

@@ -13,6 +13,7 @@ from device_tests.job_script import (
     remove_command,
 )
 from device_tests.remote_shell import check, quote, read_sections, section
+from device_tests.shell_numbers import whole_number
 from device_tests.target import Target
 
 JOBS = "jobs"
@@ -81,14 +82,13 @@ def ask_state(
     # The runner's own words may look like a heading; they come last.
     head, _, new_output = answer.partition("\n@@ output\n")
     found = read_sections(head)
-    end = found.get("end", "")
     return JobState(
         there=found.get("there") == "yes",
         begun=bool(found.get("begun")),
         running=found.get("running") == "yes",
         boot_id=found.get("boot", ""),
         ended=_ended(found.get("ended", "").split()),
-        output_end=max(output_start, int(end) if _is_number(end) else 0),
+        output_end=max(output_start, whole_number(found.get("end", "")) or 0),
         output=new_output,
         free_bytes=read_free_bytes(found.get("disk", "")),
     )
@@ -96,13 +96,8 @@ def ask_state(
 
 def _ended(words: list[str]) -> tuple[str, int, bool] | None:
     # A damaged answer is none; it is asked again.
-    if len(words) != 3 or not _is_number(words[1]):
-        return None
-    return words[0], int(words[1]), words[2] == "1"
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19
+    status = whole_number(words[1]) if len(words) == 3 else None
+    return None if status is None else (words[0], status, words[2] == "1")
 
 
 def remove_stale(

@@ -8,6 +8,7 @@ from device_tests.errors import DeviceError
 from device_tests.system_counters import SystemCounters
 from device_tests.thermal import ThermalState
 from device_tests.verdict import Verdict
+from runtime_py.typed_json import FieldError
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class JobSpec:
         if self.timeout_s < 1:
             raise DeviceError(f"a job of {self.timeout_s} s: it needs a second at least")
         for name in (*self.files, *self.fetch):
-            if "/" in name or name.startswith(("job.", ".")) or not name:
+            if not _is_name(name):
                 raise DeviceError(
                     f"{name!r} is no name for a file of a job: no folders, nothing hidden, and "
                     "names that begin with 'job.' are taken"
@@ -69,9 +70,24 @@ class JobRecord:
 
     Attributes:
         boot_id: of the device, before the job began.
+
+    Raises:
+        FieldError: a name is none of a job's files, or the time is none.
     """
 
     nonce: str
     fetch: tuple[str, ...]
     timeout_s: int
     boot_id: str
+
+    def __post_init__(self) -> None:
+        # A device may hold any text: no name leads out of the folder for what is fetched.
+        for name in self.fetch:
+            if not _is_name(name):
+                raise FieldError(f"fetch: {name!r} is no name for a file of a job")
+        if self.timeout_s < 1:
+            raise FieldError(f"timeout_s: {self.timeout_s} is less than a second")
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and "/" not in name and not name.startswith(("job.", "."))

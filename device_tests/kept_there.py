@@ -9,6 +9,7 @@ from device_tests.job_script import DONE, PID_FILE, kill_function, remove_comman
 from device_tests.job_state import JOBS
 from device_tests.placement import BUNDLES, RUNNERS
 from device_tests.remote_shell import check, quote
+from device_tests.shell_numbers import NUMBER
 from device_tests.target import Target
 
 JobPlace = Literal["running", "ended", "dead"]
@@ -66,8 +67,8 @@ for kept in {BUNDLES}/* {RUNNERS}/*; do
   [ ! -d "$kept" ] || echo "kept $kept $(du -sk "$kept" | cut -f 1)"
 done"""
     lines = check(target.run(command), f"{target.name}: looking at {target.folder}")
-    jobs = re.findall(r"^job (\w+) (running|ended|dead) (-?\d+)$", lines, re.MULTILINE)
-    folders = re.findall(r"^kept (\w+/\w+) (\d+)$", lines, re.MULTILINE)
+    jobs = re.findall(rf"^job (\w+) (running|ended|dead) (-?{NUMBER})$", lines, re.MULTILINE)
+    folders = re.findall(rf"^kept (\w+/\w+) ({NUMBER})$", lines, re.MULTILINE)
     return Kept(
         str(target.folder),
         tuple(KeptJob(name, state, max(0, int(age))) for name, state, age in jobs),

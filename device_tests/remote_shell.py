@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from device_tests.errors import DeviceError
 from device_tests.report.quantities import plain_text
+from device_tests.shell_numbers import NUMBER
 from device_tests.target import Finished, RefusedError
 
 _SECTION = "@@ "
@@ -56,7 +57,7 @@ def has_begun(output: str, nonce: str) -> bool:
 def read_marks(output: str, nonce: str) -> Finished | None:
     """Return what the command wrote and its status; None where a mark is missing or cut."""
     found = re.search(
-        rf"{begin_mark(nonce)}\r?\n(.*?)\r?\n@@end {nonce} (\d+)\r?\n", output, re.DOTALL
+        rf"{begin_mark(nonce)}\r?\n(.*?)\r?\n@@end {nonce} ({NUMBER})\r?\n", output, re.DOTALL
     )
     return Finished(int(found[2]), found[1]) if found else None
 

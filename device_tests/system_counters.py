@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from device_tests.device_files import read_kilobytes
 from device_tests.remote_shell import files_section, read_sections, section
+from device_tests.shell_numbers import NUMBER, whole_number
 
 # A run is a measurement of size only if next to nothing of it was pushed out meanwhile: 1 % of the
 # runner's peak is below what the attribution can tell apart anyway.
@@ -69,10 +70,9 @@ def read_counters(output: str) -> SystemCounters:
     found = read_sections(output)
     counts = {
         name: int(count)
-        for name, count in re.findall(r"^(\w+) (\d+)$", found.get("vmstat", ""), re.MULTILINE)
+        for name, count in re.findall(rf"^(\w+) ({NUMBER})$", found.get("vmstat", ""), re.MULTILINE)
     }
-    page = found.get("page", "")
-    page_bytes = int(page) if page.isdigit() else 4096
+    page_bytes = whole_number(found.get("page", "")) or 4096
 
     def in_bytes(name: str) -> int | None:
         pages = counts.get(name)
@@ -81,7 +81,7 @@ def read_counters(output: str) -> SystemCounters:
     refaulted = in_bytes("workingset_refault_file")
     if refaulted is None:  # before Linux 5.9
         refaulted = in_bytes("workingset_refault")
-    uptime = re.match(r"\d+\.?\d*", found.get("uptime", ""))
+    uptime = re.match(rf"{NUMBER}(\.{NUMBER})?", found.get("uptime", ""))
     return SystemCounters(
         swapped_out_bytes=in_bytes("pswpout"),
         swapped_in_bytes=in_bytes("pswpin"),
@@ -165,7 +165,9 @@ def _was_short(before: SystemCounters, after: SystemCounters, runner: RunnerMemo
 
 def _available_bytes(found: Mapping[str, str]) -> int | None:
     machine = read_kilobytes(found.get("meminfo", "")).get("MemAvailable")
-    group = re.match(r"(\d+)\n(\d+)(?:\ninactive_file (\d+))?", found.get("group", ""))
+    group = re.match(
+        rf"({NUMBER})\n({NUMBER})(?:\ninactive_file ({NUMBER}))?", found.get("group", "")
+    )
     if group is None:  # no control group, or one without a limit ("max")
         return machine
     limit, held, inactive = (int(word or 0) for word in group.groups())
@@ -173,5 +175,5 @@ def _available_bytes(found: Mapping[str, str]) -> int | None:
 
 
 def _stalled_s(text: str, which: str) -> float | None:
-    found = re.search(rf"^{which} .*total=(\d+)", text, re.MULTILINE)
+    found = re.search(rf"^{which} .*total=({NUMBER})", text, re.MULTILINE)
     return int(found[1]) / 1e6 if found else None

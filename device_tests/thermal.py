@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from device_tests.remote_shell import read_sections, section
+from device_tests.shell_numbers import NUMBER, whole_number
 
 # Android's thermal status: 0 none, 1 light, 2 moderate: from there on clocks are lowered.
 # https://developer.android.com/reference/android/os/PowerManager#THERMAL_STATUS_MODERATE
@@ -53,19 +54,19 @@ def thermal_command() -> str:
 def read_thermal(output: str) -> ThermalState:
     """Read the output of `thermal_command`."""
     found = read_sections(output)
-    status = re.search(r"Thermal Status: (\d+)", found.get("thermal_status", ""), re.IGNORECASE)
-    sensors = [
-        int(word) / 1000 for word in re.findall(r"^-?\d+$", found.get("temperatures", ""), re.M)
-    ]
+    said = found.get("thermal_status", "")
+    status = re.search(rf"Thermal Status: ({NUMBER})", said, re.IGNORECASE)
+    words = found.get("temperatures", "").splitlines()
+    sensors = [number / 1000 for word in words if (number := whole_number(word)) is not None]
     # Sensors that are off show zero or absurd values.
     celsius = [value for value in sensors if 0 < value < 150]
     allowed, possible = (
-        [int(word) for word in found.get(name, "").split() if word.isdigit()]
+        [whole_number(word) or 0 for word in found.get(name, "").split()]
         for name in ("clocks_allowed", "clocks_possible")
     )
     # A core that says one of them only would shift the rest.
     pairs = zip(allowed, possible, strict=True) if len(allowed) == len(possible) else ()
-    ratios = [now / could for now, could in pairs if could]
+    ratios = [now / could for now, could in pairs if now and could]
     return ThermalState(
         int(status[1]) if status else None,
         max(celsius, default=None),

@@ -17,6 +17,7 @@ from device_tests.device_files import disk_command, read_free_bytes
 from device_tests.errors import DeviceError
 from device_tests.patience import persist
 from device_tests.remote_shell import check, new_nonce, quote, read_sections, section
+from device_tests.shell_numbers import NUMBER
 from device_tests.target import Finished, LostDeviceError, Progress, RefusedError
 
 PIECE_BYTES = 64 * 2**20
@@ -271,7 +272,7 @@ def _describe_source(path: Path, size: int | None = None) -> _Content:
 
 def _read_content(text: str) -> _Content:
     """Read a size and what sha256sum says."""
-    found = re.match(r"\s*(\d+)\s+([0-9a-f]{64})\b", text)
+    found = re.match(rf"\s*({NUMBER})\s+([0-9a-f]{{64}})\b", text)
     return _Content(int(found[1]), found[2]) if found else _Content(0, "")
 
 

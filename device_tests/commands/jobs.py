@@ -1,6 +1,7 @@
 """pocketlm jobs: what runs or lies on a device, to be collected or removed."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from device_tests.target import Target
 
 EVERYTHING = "all"
+_DEVICE_FAILED = 3
+_LOST = "lost_device"
 
 
 @click.command("jobs")
@@ -37,7 +40,8 @@ def jobs(
     """List, collect or remove what lies on a device.
 
     A job goes on when its connection is lost: `collect ID` waits for its end and brings back what
-    it wrote. `remove ID` stops a job; `remove all` removes every job, bundle and runner.
+    it wrote; exit code 3 if the device was lost. `remove ID` stops a job; `remove all` removes
+    every job, bundle and runner.
 
     \b
     Examples:
@@ -67,6 +71,8 @@ def jobs(
         target.close()
     if as_json:
         click.echo(json.dumps(document, indent=1))
+    if document.get("verdict") == _LOST:
+        sys.exit(_DEVICE_FAILED)
 
 
 def _list(target: "Target", quiet: bool) -> dict[str, Any]:
@@ -92,14 +98,18 @@ def _list(target: "Target", quiet: bool) -> dict[str, Any]:
 def _collect(target: "Target", job_id: str, out: Path, quiet: bool) -> dict[str, Any]:
     from device_tests.job import collect_job
     from device_tests.kept_there import known_job
+    from device_tests.target import LostDeviceError
 
     known_job(target, job_id)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DeviceError(f"--out {out}: there is something already; name a new folder")
     result = collect_job(target, job_id, out)
     if not quiet:
+        if result.verdict == _LOST:
+            raise LostDeviceError(result.reason)
         say(f"job {job_id}: {result.verdict.replace('_', ' ')}; {result.reason}")
-        say(f"{len(result.files)} files are in {out}")
+        if result.files:
+            say(f"{len(result.files)} files are in {out}")
     return {
         "target": target.name,
         "id": job_id,

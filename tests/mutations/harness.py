@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.mutations.judging import Failure, Snapshot, compare, snapshot, too_long
+from tests.mutations.judging import Failure, SeenFile, Snapshot, compare, snapshot, too_long
 from tests.mutations.subjects import Subject, subjects
 from tests.mutations.surroundings import Surroundings, doubled_surroundings
 from tests.mutations.world import TEMPORARY, make_world
@@ -80,13 +80,17 @@ class Harness:
         for name in sorted(found.keys() - self.sound.keys(), reverse=True):
             path = self.world / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        for name, sound in self.sound.items():
-            path = self.world / name
-            if sound.data is None:
-                path.mkdir(exist_ok=True)
-            elif name not in found or found[name].data != sound.data:
-                path.write_bytes(sound.data)
-        self.sound = snapshot(self.world, self.sound)
+        sound = {**self.sound}
+        for name, file in self.sound.items():
+            if name in found and found[name].data == file.data:
+                # It may have been written again, with the bytes that it had.
+                sound[name] = found[name]
+            elif file.data is None:
+                (self.world / name).mkdir()
+            else:
+                (self.world / name).write_bytes(file.data)
+                sound[name] = SeenFile((), file.data)
+        self.sound = sound
 
 
 def counted(findings: list[Finding]) -> Iterator[str]:

@@ -64,7 +64,8 @@ def run_command(arguments: tuple[str, ...], makes: Path | None = None) -> Failur
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         return Failure("traceback", _told(result.exception))
     if makes is not None and result.exit_code == 0:
-        shutil.rmtree(makes)
+        # A job may have left nothing.
+        shutil.rmtree(makes, ignore_errors=True)
     return _judge_text(result.output, result.exit_code)
 
 

@@ -26,6 +26,7 @@ _LINT = (
     "runtime_py.lint.readers.executorch",
     "runtime_py.lint.readers.pocketlm",
     "runtime_py.tokenizer",
+    "onnxruntime_genai",
     "pytorch_tokenizers",
 )
 
