@@ -30,8 +30,17 @@ _STORED_AS: Mapping[AttentionQuantization, CacheQuantization] = {
 
 
 @dataclass(frozen=True)
+class _Layer:
+    """What of a layer decides memory."""
+
+    window: int | None
+    rope_theta: float
+    rope_factor: float
+
+
+@dataclass(frozen=True)
 class _Model:
-    """The sizes that every reader of `Manifest.model` may rely on."""
+    """The values that every reader of `Manifest.model` may rely on."""
 
     model_type: str
     vocab_size: int
@@ -40,7 +49,8 @@ class _Model:
     num_attention_heads: int
     num_key_value_heads: int
     head_dim: int
-    layers: tuple[Mapping[str, Any], ...]
+    attention_softcap: float | None
+    layers: tuple[_Layer, ...]
 
 
 def check_manifest(manifest: Manifest) -> None:

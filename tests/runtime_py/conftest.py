@@ -194,7 +194,8 @@ def make_manifest(vocab_size: int, files: tuple[FileEntry, ...]) -> Manifest:
         model={
             "vocab_size": vocab_size,
             "model_type": "gemma3_text",
-            "layers": [{}, {}, {}],
+            "attention_softcap": None,
+            "layers": [{"window": None, "rope_theta": 10_000.0, "rope_factor": 1.0}] * 3,
             "hidden_size": 32,
             "intermediate_size": 64,
             "num_attention_heads": 2,

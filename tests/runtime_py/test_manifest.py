@@ -32,6 +32,7 @@ ROUNDINGS = {
 }
 
 
+LAYER = {"window": None, "rope_theta": 10_000.0, "rope_factor": 1.0}
 LAYERS = 2
 
 
@@ -86,7 +87,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
         "num_key_value_heads": 3,
         **{k: draw(SIZES) for k in ("hidden_size", "intermediate_size", "head_dim")},
         "rms_norm_eps": 1e-6,
-        "layers": [{}] * LAYERS,
+        "attention_softcap": None,
+        "layers": [LAYER] * LAYERS,
     }
     ids = st.integers(0, vocab_size - 1)
     backends = st.builds(
@@ -209,7 +211,13 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda d: d["model"].update(num_key_value_heads=3), "is no multiple of num_key_value_heads"),
     (lambda d: d["model"].update(layers=7), "model.layers: expected a list, found 7"),
     (lambda d: d["model"].update(layers=[]), "model.layers: there are none"),
-    (lambda d: d["model"].update(layers=[{}]), "backends.executorch.caches: 3 for 1 layers"),
+    (lambda d: d["model"].pop("attention_softcap"), "model.attention_softcap is missing"),
+    (lambda d: d["model"].update(attention_softcap=""), "attention_softcap: expected a number"),
+    (lambda d: d["model"].update(layers=[{}]), "model.layers[0].window is missing"),
+    (lambda d: d["model"]["layers"][0].update(window=[]), "layers[0].window: expected an integer"),
+    (lambda d: d["model"]["layers"][0].update(rope_theta=[]), "layers[0].rope_theta: expected a"),
+    (lambda d: d["model"]["layers"][0].update(rope_factor="1"), "layers[0].rope_factor: expected"),
+    (lambda d: d["model"].update(layers=[LAYER]), "backends.executorch.caches: 3 for 1 layers"),
     (lambda d: d.update(context_length=2**31), "context_length: 2147483648 is not between 1 and"),
     (lambda d: d.update(bos_id=-1), "stop_ids and bos_id: -1 is not between 0 and"),
     (lambda d: d.update(stop_ids=[10**6]), "stop_ids and bos_id: 1000000 is not between 0 and"),
