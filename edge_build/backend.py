@@ -7,6 +7,7 @@ from typing import Protocol
 
 from edge_build.kv_cache import CachePlan, KvPrecision
 from edge_build.kv_scales import KvScales
+from edge_build.lowered_cache import NO_CACHE, LoweredCache
 from edge_build.quantization.recipe import QuantScheme
 from edge_build.quantization.weight import WeightStore
 from models.config import ModelConfig
@@ -32,6 +33,7 @@ class LoweringInput:
         options: backend options from the command line, by name.
         advance: called with (done, total, what) for progress.
         sampling: the published defaults, for stock runners' metadata.
+        lowered: what was lowered before, for backends whose lowering takes long.
     """
 
     config: ModelConfig
@@ -45,6 +47,7 @@ class LoweringInput:
     advance: Callable[[int, int, str], None] = lambda done, total, what: None
     kv_scales: KvScales | None = None
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    lowered: LoweredCache = NO_CACHE
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from edge_build.bundling import StagedParts, write_manifest, write_text
 from edge_build.golden import record_golden, untouched_notes
 from edge_build.kv_calibration import calibrate_kv
 from edge_build.kv_scales import KvScales
+from edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache
 from edge_build.memory_limit import foresee_memory
 from edge_build.preparation import Preparation, prepare
-from edge_build.progress import Advance, Notify, StagesPlanned, ignore
+from edge_build.progress import Advance, Notice, Notify, StagesPlanned, ignore
 from edge_build.quantization.apply import QuantizedModel, quantize_weights
 from edge_build.quantization.weight import WeightStore
 from edge_build.spec import BuildSpec
@@ -113,8 +114,15 @@ def _lower(
             options=prepared.options_of(backend),
             kv_scales=kv_scales,
             sampling=text.sampling,
+            lowered=_lowered_cache(prepared, stages),
             advance=lambda done, total, what: advance(backend.name, done, total, what),
         )
         return backend.lower(source, folder)
 
     return stages.run(backend.name, work, stage_results.ARTIFACT)
+
+
+def _lowered_cache(prepared: Preparation, stages: Stages) -> LoweredCache:
+    if not prepared.spec.use_cache:
+        return NO_CACHE
+    return user_lowered_cache(lambda text: stages.notify(Notice(text)))

@@ -3,15 +3,12 @@
 import hashlib
 import json
 from dataclasses import asdict, fields
-from pathlib import Path
 
 from edge_build.file_entries import sha256_of
 from edge_build.installation import tool_versions
 from edge_build.preparation import Preparation
+from edge_build.program_digest import program_digest
 from edge_build.text_files import COPIED, TextFiles
-
-_ROOT = Path(__file__).parents[1]
-_PACKAGES = ("edge_build", "models", "runtime_py")
 
 
 def build_key(prepared: Preparation, checkpoint_sha256: str) -> str:
@@ -31,7 +28,7 @@ def build_key(prepared: Preparation, checkpoint_sha256: str) -> str:
         "backends": {b.name: prepared.options_of(b) for b in prepared.backends},
         "golden_tokens": spec.golden_tokens,
         "tools": tool_versions(),
-        "program": _program_digest(),
+        "program": program_digest(),
     }
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
 
@@ -42,13 +39,3 @@ def _text_determining(text: TextFiles) -> dict[str, object]:
     paths = (text.folder / name for name in COPIED)
     digests = {path.name: sha256_of(path) for path in paths if path.is_file()}
     return {"values": repr(values), "files": digests}
-
-
-def _program_digest() -> str:
-    """Return the digest of this program itself: between releases its version says nothing."""
-    digest = hashlib.sha256()
-    for package in _PACKAGES:
-        for path in sorted((_ROOT / package).rglob("*.py")):
-            digest.update(f"{path.relative_to(_ROOT).as_posix()}\n".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -114,6 +114,11 @@ def _stopped_by_sigterm() -> Iterator[None]:
     "--fresh", is_flag=True, help="Start over instead of continuing an interrupted build."
 )
 @click.option(
+    "--no-cache",
+    is_flag=True,
+    help="Lower again, also what an earlier build of the same shapes lowered; keep nothing.",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Check everything, print the plan and the memory of each stage; write nothing.",
@@ -133,6 +138,7 @@ def build(
     name: str | None,
     force: bool,
     fresh: bool,
+    no_cache: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -173,6 +179,7 @@ def build(
         name=name,
         replace=force,
         fresh=fresh,
+        use_cache=not no_cache,
     )
     if dry_run:
         prepared = prepare(spec)

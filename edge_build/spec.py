@@ -32,6 +32,7 @@ class BuildSpec:
         name: what the bundle calls itself; None takes the checkpoint's.
         replace: a bundle at `out` is replaced, all at once, when the new one is whole.
         fresh: start over even if an interrupted build of the same could be continued.
+        use_cache: take lowered programs from the user's cache, and keep them there.
     """
 
     checkpoint: Path
@@ -47,6 +48,7 @@ class BuildSpec:
     fresh: bool = False
     name: str | None = None
     replace: bool = False
+    use_cache: bool = True
 
     def __post_init__(self) -> None:
         if self.kv not in KV_PRECISIONS:

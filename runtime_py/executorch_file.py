@@ -119,6 +119,22 @@ def write_program(program: Any, segments: Sequence[Segment], file: BinaryIO) -> 
         assert file.tell() == start + place.size, "a segment has the size that it was given"
 
 
+def program_to_bytes(program: Any) -> bytes:
+    """Return a program (executorch.exir.schema.Program) with all of its data in it."""
+    from executorch.exir._serialize._flatbuffer_program import _program_to_flatbuffer
+
+    data: bytes = _program_to_flatbuffer(program).data
+    return data
+
+
+def program_from_bytes(data: bytes) -> Any:
+    """Return what `program_to_bytes` was given."""
+    with quiet_libraries():
+        from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program
+
+    return _flatbuffer_to_program(data)
+
+
 def read_delegate(payload: bytes) -> dict[str, Any]:
     """Return the graph of an XNNPACK delegate, as serialization/schema.fbs names its fields."""
     from executorch.exir._serialize._flatbuffer import _flatc_decompile

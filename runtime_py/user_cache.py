@@ -16,6 +16,12 @@ def cache_folder() -> Path:
     return (Path(user) if user else Path.home() / ".cache") / "pocketlm"
 
 
+def lowered_folder() -> Path:
+    """Return where lowered programs are kept: $POCKETLM_LOWERED_CACHE, else in the cache."""
+    asked = os.environ.get("POCKETLM_LOWERED_CACHE")
+    return Path(asked).absolute() if asked else cache_folder() / "lowered"
+
+
 def kept(folder: Path, make: Callable[[Path], None]) -> Path:
     """Return `folder`; where it does not exist, let `make` fill one that then takes its name.
 

@@ -18,6 +18,7 @@ from edge_build.backend import Artifact, LoweringInput
 from edge_build.kv_cache import KvPrecision, plan_caches
 from edge_build.kv_calibration import scales_of
 from edge_build.kv_scales import KvScales
+from edge_build.lowered_cache import user_lowered_cache
 from edge_build.progress import silent
 from edge_build.quantization import recipes
 from edge_build.quantization.apply import quantize_weights
@@ -166,6 +167,7 @@ def _source(
         pad_id=0,
         tokenizer_size=TOKENIZER_SIZE,
         options=options,
+        lowered=user_lowered_cache(),
     )
     return checkpoint, source, folder / "bundle"
 

@@ -1,9 +1,12 @@
 """Fixtures that several folders use: tiny checkpoints of every family, seeded, no network."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +15,25 @@ from hypothesis import settings
 
 from edge_build import backends
 from edge_build.build import build
+from edge_build.build_key import build_key
+from edge_build.preparation import prepare
 from edge_build.spec import BuildSpec
 from models.random_checkpoint import write_random_checkpoint
 from models.shapes import shape_of
+from runtime_py.user_cache import kept
 
 # The same examples everywhere, and no clock: a busy machine is no failure.
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")
 
 WINDOW = 8
-PICO = Path(__file__).parents[1] / "models" / "pico"
+ROOT = Path(__file__).parents[1]
+PICO = ROOT / "models" / "pico"
+
+# What was lowered once serves every process of this run, and later runs of the same program.
+TEST_CACHE = Path(os.environ.get("POCKETLM_TEST_CACHE") or ROOT / "build" / "test-cache")
+LOWERED_CACHE = "POCKETLM_LOWERED_CACHE"
+os.environ[LOWERED_CACHE] = str(TEST_CACHE / "lowered")
 
 _SIZES: dict[str, Any] = {
     "vocab_size": 512,
@@ -84,18 +96,37 @@ INT8_BACKENDS = tuple(name for name in backends.NAMES if "int8" in backends.load
 def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The embedded model built for every backend, in small chunks so that its rings are short.
 
-    Built by the command in a process of its own, so that its memory is its own; with the bundle
-    comes what the command printed.
+    Built by the command in a process of its own, so that its memory is its own, and cold; with the
+    bundle comes what the command printed. A copy: tests may change it.
     """
-    out = tmp_path_factory.mktemp("bundles") / "pico"
-    arguments = ("build", PICO, "--out", out, "--chunk", 32, "--context", 512, "--json")
-    shown = subprocess.run(
-        [sys.executable, "-m", "pocketlm", *map(str, arguments)],
-        cwd=PICO.parents[1],
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    return out, json.loads(shown.stdout)
+
+    def make(folder: Path) -> None:
+        out, lowered = folder / "pico", folder / "lowered"
+        arguments = ("build", PICO, "--out", out, "--chunk", 32, "--context", 512, "--json")
+        shown = subprocess.run(
+            [sys.executable, "-m", "pocketlm", *map(str, arguments)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            check=True,
+            env={**os.environ, LOWERED_CACHE: str(lowered)},
+        )
+        (folder / "printed.json").write_bytes(shown.stdout)
+        shared = TEST_CACHE / "lowered"
+        shared.mkdir(parents=True, exist_ok=True)
+        for program in lowered.glob("*.lowered"):
+            program.replace(shared / program.name)
+
+    spec = BuildSpec(PICO, Path("pico"), chunk=32, context_length=512)
+    made = _bundle_once(spec, make)
+    out = shutil.copytree(made / "pico", tmp_path_factory.mktemp("bundles") / "pico")
+    return Path(out), json.loads((made / "printed.json").read_bytes())
+
+
+def _bundle_once(spec: BuildSpec, make: Callable[[Path], None]) -> Path:
+    """Return a folder that `make` fills once for all processes and runs of this program."""
+    prepared = prepare(spec)
+    key = build_key(prepared, prepared.checkpoint.digest())
+    return kept(TEST_CACHE / "bundles" / key, make)
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +138,13 @@ def pico_bundle(pico_build: tuple[Path, dict[str, Any]]) -> Path:
 @pytest.fixture(scope="session")
 def pico_int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with int8 keys and values, for the backends that can."""
-    out = tmp_path_factory.mktemp("bundles") / "pico-int8"
-    spec = BuildSpec(PICO, out, backends=INT8_BACKENDS, kv="int8", chunk=32, context_length=512)
-    build(spec)
-    return out
+    name = "pico-int8"
+    spec = BuildSpec(
+        PICO, Path(name), backends=INT8_BACKENDS, kv="int8", chunk=32, context_length=512
+    )
+
+    def make(folder: Path) -> None:
+        build(replace(spec, out=folder / name))
+
+    made = _bundle_once(spec, make)
+    return Path(shutil.copytree(made / name, tmp_path_factory.mktemp("bundles") / name))

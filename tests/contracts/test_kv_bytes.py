@@ -19,6 +19,7 @@ from edge_build.backends.executorch.inspection import kv_cache_bytes as pte_cach
 from edge_build.backends.onnx.metadata import kv_cache_bytes as onnx_cache_bytes
 from edge_build.kv_cache import plan_caches
 from edge_build.kv_scales import KvScales
+from edge_build.lowered_cache import user_lowered_cache
 from edge_build.quantization.weight import WeightStore
 from models import shapes
 from models.config import LayerConfig, ModelConfig
@@ -71,6 +72,7 @@ def source(
         pad_id=0,
         tokenizer_size=64,
         options=options,
+        lowered=user_lowered_cache(),
     )
 
 

@@ -7,54 +7,65 @@ kind of weight, and writes all others without lowering them.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edge_build.backends.executorch.parts import channel_order
+from edge_build.backends.executorch.parts import (
+    channel_order,
+    gathered_codes,
+    gathered_scales,
+)
 from edge_build.backends.executorch.template import LAYERS
 from edge_build.quantization.weight import WeightStore
 from models.config import ModelConfig
 from models.decoder import Decoder
 from models.layers import RMSNorm
 
+# Codes and scales of what is multiplied with, and of what rows are gathered from.
+Part = Literal["codes", "scales", "float", "gathered_codes", "gathered_scales"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
 
 @dataclass(frozen=True)
 class Constant:
-    """One constant of a layer: a weight of the store and the part of it.
-
-    Attributes:
-        reordered: its rows are in pair order (parts.pair_order).
-    """
+    """One constant of a model: a weight of the store, and which part of it in which form."""
 
     name: str
-    part: Literal["codes", "scales", "float"]
-
-    def of_layer(self, layer: int) -> "Constant":
-        """Return the same constant of another layer."""
-        rest = self.name.removeprefix(LAYERS).partition(".")[2]
-        return replace(self, name=f"{LAYERS}{layer}.{rest}")
+    part: Part
 
     @property
-    def layer(self) -> int:
-        return int(self.name.removeprefix(LAYERS).partition(".")[0])
+    def in_layer(self) -> bool:
+        return self.name.startswith(LAYERS)
+
+    def moved(self, layers: int) -> "Constant":
+        """Return the same constant so many layers further on; outside of layers there is one."""
+        if not self.in_layer:
+            return self
+        layer, _, rest = self.name.removeprefix(LAYERS).partition(".")
+        return replace(self, name=f"{LAYERS}{int(layer) + layers}.{rest}")
 
 
-def layer_constants(config: ModelConfig, weights: WeightStore) -> Iterator[Constant]:
-    """Yield every constant of every layer."""
+def model_constants(config: ModelConfig, weights: WeightStore) -> Iterator[Constant]:
+    """Yield every constant of a model."""
     with torch.device("meta"):
         decoder = Decoder(config)
     for name, module in decoder.named_modules():
-        if not name.startswith(LAYERS) or not isinstance(module, (nn.Linear, RMSNorm)):
+        gathered = isinstance(module, nn.Embedding)
+        if not gathered and not isinstance(module, (nn.Linear, RMSNorm)):
             continue
-        if weights.schemes[name] is None:
-            yield Constant(name, "float")
+        stored = weights.head_name() if name == "lm_head" else name
+        if weights.schemes[stored] is None:
+            yield Constant(stored, "float")
+        elif gathered:
+            yield Constant(stored, "gathered_codes")
+            yield Constant(stored, "gathered_scales")
         else:
-            yield Constant(name, "codes")
-            yield Constant(name, "scales")
+            yield Constant(stored, "codes")
+            yield Constant(stored, "scales")
 
 
 def constant_bytes(config: ModelConfig, weights: WeightStore, constant: Constant) -> bytes:
@@ -63,6 +74,10 @@ def constant_bytes(config: ModelConfig, weights: WeightStore, constant: Constant
     if constant.part == "float":
         return _bytes(weights.floating(constant.name), rows)
     weight = weights.quantized(constant.name)
+    if constant.part == "gathered_codes":
+        return gathered_codes(weight).tobytes()
+    if constant.part == "gathered_scales":
+        return gathered_scales(weight).tobytes()
     if constant.part == "codes":
         # XNNPACK wants even columns in the low four bits, as the store has them.
         return _bytes(weight.packed, rows)

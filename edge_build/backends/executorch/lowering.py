@@ -14,7 +14,7 @@ from edge_build.backends.executorch.inspection import ProgramReport, inspect_pro
 from edge_build.backends.executorch.metadata import constant_methods
 from edge_build.backends.executorch.program import logits_size, simplify_views, trace
 from edge_build.backends.executorch.release import forget_programs
-from edge_build.backends.executorch.template import make_template
+from edge_build.backends.executorch.template import Template, make_template
 from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantScheme
 from models.decoder import Decoder
@@ -61,15 +61,23 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
 
 
 def _write(source: LoweringInput, path: Path) -> None:
+    from edge_build.backends.executorch.lowered_template import LoweredTemplate, template_key
     from edge_build.backends.executorch.unrolling import unroll
 
     template = make_template(source)
-    lowered, named_data = lowered_program(template.source)
+    kept = source.lowered.get(template_key(template), lambda: _lowered_template(template))
     source.advance(2, _STEPS, "repeating layers")
-    unrolled = unroll(lowered.executorch_program, named_data, template, source)
+    unrolled = unroll(LoweredTemplate.from_bytes(kept), template.stands_for, source)
     source.advance(3, _STEPS, "writing the file")
     with path.open("wb") as file:
         unrolled.write_to_file(file)
+
+
+def _lowered_template(template: Template) -> bytes:
+    from edge_build.backends.executorch.lowered_template import without_weights
+
+    lowered, named_data = lowered_program(template.source)
+    return without_weights(lowered.executorch_program, named_data, template).to_bytes()
 
 
 def lowered_program(source: LoweringInput) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ into one kernel that quantizes activations per token and multiplies integers
 """
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -117,12 +117,8 @@ class QuantizedEmbedding(nn.Module):
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__()
         self.bits = weight.scheme.bits
-        packed = np.asarray(weight.packed)
-        if self.bits == 4:
-            # The gather operator wants even columns in the high four bits, the store has them low.
-            packed = (packed >> np.uint8(4)) | (packed << np.uint8(4))
-        self.register_buffer("codes", torch.from_numpy(np.array(packed)))
-        self.register_buffer("scales", _smallest_exact(np.array(weight.scales)))
+        self.register_buffer("codes", torch.from_numpy(gathered_codes(weight)))
+        self.register_buffer("scales", torch.from_numpy(gathered_scales(weight)))
 
     def forward(self, tokens: Tensor) -> Tensor:
         ops = torch.ops.quantized_decomposed
@@ -248,8 +244,18 @@ def _select(array: NDArray[Number], rows: Rows | None) -> NDArray[Number]:
     return np.array(array) if rows is None else array[rows]
 
 
-def _smallest_exact(scales: NDArray[np.float32]) -> Tensor:
-    """Return scales in float16 where that loses nothing, [rows, groups]."""
-    exact = torch.from_numpy(scales)
-    half = exact.half()
-    return half if torch.equal(half.float(), exact) else exact
+def gathered_codes(weight: QuantizedWeight) -> NDArray[Any]:
+    """Return an embedding's codes as the gather operator reads them; a copy."""
+    packed = np.array(weight.packed)
+    if weight.scheme.bits == 4:
+        # The operator wants even columns in the high four bits, the store has them low.
+        packed = (packed >> np.uint8(4)) | (packed << np.uint8(4))
+    return packed
+
+
+def gathered_scales(weight: QuantizedWeight) -> NDArray[Any]:
+    """Return an embedding's scales in float16 where that loses nothing, [rows, groups]."""
+    exact = np.array(weight.scales)
+    with np.errstate(over="ignore", under="ignore"):
+        half = exact.astype(np.float16)
+    return half if np.array_equal(half, exact) else exact

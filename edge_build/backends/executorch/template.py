@@ -1,8 +1,9 @@
 """The smallest model that has every kind of layer of a model, in every neighbourhood.
 
 Lowering traces its graph some forty times and takes time and memory by the layer, although most
-layers differ in their weights alone. It is given this model instead, its layers filled with made-up
-weights; `unrolling` then repeats the lowered layers, each with its own weights.
+layers differ in their weights alone. It is given this model instead, filled with made-up weights;
+`unrolling` then repeats the lowered layers, each with its own weights. As none of the model's
+weights is in it, what was lowered serves every model of these shapes (`lowered_template`).
 """
 
 from collections import deque
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_build.backend import LoweringInput
+from edge_build.backends.executorch.parts import gathered_scales
 from edge_build.quantization.weight import QuantizedWeight, WeightStore
 
 LAYERS = "layers."
@@ -25,45 +27,46 @@ class Template:
 
     Attributes:
         source: the template's own input.
+        weights: those of `source`.
         stands_for: for each layer of the model, the template's layer that is repeated for it.
     """
 
     source: LoweringInput
+    weights: "MadeUpWeights"
     stands_for: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class MadeUpWeights(WeightStore):
-    """A store whose layers hold numbers that only mark where each weight goes.
+    """A store of numbers that only mark where each weight goes.
 
-    Every tensor differs from every other, so that it is found again by its bytes. Weights outside
-    the layers are the model's own.
+    Every tensor differs from every other, so that it is found again by its bytes.
 
     Attributes:
         store: the model's weights.
-        shaped_like: for each made-up weight, the one of the model whose shape and scheme it has.
+        shaped_like: for each weight, the one of the model whose shape and scheme it has.
+        tiny_scales: weights whose scales shall not be exact in float16, as the model's are not.
     """
 
     store: WeightStore
     shaped_like: dict[str, str]
+    tiny_scales: frozenset[str]
 
     def quantized(self, name: str) -> QuantizedWeight:
-        like = self.store.quantized(self.shaped_like.get(name, name))
-        if name not in self.shaped_like:
-            return like
+        like = self.store.quantized(self.shaped_like[name])
         random = np.random.default_rng([*name.encode()])
         if like.scheme.bits == 4:
             packed = random.integers(0, 256, like.packed.shape, dtype=np.uint8)
         else:
             packed = random.integers(-127, 128, like.packed.shape, dtype=np.int8)
-        # The upper half of a float32 is a bfloat16: 0.5 to 1, exact where scales are kept so.
-        halves = random.integers(0x3F00, 0x3F80, like.scales.shape, dtype=np.uint32)
+        # The upper half of a float32 is a bfloat16: 0.5 to 1, exact where scales are kept so, or
+        # 2 ** -31 to 2 ** -30.
+        least = 0x3000 if name in self.tiny_scales else 0x3F00
+        halves = random.integers(least, least + 0x80, like.scales.shape, dtype=np.uint32)
         return QuantizedWeight(packed, (halves << np.uint32(16)).view(np.float32), like.scheme)
 
     def floating(self, name: str) -> NDArray[np.float32]:
-        like = self.store.floating(self.shaped_like.get(name, name))
-        if name not in self.shaped_like:
-            return like
+        like = self.store.floating(self.shaped_like[name])
         random = np.random.default_rng([*name.encode()])
         return random.random(like.shape, dtype=np.float32)
 
@@ -76,20 +79,33 @@ def make_template(source: LoweringInput) -> Template:
     schemes, shaped_like = {}, {}
     for name, scheme in source.weights.schemes.items():
         if not name.startswith(LAYERS):
-            schemes[name] = scheme
+            schemes[name], shaped_like[name] = scheme, name
     for layer, model in enumerate(models):
         for part in _parts(source, model):
             own, like = f"{LAYERS}{layer}.{part}", f"{LAYERS}{model}.{part}"
             schemes[own], shaped_like[own] = source.weights.schemes[like], like
+    weights = MadeUpWeights(
+        source.weights.folder, schemes, source.weights, shaped_like, _tiny_scales(source)
+    )
     return Template(
         source=replace(
             source,
             config=replace(source.config, layers=tuple(source.config.layers[m] for m in models)),
             caches=replace(source.caches, layers=tuple(source.caches.layers[m] for m in models)),
-            weights=MadeUpWeights(source.weights.folder, schemes, source.weights, shaped_like),
+            weights=weights,
         ),
+        weights=weights,
         stands_for=_match(kinds, walk),
     )
+
+
+def _tiny_scales(source: LoweringInput) -> frozenset[str]:
+    """Return the weights of which rows are gathered with scales that float16 cannot hold."""
+    table = "embed_tokens"
+    if source.weights.schemes[table] is None:
+        return frozenset()
+    scales = gathered_scales(source.weights.quantized(table))
+    return frozenset({table} if scales.dtype != np.float16 else ())
 
 
 def covering_walk(kinds: Sequence[Hashable]) -> list[Hashable]:

@@ -7,7 +7,7 @@ caches, and copies of its delegates in which other weights are named. What flows
 takes the same places in the next part, whatever layer that is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,68 +33,37 @@ from executorch.exir.schema import (
 )
 
 from edge_build.backend import LoweringInput
-from edge_build.backends.executorch.constants import (
-    Constant,
-    constant_bytes,
-    digest,
-    layer_constants,
-)
+from edge_build.backends.executorch.constants import Constant, constant_bytes, digest
 from edge_build.backends.executorch.inspection import CACHE_PREFIX
+from edge_build.backends.executorch.lowered_template import METHOD, SCALES, LoweredTemplate
 from edge_build.backends.executorch.memory_places import (
     cache_names,
     layer_of_cache,
     plan_memory,
 )
 from edge_build.backends.executorch.stored_data import StoredData
-from edge_build.backends.executorch.template import Template
 from edge_build.errors import BuildError
 
-METHOD = "forward"
-_SCALES = "scale_"
 _SHARED = -1
 
 
-def unroll(
-    program: Program, named_data: NamedDataStoreOutput, template: Template, source: LoweringInput
-) -> Cord:
+def unroll(lowered: LoweredTemplate, stands_for: Sequence[int], source: LoweringInput) -> Cord:
     """Return the model's file.
 
     Args:
-        program: emitted from the template.
-        named_data: the constants of its delegates.
+        stands_for: for each layer of the model, the template's layer that is repeated for it.
         source: the model.
-
-    Raises:
-        BuildError: the lowering keeps a weight in another form than `constants` says.
     """
-    known = _known_constants(template)
-    plan = next(plan for plan in program.execution_plan if plan.name == METHOD)
+    plan = next(plan for plan in lowered.program.execution_plan if plan.name == METHOD)
     parts = _Parts(plan)
-    unrolled = _Unrolled(program, plan, named_data, known, source)
-    named = {known.get(key.removeprefix(_SCALES)) for key in named_data.pte_data}
-    missing = set(known.values()) - named - set(unrolled.constant_of_buffer.values())
-    if missing:
-        example = min(f"{constant.name} ({constant.part})" for constant in missing)
-        raise BuildError(
-            f"executorch: the lowered program does not hold {len(missing)} of {len(known)} "
-            f"constants in the expected form, such as {example}; use the pinned executorch version"
-        )
+    unrolled = _Unrolled(lowered, plan, source)
     unrolled.add_shared(parts)
-    for layer, like in enumerate(template.stands_for):
+    for layer, like in enumerate(stands_for):
         unrolled.add_layer(parts, layer, like)
     return serialize_pte_binary(
         PTEFile(program=unrolled.program(), named_data=unrolled.named_data()),
         extract_delegate_segments=True,
     )
-
-
-def _known_constants(template: Template) -> dict[str, Constant]:
-    """Return the constants of the template's layers by the digest of their bytes."""
-    config, weights = template.source.config, template.source.weights
-    return {
-        digest(constant_bytes(config, weights, constant)): constant
-        for constant in layer_constants(config, weights)
-    }
 
 
 class _Parts:
@@ -151,10 +120,8 @@ class _Parts:
 class _Unrolled:
     """The model's program as it grows; values and constants are numbered anew."""
 
-    source_program: Program
+    lowered: LoweredTemplate
     plan: ExecutionPlan
-    template_data: NamedDataStoreOutput
-    known: Mapping[str, Constant]
     source: LoweringInput
 
     def __post_init__(self) -> None:
@@ -162,14 +129,19 @@ class _Unrolled:
         self.instructions: list[Instruction] = []
         self.delegates: list[BackendDelegate] = []
         self.delegate_data: list[BackendDelegateInlineData] = []
-        self.buffers: list[Buffer] = list(self.source_program.constant_buffer)
+        self.buffers: list[Buffer] = list(self.lowered.program.constant_buffer)
         self.data: dict[str, FileBackedData | bytes] = {}
         self.shared: dict[int, int] = {}
         self.layer_values: dict[int, int] = {}
         self.previous_like = 0
         self.named_constants: dict[Constant, str] = {}
         self.tensor_constants: dict[Constant, int] = {}
-        self.constant_of_buffer = self._find_tensors()
+        self.constant_of_buffer = {}
+        for index, constant in self.lowered.tensors.items():
+            if constant.in_layer:
+                self.constant_of_buffer[index] = constant
+            else:
+                self.buffers[index] = Buffer(self._bytes(constant))
 
     def add_shared(self, parts: _Parts) -> None:
         """Add the inputs and everything that no layer's result changes."""
@@ -215,9 +187,9 @@ class _Unrolled:
             delegates=self.delegates,
             non_const_buffer_sizes=memory_bytes,
         )
-        plans = self.source_program.execution_plan
+        plans = self.lowered.program.execution_plan
         return replace(
-            self.source_program,
+            self.lowered.program,
             execution_plan=[plan if other.name == METHOD else other for other in plans],
             constant_buffer=self.buffers,
             backend_delegate_data=self.delegate_data,
@@ -225,7 +197,7 @@ class _Unrolled:
 
     def named_data(self) -> NamedDataStoreOutput:
         """Return the delegates' constants in the order of their first use."""
-        alignment = max(entry.alignment for entry in self.template_data.pte_data.values())
+        alignment = self.lowered.alignment
         entries = {key: DataEntry(i, alignment, None) for i, key in enumerate(self.data)}
         return NamedDataStoreOutput(list(self.data.values()), entries, {})
 
@@ -265,24 +237,8 @@ class _Unrolled:
         self.values.append(replace(value))
         return len(self.values) - 1
 
-    def _find_tensors(self) -> dict[int, Constant]:
-        """Return the layers' constants among the program's own, by buffer."""
-        sizes = {
-            len(constant_bytes(self.source.config, self.source.weights, constant))
-            for constant in layer_constants(self.source.config, self.source.weights)
-            if constant.part == "float"
-        }
-        found = {}
-        for index, buffer in enumerate(self.buffers):
-            if len(buffer.storage) in sizes:
-                constant = self.known.get(digest(buffer.storage))
-                if constant is not None:
-                    found[index] = constant
-                    self.buffers[index] = Buffer(b"")
-        return found
-
     def _moved_tensor(self, tensor: Tensor, constant: Constant, shift: int) -> EValue:
-        moved = constant.of_layer(constant.layer + shift)
+        moved = constant.moved(shift)
         if moved not in self.tensor_constants:
             self.tensor_constants[moved] = len(self.buffers)
             self.buffers.append(Buffer(self._bytes(moved)))
@@ -290,15 +246,14 @@ class _Unrolled:
 
     def _add_delegate(self, delegate: BackendDelegate, shift: int) -> int:
         """Add a delegate that names the weights of other layers."""
-        data = self.source_program.backend_delegate_data[delegate.processed.index].data
-        for key, entry in self.template_data.pte_data.items():
+        data = self.lowered.program.backend_delegate_data[delegate.processed.index].data
+        for key, constant in self.lowered.named.items():
             if key.encode() not in data:
                 continue
-            constant = self.known.get(key.removeprefix(_SCALES))
-            if constant is None:
-                self.data[key] = self.template_data.buffers[entry.buffer_index]
+            if not isinstance(constant, Constant):
+                self.data[key] = constant
                 continue
-            moved = self._name(constant.of_layer(constant.layer + shift))
+            moved = self._name(constant.moved(shift))
             data = data.replace(key.encode(), moved.encode())
         self.delegate_data.append(BackendDelegateInlineData(data))
         reference = BackendDelegateDataReference(
@@ -311,7 +266,7 @@ class _Unrolled:
         """Return the name of a delegate's constant, as long as the one that it replaces."""
         if constant not in self.named_constants:
             data = self._bytes(constant)
-            prefix = _SCALES if constant.part == "scales" else ""
+            prefix = SCALES if constant.part == "scales" else ""
             key = self.named_constants[constant] = prefix + digest(data)
             self.data[key] = StoredData(len(data), lambda: self._bytes(constant))
         return self.named_constants[constant]

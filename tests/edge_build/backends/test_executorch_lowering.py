@@ -22,6 +22,7 @@ from edge_build.backends.executorch.lowering import check_program, wanted_linear
 from edge_build.errors import BuildError
 from edge_build.kv_cache import KV_PRECISIONS as KV
 from edge_build.kv_cache import KvPrecision
+from edge_build.lowered_cache import NO_CACHE
 from tests.artifacts import (
     CHUNK,
     CONTEXT,
@@ -142,7 +143,7 @@ def test_logits_are_padded_to_the_tokenizer() -> None:
     assert logits[0, 0, 512:].max() == -1e9
 
 
-def test_same_input_gives_the_same_bytes_in_another_process() -> None:
+def test_same_input_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     code = (
         "import hashlib; from tests.artifacts import lowered_executorch; "
         "file = lowered_executorch('gemma3_text', 'int4-g32').model_file; "
@@ -150,8 +151,8 @@ def test_same_input_gives_the_same_bytes_in_another_process() -> None:
     )
     other = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
-        # Sets of strings would come out in another order.
-        env={**os.environ, "PYTHONHASHSEED": "1"},
+        # Nothing was lowered before, and sets of strings come out in another order.
+        env={**os.environ, "POCKETLM_TEST_CACHE": str(tmp_path), "PYTHONHASHSEED": "1"},
         capture_output=True,
         text=True,
         check=True,
@@ -166,7 +167,7 @@ def test_no_weight_outlives_its_lowering(tmp_path: Path) -> None:
     _, source, _ = executorch_source("gemma3_text", "int4-g32", "LLG")
     before = _tensors()
     known = {id(tensor) for tensor in before}  # `before` keeps them, so no other gets their ids
-    write("executorch", source, tmp_path / "bundle")
+    write("executorch", replace(source, lowered=NO_CACHE), tmp_path / "bundle")
     assert [tensor.shape for tensor in _tensors() if id(tensor) not in known] == []
 
 

@@ -17,6 +17,7 @@ from edge_build.backends.executorch.arena import ALIGNMENT, Lifetime, place
 from edge_build.backends.executorch.inspection import inspect_program
 from edge_build.backends.executorch.template import covering_walk, make_template
 from edge_build.errors import BuildError
+from edge_build.lowered_cache import NO_CACHE
 from runtime_py.manifest import CacheQuantization
 from tests.artifacts import (
     Lowered,
@@ -71,7 +72,8 @@ def test_values_that_follow_each_other_share_memory() -> None:
 
 
 BACKEND = "executorch"
-LAYERS = {"gemma3_text": "LLLGLLLGL", "gemma2": "LGLGLG", "qwen3": "GGGGG"}
+# Lowered one by one, so as few as differ from their template; the last is for int8 caches.
+LAYERS = {"gemma3_text": "LLGLGL", "gemma2": "LGLGLG", "qwen3": "GGGG", "int8": "LLLLG"}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,8 @@ LAYERS = {"gemma3_text": "LLLGLLLGL", "gemma2": "LGLGLG", "qwen3": "GGGGG"}
 def test_repeated_layers_equal_layers_lowered_one_by_one(
     family: str, recipe: str, kv: CacheQuantization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint, source, folder = executorch_source(family, recipe, LAYERS[family])
+    layers = LAYERS[family] if kv == "none" else LAYERS["int8"]
+    checkpoint, source, folder = executorch_source(family, recipe, layers)
     source = replace(source, caches=source.caches.stored(kv))
     assert make_template(source).source.config.num_layers < source.config.num_layers
     repeated = Lowered(BACKEND, checkpoint, source, *write(BACKEND, source, folder))
@@ -117,10 +120,10 @@ def _write_every_layer(source: LoweringInput, path: Path) -> None:
 def test_constants_in_another_form_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from edge_build.backends.executorch import unrolling
+    from edge_build.backends.executorch import lowered_template
 
     _, source, _ = executorch_source("qwen3", "none", "G")
-    real = unrolling.constant_bytes
-    monkeypatch.setattr(unrolling, "constant_bytes", lambda *args: real(*args)[::-1])
+    real = lowered_template.constant_bytes
+    monkeypatch.setattr(lowered_template, "constant_bytes", lambda *args: real(*args)[::-1])
     with pytest.raises(BuildError, match=r"does not hold .* constants in the expected form"):
-        write(BACKEND, source, tmp_path / "bundle")
+        write(BACKEND, replace(source, lowered=NO_CACHE), tmp_path / "bundle")

@@ -1,0 +1,24 @@
+"""What the digest of a part of the program covers."""
+
+from edge_build.program_digest import imported_files, program_digest
+
+LOWERING = "edge_build.backends.executorch.lowering"
+
+
+def test_it_covers_everything_that_the_part_imports_also_in_functions() -> None:
+    names = {"/".join(path.parts[-2:]) for path in imported_files(LOWERING)}
+    assert {
+        "executorch/lowering.py",
+        "executorch/lowered_template.py",  # imported inside a function
+        "executorch/attention.py",
+        "models/decoder.py",
+        "models/layers.py",
+        "edge_build/kv_cache.py",
+        "runtime_py/manifest.py",
+    } <= names
+
+
+def test_it_leaves_out_what_cannot_change_the_part() -> None:
+    folders = {path.parent.name for path in imported_files(LOWERING)}
+    assert folders.isdisjoint({"onnx", "lint", "runner_files", "commands"})
+    assert program_digest(LOWERING) != program_digest()
