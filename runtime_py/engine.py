@@ -4,7 +4,7 @@
 file with an underscore in its name is a part of an engine.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -74,6 +74,10 @@ class ExactForm:
     extra_bytes: Callable[[Manifest, BackendEntry], int]
 
 
+# Yields (name, what the manifest says, what the artifact says) of each difference.
+Differences = Callable[[Path, Manifest, BackendEntry], Iterator[tuple[str, str, str]]]
+
+
 @dataclass(frozen=True)
 class Engine:
     """One backend's way to run.
@@ -83,9 +87,12 @@ class Engine:
         load: (folder, manifest, entry, threads) → LoadedModel. `threads` None is the physical
             cores. Imports its runtime inside, never at module level.
         exact: how to run the same without rounded activations; None if there is no way.
+        metadata_differences: where an artifact tells stock runners other settings than the
+            manifest has; None if it tells them none.
     """
 
     name: str
     distributions: tuple[str, ...]
     load: Load
     exact: ExactForm | None = None
+    metadata_differences: Differences | None = None

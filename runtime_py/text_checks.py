@@ -1,8 +1,9 @@
-"""Holds a bundle's texts and settings against what was recorded. Runs no artifact."""
+"""Holds a bundle's texts and settings against what was recorded. Computes no logits."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from runtime_py import engines
 from runtime_py.bundle import Bundle
 from runtime_py.chat_template import ChatTemplate, read_chat_template
 from runtime_py.errors import RunError
@@ -30,6 +31,18 @@ def check_texts(bundle: Bundle, backend: str, golden: Golden) -> Iterator[Mismat
     recorded = RecordedSettings.from_json(bundle.read_text(SETTINGS))
     for place, built, present in differences(recorded, RecordedSettings.of(bundle.manifest)):
         yield Mismatch("settings", place, None, None, built, present)
+
+
+def check_metadata(bundle: Bundle, backend: str) -> Iterator[Mismatch]:
+    """Yield every setting that an artifact itself tells stock runners, and tells wrongly.
+
+    Raises:
+        RunError: the artifact cannot be loaded.
+    """
+    entry, tell = bundle.backend(backend), engines.load(backend).metadata_differences
+    if tell is not None:
+        for name, expected, found in tell(bundle.folder, bundle.manifest, entry):
+            yield Mismatch("settings", f"{entry.model}: {name}", None, None, expected, found)
 
 
 def _check_text(

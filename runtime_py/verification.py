@@ -12,7 +12,7 @@ from runtime_py.judging import Judge
 from runtime_py.replay import Answer, answers_of, placed_errors, replays_of
 from runtime_py.session import Session, open_model
 from runtime_py.strict import reason_against, run_strict, strict_steps
-from runtime_py.text_checks import check_texts
+from runtime_py.text_checks import check_metadata, check_texts
 from runtime_py.tokenizer import Tokenizer, read_tokenizer
 from runtime_py.verdict import Mismatch, StrictVerdict, Verdict
 
@@ -56,6 +56,7 @@ def verify(
         advance(finished, total, what)
 
     judge = Judge(tokenizer, golden.tolerance)
+    judge.mismatches += check_metadata(bundle, backend)
     model = open_model(bundle, backend, threads)
     with Session(model, bundle.manifest, backend) as session:
         for case, replay in replays_of(golden):

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from runtime_py import executorch_metadata
 from runtime_py.engine import Engine, ExactForm
 from runtime_py.environment import environment_default
 from runtime_py.errors import RunError
@@ -119,6 +120,15 @@ def load(
         model.run([0], 0)
     release_file_pages(path)
     return model
+
+
+def metadata_differences(
+    folder: Path, manifest: Manifest, entry: BackendEntry
+) -> Iterator[tuple[str, str, str]]:
+    """Yield what a bundle's .pte tells stock runners and the manifest says otherwise."""
+    with _quiet():
+        program = _open(_import_runtime(), folder / entry.model, entry)
+    yield from executorch_metadata.differences(program, manifest)
 
 
 def _open(runtime: Any, path: Path, entry: BackendEntry) -> Any:
@@ -238,4 +248,5 @@ ENGINE = Engine(
     distributions=("executorch", "torch"),
     load=load,
     exact=ExactForm(load_twin, _twin_extra_bytes),
+    metadata_differences=metadata_differences,
 )

@@ -28,6 +28,7 @@ CONTRACT_MODULES = {
     "runtime_py.errors",
     # How artifacts lie on disk: the build writes and inspects what a strict check reads.
     "runtime_py.executorch_file",
+    "runtime_py.executorch_metadata",
     "runtime_py.int4_packing",
     "runtime_py.terminal",
     # Where things lie that are made once, by builds and for devices.
