@@ -19,7 +19,7 @@ from device_tests.target import LostDeviceError, RefusedError
 from edge_build.errors import BuildError
 from models.errors import ModelError
 from runtime_py.errors import RunError
-from runtime_py.terminal import one_line, say
+from runtime_py.terminal import say_error
 
 _WRONG_INPUT, _DEVICE_FAILED = 2, 3
 # What a shell reports for a program that Ctrl-C ended.
@@ -47,7 +47,7 @@ class PocketlmGroup(click.Group):
             raise
 
     def _fail(self, message: str, status: int = _WRONG_INPUT) -> None:
-        say(f"error: {one_line(message)}", err=True)
+        say_error(message)
         sys.exit(status)
 
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from runtime_py.errors import RunError
 from runtime_py.golden_cases import GoldenCase, PlacedCase
 from runtime_py.manifest import ActivationQuantization, AttentionQuantization
-from runtime_py.typed_json import FieldError, load_object, read_as
+from runtime_py.recorded_document import read_recorded
+from runtime_py.typed_json import FieldError
 
 GOLDEN_FORMAT_VERSION = 2
 
@@ -83,14 +83,4 @@ class Golden:
         Raises:
             RunError: another format version, or a missing or wrong field.
         """
-        try:
-            document = load_object(text)
-            found = document.get("format_version")
-            if found != GOLDEN_FORMAT_VERSION:
-                raise RunError(
-                    f"golden answers: format version {found!r}, this pocketlm reads "
-                    f"{GOLDEN_FORMAT_VERSION}; update pocketlm, or build the bundle again"
-                )
-            return read_as(cls, document)
-        except FieldError as error:
-            raise RunError(f"golden answers: {error}; build the bundle again") from error
+        return read_recorded(cls, text, GOLDEN_FORMAT_VERSION, "golden answers")

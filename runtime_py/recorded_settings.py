@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtime_py.errors import RunError
 from runtime_py.manifest import Manifest
-from runtime_py.typed_json import FieldError, load_object, read_as
+from runtime_py.recorded_document import read_recorded
 
 GOLDEN_FOLDER = "golden"
 SETTINGS = f"{GOLDEN_FOLDER}/settings.json"
@@ -63,17 +62,7 @@ class RecordedSettings:
         Raises:
             RunError: another format version, or a missing or wrong field.
         """
-        try:
-            document = load_object(text)
-            found = document.get("format_version")
-            if found != _FORMAT_VERSION:
-                raise RunError(
-                    f"{SETTINGS}: format version {found!r}, this pocketlm reads "
-                    f"{_FORMAT_VERSION}; update pocketlm, or build the bundle again"
-                )
-            return read_as(cls, document)
-        except FieldError as error:
-            raise RunError(f"{SETTINGS}: {error}; build the bundle again") from error
+        return read_recorded(cls, text, _FORMAT_VERSION, SETTINGS)
 
 
 def differences(

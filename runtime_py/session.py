@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Sequence
 from operator import index
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime_py import engines
 from runtime_py.bundle import Bundle, read_bundle
+from runtime_py.closing import Closing
 from runtime_py.engine import LoadedModel
 from runtime_py.errors import RunError
 from runtime_py.manifest import Manifest
@@ -22,7 +21,7 @@ PREFERRED_BACKENDS = ("onnx", "executorch")
 Logits = NDArray[np.float32]
 
 
-class Session:
+class Session(Closing):
     """One sequence of tokens in a loaded model. Every mistake is found before a cache changes."""
 
     def __init__(self, model: LoadedModel, manifest: Manifest, backend: str) -> None:
@@ -119,17 +118,6 @@ class Session:
             self._model.close()
         self._closed = True
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _refuse_closed(self) -> None:
         if self._closed:
             raise RunError("the session is closed; open another with open_session")
@@ -185,11 +173,17 @@ def open_session(
     Raises:
         RunError: no such bundle, file, backend or runtime.
     """
+    opened, name = checked_bundle(bundle, backend)
+    return Session(open_model(opened, name, threads), opened.manifest, name)
+
+
+def checked_bundle(bundle: Bundle | Path | str, backend: str | None) -> tuple[Bundle, str]:
+    """Return a bundle and the backend to run: `open_session` before it loads anything."""
     opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     name = choose_backend(opened) if backend is None else backend
     if opened is not bundle:
         opened.check(backend=name)
-    return Session(open_model(opened, name, threads), opened.manifest, name)
+    return opened, name
 
 
 def open_model(

@@ -39,6 +39,11 @@ def say(*lines: str, err: bool = False) -> None:
         click.echo(printable(line), err=err)
 
 
+def say_error(message: str) -> None:
+    """Print a mistake on stderr, on one line."""
+    say(f"error: {one_line(message)}", err=True)
+
+
 def bar_text(text: str) -> str:
     """Return text for a bar, which takes markup and is drawn past the console's escaping."""
     from rich.markup import escape

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from runtime_py.bundle import Bundle, read_bundle
+from runtime_py.bundle import Bundle
 from runtime_py.chat_template import ChatTemplate, Variables, read_chat_template
+from runtime_py.closing import Closing
 from runtime_py.conversation import Conversation
 from runtime_py.errors import RunError
 from runtime_py.generation import Generation, GenerationRequest, GenerationResult, generate
 from runtime_py.sampling import SamplingOptions, published_options
-from runtime_py.session import Session, choose_backend, open_session
+from runtime_py.session import Session, checked_bundle, open_session
 from runtime_py.tokenizer import Tokenizer, read_tokenizer
 
 _GENERATION_CONFIG = "generation_config.json"
@@ -86,7 +86,7 @@ class Chat:
             self._conversation.keep(message, answer._generation)
 
 
-class TextModel:
+class TextModel(Closing):
     """One artifact of a bundle, loaded. Made by `open_model`; close it, or use it in `with`.
 
     Attributes:
@@ -167,17 +167,6 @@ class TextModel:
         """Release the memory of the model."""
         self.session.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _request(
         self, max_new_tokens: int | None, sampling: SamplingOptions | None
     ) -> GenerationRequest:
@@ -202,10 +191,7 @@ def open_model(
     Raises:
         RunError: no such bundle, file, backend or runtime.
     """
-    opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-    name = choose_backend(opened) if backend is None else backend
-    if opened is not bundle:
-        opened.check(backend=name)
+    opened, name = checked_bundle(bundle, backend)
     # Small files first, so that mistakes show at once.
     tokenizer, template = read_tokenizer(opened), read_chat_template(opened)
     return TextModel(opened, open_session(opened, name, threads), tokenizer, template)

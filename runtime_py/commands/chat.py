@@ -18,7 +18,7 @@ from runtime_py.commands.flags import (
     threads_option,
 )
 from runtime_py.errors import RunError
-from runtime_py.terminal import one_line, say
+from runtime_py.terminal import say_error
 
 if TYPE_CHECKING:
     from runtime_py.conversation import Conversation
@@ -97,7 +97,7 @@ def _turn(conversation: "Conversation", text: str, request: "GenerationRequest")
         except RunError as error:
             refused = isinstance(error, TemplateError) and conversation.messages
             hint = "; /reset begins anew" if refused else ""
-            say(f"error: {one_line(str(error))}{hint}", err=True)
+            say_error(f"{error}{hint}")
             return
         conversation.keep(text, generation)
     click.echo(f"[{timings(generation.result)}]", err=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 
 from runtime_py.errors import RunError
-from runtime_py.terminal import say
+from runtime_py.terminal import say_error
 
 COMMANDS = {
     "/help": "shows this",
@@ -52,7 +52,7 @@ def next_typed() -> Typed | None:
                 return Typed(_read_block())
             typed = _understood(line)
         except RunError as error:
-            say(f"error: {error}", err=True)
+            say_error(str(error))
             continue
         if typed is not None:
             return typed

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pocketlm import main
 from runtime_py.manifest import Manifest
-from runtime_py.terminal import bar_text, make_console, one_line, printable, say
+from runtime_py.terminal import bar_text, make_console, one_line, printable, say, say_error
 from tests.runtime_py.conftest import FakeBundle
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07\u009b31m\u202eoht\ud800\r[/red][link=file:///x]"
@@ -39,6 +39,11 @@ def test_a_message_is_one_line_however_long_its_reason_is() -> None:
     assert len(line) < 1100
     assert line.startswith("a: x")
     assert line.endswith("; do e")
+
+
+def test_a_mistake_is_one_escaped_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    say_error("a\nb\x07; do c")
+    assert capsys.readouterr() == ("", "error: a b\\x07; do c\n")
 
 
 def test_a_line_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:

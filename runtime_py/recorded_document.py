@@ -1,0 +1,31 @@
+"""Documents that a build recorded, read by the format version that they name. Knows no field."""
+
+from typing import TypeVar
+
+from runtime_py.errors import RunError
+from runtime_py.typed_json import FieldError, load_object, read_as
+
+T = TypeVar("T")
+
+
+def read_recorded(kind: type[T], text: str, format_version: int, what: str) -> T:
+    """Read a document strictly.
+
+    Args:
+        format_version: the one that this pocketlm reads.
+        what: names the document in messages.
+
+    Raises:
+        RunError: another format version, or a missing or wrong field.
+    """
+    try:
+        document = load_object(text)
+        found = document.get("format_version")
+        if found != format_version:
+            raise RunError(
+                f"{what}: format version {found!r}, this pocketlm reads {format_version}; "
+                "update pocketlm, or build the bundle again"
+            )
+        return read_as(kind, document)
+    except FieldError as error:
+        raise RunError(f"{what}: {error}; build the bundle again") from error
