@@ -10,13 +10,14 @@ from pathlib import Path
 from edge_build.backend import Artifact
 from edge_build.golden_plan import is_large, plan_golden
 from edge_build.golden_recorder import Recorder
-from edge_build.golden_texts import MOMENT, TOKENIZER_TEXTS
+from edge_build.golden_texts import TOKENIZER_TEXTS
 from edge_build.kv_scales import KvScales
 from edge_build.preparation import Preparation
 from edge_build.progress import Advance
 from edge_build.prompts import open_tokenizer
 from edge_build.quantization.weight import WeightStore
 from edge_build.reference import Rounding, reference_threads
+from runtime_py.chat_template import MOMENT
 from runtime_py.golden import Golden, TokenizerCase
 from runtime_py.golden_coverage import coverage_of
 from runtime_py.memory_advice import huge_page_heap

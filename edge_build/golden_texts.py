@@ -10,9 +10,6 @@ TOKENIZER_TEXTS = (
     "",
 )
 
-# What templates take for now: recorded answers must not depend on the day.
-MOMENT = "2026-01-15T12:00:00"
-
 SHORT_PROMPTS = (
     ("short", "Return True if the"),
     ("code", "def __init__(self, "),

@@ -55,7 +55,7 @@ class TextFiles:
         added_tokens: what tokenizer.json must have in place of its own added tokens; None where
             the published file is right.
         sampling: the published defaults.
-        chats: golden chats, rendered at `golden_texts.MOMENT`.
+        chats: golden chats, rendered at `chat_template.MOMENT`.
     """
 
     folder: Path

@@ -13,6 +13,8 @@ from runtime_py.errors import RunError
 
 TEMPLATE_FILE = "chat_template.jinja"
 _CONFIG_FILE = "tokenizer_config.json"
+# What templates take for now where a rendering is recorded or compared: not to depend on the day.
+MOMENT = "2026-01-15T12:00:00"
 _RENDERER = Path(__file__).with_name("template_renderer.py")
 
 Message = Mapping[str, Any]

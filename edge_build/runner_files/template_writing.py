@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from edge_build.golden_texts import MOMENT
 from edge_build.runner_files import template_repairs
-from runtime_py.chat_template import ChatTemplate, TemplateError
+from runtime_py.chat_template import MOMENT, ChatTemplate, TemplateError
 from runtime_py.lint.hard_texts import hard_chats
 
 

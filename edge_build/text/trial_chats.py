@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from tokenizers import Tokenizer
 
 from edge_build.errors import BuildError
-from edge_build.golden_texts import CHATS, MOMENT, SYSTEM_CHAT
+from edge_build.golden_texts import CHATS, SYSTEM_CHAT
 from edge_build.text.special_tokens import NAMES
-from runtime_py.chat_template import Chat, ChatTemplate, Message, TemplateError
+from runtime_py.chat_template import MOMENT, Chat, ChatTemplate, Message, TemplateError
 from runtime_py.golden import ChatCase
 
 # Parts of no template and no word, so that they are found again, whatever is done to letters.

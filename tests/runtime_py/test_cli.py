@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -302,6 +303,19 @@ def test_chat_goes_on_after_a_mistake(invoke: Invoke) -> None:
     assert "error: the message is not valid UTF-8: byte 0xff at offset 0" in result.stderr
     assert "error: context full: this message alone" in result.stderr
     assert result.stdout == "fine €.\n"
+
+
+def test_chat_says_how_many_old_messages_a_full_context_left_out(
+    invoke: Invoke, fake_bundle: Any
+) -> None:
+    result = invoke("chat", "--max-new-tokens", "1", stdin="ab\n" * 4)
+    assert result.exit_code == 0
+    # 15 tokens a question, 16 with its answer, of 64.
+    notices = re.findall(
+        r"\[context full: the (\d+) oldest messages were left out\]", result.stderr
+    )
+    assert notices and all(int(count) % 2 == 0 for count in notices)
+    assert result.stderr.count("answer 1 tokens") == 4
 
 
 def test_ctrl_c_ends_an_answer_and_the_chat_goes_on(invoke: Invoke, fake_bundle: Any) -> None:

@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from runtime_py.chat_template import MOMENT
 from runtime_py.lint.reader import Answers, Questions, Reader
 
 _CONFIG = "genai_config.json"
+_CLOCK = "strftime_now"
+_PATTERNS = re.compile(_CLOCK + r"""\(\s*['"]([^'"\\]*)['"]""")
 
 
 def _answer(folder: Path, questions: Questions) -> Answers:
@@ -22,24 +27,41 @@ def _answer(folder: Path, questions: Questions) -> Answers:
     ids = [tokenizer.encode(text).tolist() for text in questions.texts]
     decoded = [str(tokenizer.decode(found)) if found else "" for found in ids]
     chats: list[str | None] = []
-    for messages, variables in questions.chats if _has_template(folder) else ():
+    template = _template(folder)
+    for messages, variables in questions.chats if template is not None else ():
         prompt = bool(variables.get("add_generation_prompt", True))
         try:
-            chats.append(_render(tokenizer, messages, prompt))
+            chats.append(_render(tokenizer, template, messages, prompt))
         except Exception as error:  # RuntimeError with the template engine's message
             chats.append(None)
             errors.append((str(error) or "no message").splitlines()[0])
     return Answers(ids, decoded, chats, errors[:1])
 
 
-def _render(tokenizer: Any, messages: object, prompt: bool) -> str:
+def _render(tokenizer: Any, template: str | None, messages: object, prompt: bool) -> str:
     text = json.dumps(messages, ensure_ascii=False)
-    return str(tokenizer.apply_chat_template(text, add_generation_prompt=prompt))
+    options: dict[str, Any] = {"add_generation_prompt": prompt}
+    # Its own way to the template unless that reads the clock.
+    if template is not None and _CLOCK in template:
+        options["template_str"] = _stopped_clock(template) + template
+    return str(tokenizer.apply_chat_template(text, **options))
 
 
-def _has_template(folder: Path) -> bool:
+def _template(folder: Path) -> str | None:
     config = json.loads((folder / "onnx/tokenizer_config.json").read_bytes())
-    return isinstance(config.get("chat_template"), str)
+    template = config.get("chat_template")
+    return template if isinstance(template, str) else None
+
+
+def _stopped_clock(template: str) -> str:
+    """Return a macro in the place of the engine's clock, which cannot be set."""
+    moment = datetime.fromisoformat(MOMENT)
+    # A pattern that the template puts together is shown as it is: no date gets into a report.
+    shown = "{{- pattern -}}"
+    for pattern in sorted(set(_PATTERNS.findall(template))):
+        condition = f"{{%- if pattern == {json.dumps(pattern)} -%}}"
+        shown = f"{condition}{moment.strftime(pattern)}{{%- else -%}}{shown}{{%- endif -%}}"
+    return f"{{%- macro {_CLOCK}(pattern) -%}}{shown}{{%- endmacro %}}"
 
 
 @contextmanager

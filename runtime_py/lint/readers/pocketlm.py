@@ -19,6 +19,7 @@ def _answer(folder: Path, questions: Questions) -> Answers:
 
 def _render(folder: Path, questions: Questions) -> tuple[list[str | None], list[str]]:
     from runtime_py.chat_template import (
+        MOMENT,
         TEMPLATE_FILE,
         ChatTemplate,
         TemplateError,
@@ -31,7 +32,7 @@ def _render(folder: Path, questions: Questions) -> tuple[list[str | None], list[
     tokens = special_tokens(json.loads(config.read_bytes())) if config.exists() else {}
     # newline="" keeps a template's carriage returns.
     with (folder / TEMPLATE_FILE).open(encoding="utf-8", newline="") as file:
-        template = ChatTemplate(file.read(), tokens)
+        template = ChatTemplate(file.read(), tokens, moment=MOMENT)
     results = template.try_all(list(questions.chats))
     rendered = [None if isinstance(result, TemplateError) else result for result in results]
     return rendered, [str(result) for result in results if isinstance(result, TemplateError)]

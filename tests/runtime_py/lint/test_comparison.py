@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from runtime_py.lint.answering import answers_of
 from runtime_py.lint.comparison import installed_readers, read_alike
 from runtime_py.lint.hard_texts import HardChat, HardText, hard_chats
 from runtime_py.lint.known_differences import KNOWN
+from runtime_py.lint.reader import Questions
 from runtime_py.readings import reading_lines, reading_notes
 from tests.conftest import PICO
 from tests.text_bundles import text_bundle
@@ -98,3 +100,31 @@ def test_notes_name_the_runtime_its_version_and_the_kinds() -> None:
         f"genai {readings['genai'].version} reads some texts otherwise than the host "
         "(text with NUL); `pocketlm lint` says what an app can do"
     )
+
+
+CLOCK = "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}"
+
+
+def test_a_template_that_reads_the_clock_shows_every_runtime_the_same_moment(
+    changed: Change,
+) -> None:
+    def date(config: dict[str, Any]) -> None:
+        config["chat_template"] += CLOCK
+
+    folder = changed("onnx/tokenizer_config.json", date)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8") + CLOCK, encoding="utf-8")
+    asked = Questions((), [(CHAT[0].messages, {})])
+    for name in ("pocketlm", "genai"):
+        (rendered,) = answers_of(name, folder, asked).chats
+        assert rendered is not None and rendered.endswith("15 Jan 2026 12:00:00.000000")
+    assert read_alike(folder, PLAIN, CHAT)["genai"].differences == ()
+
+
+def test_a_date_in_a_pattern_that_is_put_together_gets_into_no_report(changed: Change) -> None:
+    def date(config: dict[str, Any]) -> None:
+        config["chat_template"] += "{{ strftime_now('%H:' + '%M:%S') }}"
+
+    folder = changed("onnx/tokenizer_config.json", date)
+    (unknown,) = read_alike(folder, PLAIN, CHAT)["genai"].unknown
+    assert "%H:%M:%S" in unknown.reason

@@ -1,0 +1,39 @@
+"""What a build says of text is the same whenever it is built."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge_build.runner_files.writing import write_runner_files
+from runtime_py.lint.comparison import read_alike
+from tests.workshop import Workshop
+
+pytest.importorskip("pytorch_tokenizers")
+pytest.importorskip("onnxruntime_genai")
+
+# Microseconds: two renderings by the clock are never equal.
+CLOCK = "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}"
+
+
+def test_builds_at_two_moments_are_equal_with_a_template_that_reads_the_clock(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_build.bundling.write_runner_files", write_runner_files)
+    monkeypatch.setattr("edge_build.bundling.read_alike", read_alike)
+    template = workshop.spec.checkpoint / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8") + CLOCK, encoding="utf-8")
+    built = []
+    for name in ("first", "second"):
+        workshop.build(out=workshop.out.with_name(name), name="tiny")
+        built.append(workshop.out.with_name(name))
+    first, second = (_files(folder) for folder in built)
+    assert first == second
+    readings = json.loads(first["manifest.json"])["readings"]
+    assert set(readings) >= {"executorch", "genai"}
+    assert all(reading["texts"] for reading in readings.values())
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
