@@ -42,10 +42,10 @@ def write_text(prepared: Preparation, bundle: Path) -> Readings:
     text = prepared.text
     bundle.mkdir()
     text.copy_to(bundle)
-    write_runner_files(
+    expected = write_runner_files(
         bundle, prepared.backends, text.chat_template, text.special_tokens, text.stop_ids
     )
-    return read_alike(bundle)
+    return read_alike(bundle, expected=expected)
 
 
 def write_manifest(

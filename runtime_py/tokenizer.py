@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import tokenizers
 
@@ -57,7 +58,6 @@ class Tokenizer:
     """Text ↔ ids.
 
     Attributes:
-        size: highest id it can give, plus one.
         bos_id: what raw prompts begin with; None if nothing.
     """
 
@@ -67,9 +67,15 @@ class Tokenizer:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.bos_id = bos_id
-        self.size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
         anchor = self.encode(_ANCHOR_TEXT)
         self._anchor = anchor if self.decode(anchor) == _ANCHOR_TEXT else []
+
+    @cached_property
+    def size(self) -> int:
+        """Highest id it can give, plus one."""
+        # Not for every reader of text: a large vocabulary takes half a second to go through.
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        return 1 + max(vocabulary.values(), default=-1)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, nothing added; special tokens' texts become their ids.

@@ -103,7 +103,7 @@ def open_workshop(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("edge_build.memory_limit.return_freed_memory", lambda: None)
     # Other runtimes take seconds to read a tokenizer.
     monkeypatch.setattr("edge_build.bundling.write_runner_files", lambda *arguments: None)
-    monkeypatch.setattr("edge_build.bundling.read_alike", lambda bundle: {})
+    monkeypatch.setattr("edge_build.bundling.read_alike", lambda bundle, expected: {})
     monkeypatch.setattr("edge_build.build.quantize_weights", quantize)
     monkeypatch.setattr("edge_build.build.record_golden", record)
     monkeypatch.setattr("edge_build.build.untouched_notes", lambda *_: ())

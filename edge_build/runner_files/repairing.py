@@ -1,47 +1,104 @@
-"""Published tokenizer files → one backend's, in a process of its own. Knows no bundle.
+"""Published tokenizer files → every backend's, in a process of its own. Knows no bundle.
 
-A tokenizer of a quarter of a million entries takes hundreds of megabytes as objects; the build does
-not keep them.
+A tokenizer of a quarter of a million entries takes hundreds of megabytes as objects, which the
+build does not keep, and seconds to load, so it is loaded once.
 """
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from edge_build.runner_files import repairs
-from edge_build.runner_files.tokenizer_repair import Repair, Tokenizer
+from edge_build.runner_files.tokenizer_repair import Document, Repair, Tokenizer
+from runtime_py.lint.comparison import hard_questions
 from runtime_py.lint.hard_texts import hard_texts
+from runtime_py.lint.readers.pocketlm import answers_with
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
+_NO_MODEL = {"type": "BPE", "vocab": {}, "merges": []}
 
 
-def write_repaired(
-    published: Path, config: Mapping[str, Any], names: Sequence[str], out: Path
-) -> None:
-    """Write tokenizer.json and tokenizer_config.json to a folder.
+@dataclass(frozen=True)
+class RunnerFiles:
+    """What one backend's folder gets.
 
-    Args:
-        published: tokenizer.json as it is.
+    Attributes:
         config: complete tokenizer_config.json.
-        names: of the repairs that may be applied.
+        repairs: names of those that may be applied.
     """
-    document = json.loads(published.read_bytes())
-    original = Tokenizer(document, dict(config))
-    chosen = _applied(original, names)
-    # All together first: to load a large vocabulary takes seconds.
-    for tried in ([chosen] if chosen else []) + [[name] for name in chosen if len(chosen) > 1]:
-        _write(_repaired(original, tried), out)
-        if _gives_equal_ids(published, out / TOKENIZER, tried):
-            return
-    _write(original, out)
+
+    folder: Path
+    config: Mapping[str, Any]
+    repairs: Sequence[str]
 
 
-def _applied(original: Tokenizer, names: Sequence[str]) -> list[str]:
-    return [name for name in names if repairs.load(name).apply(original) is not None]
+def write_repaired(published: Path, wanted: Sequence[RunnerFiles]) -> tokenizers.Tokenizer:
+    """Write tokenizer.json and tokenizer_config.json into each folder; return the published one."""
+    files = _Published(published)
+    texts: dict[tuple[str, ...], str] = {}
+    for one in wanted:
+        original = Tokenizer(files.document, dict(one.config))
+        chosen = files.proven(original, one.repairs)
+        repaired = _repaired(original, chosen)
+        if chosen not in texts:
+            # Without the indentation, which is a third of a large file.
+            texts[chosen] = json.dumps(
+                repaired.tokenizer, ensure_ascii=False, separators=(",", ":")
+            )
+        (one.folder / TOKENIZER).write_text(texts[chosen], encoding="utf-8")
+        config = json.dumps(repaired.config, ensure_ascii=False, indent=1)
+        (one.folder / CONFIG).write_text(config + "\n", encoding="utf-8")
+    return files.tokenizer
+
+
+class _Published:
+    """The published tokenizer, parsed and loaded once, and what it reads hard texts as."""
+
+    def __init__(self, path: Path) -> None:
+        self.document: Document = json.loads(path.read_bytes())
+        self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        self.texts = [text.text for text in hard_texts()]
+        self.ids = _ids(self.tokenizer, self.texts)
+        self._proofs: dict[tuple[str, ...], bool] = {}
+
+    def proven(self, original: Tokenizer, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the repairs to apply: all together, else the first by itself, that change no id
+        of the texts that they hold for."""
+        chosen = tuple(name for name in names if repairs.load(name).apply(original) is not None)
+        alone = [(name,) for name in chosen if len(chosen) > 1]
+        for tried in ([chosen] if chosen else []) + alone:
+            if tried not in self._proofs:
+                self._proofs[tried] = self._gives_equal_ids(original, tried)
+            if self._proofs[tried]:
+                return tried
+        return ()
+
+    def _gives_equal_ids(self, original: Tokenizer, names: Sequence[str]) -> bool:
+        repaired = _ids(self._loaded(_repaired(original, names).tokenizer), self.texts)
+        chosen = [repairs.load(name) for name in names]
+        asked = zip(self.texts, self.ids, repaired, strict=True)
+        return all(ids == found for text, ids, found in asked if _all_hold(chosen, text))
+
+    def _loaded(self, document: Document) -> tokenizers.Tokenizer:
+        """Return a tokenizer of a repaired document; an unchanged model is not loaded again."""
+        if document["model"] is not self.document["model"]:
+            return tokenizers.Tokenizer.from_str(json.dumps(document))
+        around = {**document, "model": _NO_MODEL, "added_tokens": []}
+        loaded = tokenizers.Tokenizer.from_str(json.dumps(around))
+        loaded.model = self.tokenizer.model
+        loaded.add_tokens([*_added_tokens(document)])
+        return loaded
+
+
+def _added_tokens(document: Document) -> Iterator[tokenizers.AddedToken]:
+    for entry in document.get("added_tokens") or ():
+        flags = {key: value for key, value in entry.items() if key not in ("id", "content")}
+        yield tokenizers.AddedToken(entry["content"], **flags)
 
 
 def _repaired(original: Tokenizer, names: Sequence[str]) -> Tokenizer:
@@ -51,27 +108,11 @@ def _repaired(original: Tokenizer, names: Sequence[str]) -> Tokenizer:
     return files
 
 
-def _write(files: Tokenizer, out: Path) -> None:
-    # Without the indentation, which is a third of a large file.
-    text = json.dumps(files.tokenizer, ensure_ascii=False, separators=(",", ":"))
-    (out / TOKENIZER).write_text(text, encoding="utf-8")
-    config = json.dumps(files.config, ensure_ascii=False, indent=1)
-    (out / CONFIG).write_text(config + "\n", encoding="utf-8")
+def _all_hold(chosen: Sequence[Repair], text: str) -> bool:
+    return all(repair.holds_for(text) for repair in chosen)
 
 
-def _gives_equal_ids(published: Path, repaired: Path, names: Sequence[str]) -> bool:
-    """Say whether the `tokenizers` library reads every hard text alike from both files."""
-    holds = _all_hold([repairs.load(name) for name in names])
-    texts = [text.text for text in hard_texts() if holds(text.text)]
-    return _ids(published, texts) == _ids(repaired, texts)
-
-
-def _all_hold(chosen: Sequence[Repair]) -> Callable[[str], bool]:
-    return lambda text: all(repair.holds_for(text) for repair in chosen)
-
-
-def _ids(path: Path, texts: Sequence[str]) -> list[list[int]]:
-    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+def _ids(tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     # As the host reads every file.
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -79,12 +120,15 @@ def _ids(path: Path, texts: Sequence[str]) -> list[list[int]]:
     return [list(one.ids) for one in encoded]
 
 
-def main(request: str) -> None:
-    """Do what a request file says."""
+def main(request: str, answered: str) -> None:
+    """Do what a request file says, and write our host's answers to the questions of lint."""
     asked = json.loads(Path(request).read_bytes())
-    published, out = Path(asked["published"]), Path(asked["out"])
-    write_repaired(published, asked["config"], asked["repairs"], out)
+    wanted = [RunnerFiles(Path(one.pop("folder")), **one) for one in asked["wanted"]]
+    published = Path(asked["published"])
+    loaded = write_repaired(published, wanted)
+    answers = answers_with(loaded, published.parent, hard_questions())
+    Path(answered).write_text(json.dumps(asdict(answers)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -8,10 +8,11 @@ from typing import Any
 
 from edge_build.backend import Backend
 from edge_build.errors import BuildError
-from edge_build.runner_files.repairing import CONFIG, TOKENIZER
+from edge_build.runner_files.repairing import CONFIG, TOKENIZER, RunnerFiles
 from edge_build.runner_files.template_writing import runner_template
 from runtime_py.errors import RunError
 from runtime_py.lint.own_process import run_module
+from runtime_py.lint.reader import Answers
 
 _CLASS = "tokenizer_class"
 
@@ -22,8 +23,11 @@ def write_runner_files(
     template: str | None,
     special_tokens: Mapping[str, str],
     stop_ids: Sequence[int],
-) -> None:
+) -> Answers:
     """Write `BACKEND/tokenizer.json` and `BACKEND/tokenizer_config.json`.
+
+    Returns:
+        What our host makes of the hard texts and chats with the published files.
 
     Args:
         bundle: where the published files lie already.
@@ -32,6 +36,7 @@ def write_runner_files(
     Raises:
         BuildError: the tokenizer cannot be written or read back.
     """
+    wanted = []
     for backend in backends:
         folder = bundle / backend.name
         folder.mkdir(exist_ok=True)
@@ -39,7 +44,8 @@ def write_runner_files(
         if template is not None:
             rewritten = runner_template(template, special_tokens, backend.template_repairs)
         config = complete_config(bundle, rewritten, special_tokens, stop_ids)
-        _repair(bundle / TOKENIZER, config, backend.tokenizer_repairs, folder)
+        wanted.append(RunnerFiles(folder.absolute(), config, backend.tokenizer_repairs))
+    return _write(bundle / TOKENIZER, wanted)
 
 
 def complete_config(
@@ -66,21 +72,20 @@ def complete_config(
     return config
 
 
-def _repair(published: Path, config: Mapping[str, Any], names: Sequence[str], folder: Path) -> None:
+def _write(published: Path, wanted: Sequence[RunnerFiles]) -> Answers:
     request = {
         "published": str(published.absolute()),
-        "out": str(folder.absolute()),
-        "config": config,
-        "repairs": list(names),
+        "wanted": [{**vars(one), "folder": str(one.folder)} for one in wanted],
     }
-    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-        json.dump(request, file)
-        file.flush()
+    with tempfile.TemporaryDirectory() as place:
+        asked, answered = Path(place) / "request.json", Path(place) / "answers.json"
+        asked.write_text(json.dumps(request))
         try:
             what = f"{published}: tokenizer files for stock runners"
-            run_module("edge_build.runner_files.repairing", (file.name,), what)
+            run_module("edge_build.runner_files.repairing", (asked, answered), what)
         except RunError as error:
             raise BuildError(f"{error}; free some memory or disk, and run it again") from error
+        return Answers(**json.loads(answered.read_bytes()))
 
 
 def _read(path: Path) -> dict[str, Any]:

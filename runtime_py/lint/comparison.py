@@ -55,27 +55,27 @@ def read_alike(
     folder: Path,
     texts: tuple[HardText, ...] | None = None,
     chats: tuple[HardChat, ...] | None = None,
+    expected: Answers | None = None,
 ) -> Readings:
     """Ask every installed reader, and compare.
 
     Args:
         folder: a bundle, or what of one is there when only its text files are.
         texts, chats: what to ask; the hard ones of this package by default.
+        expected: our host's answers, where they are known already.
 
     Raises:
         RunError: our own files cannot be read.
     """
     texts = hard_texts() if texts is None else texts
     chats = hard_chats() if chats is None else chats
-    asked = Questions(
-        [text.text for text in texts], [(chat.messages, chat.variables) for chat in chats]
-    )
+    asked = _questions(texts, chats)
     installed = installed_readers(folder)
+    read = [*installed] if expected is not None else [REFERENCE, *installed]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        waiting = {
-            name: pool.submit(answers_of, name, folder, asked) for name in (REFERENCE, *installed)
-        }
-        expected = waiting[REFERENCE].result()
+        waiting = {name: pool.submit(answers_of, name, folder, asked) for name in read}
+        if expected is None:
+            expected = waiting[REFERENCE].result()
         readings = {}
         for name, found_version in sorted(installed.items()):
             try:
@@ -87,6 +87,17 @@ def read_alike(
                 reading = _unreadable(found_version, str(error))
             readings[readers.load(name).name] = reading
     return readings
+
+
+def hard_questions() -> Questions:
+    """Return what is asked where nothing else is chosen."""
+    return _questions(hard_texts(), hard_chats())
+
+
+def _questions(texts: tuple[HardText, ...], chats: tuple[HardChat, ...]) -> Questions:
+    return Questions(
+        [text.text for text in texts], [(chat.messages, chat.variables) for chat in chats]
+    )
 
 
 def _compare(

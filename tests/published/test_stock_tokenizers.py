@@ -94,6 +94,13 @@ NAMED: dict[tuple[str, str], dict[str, int]] = {
         "text that holds U+2581": 1,
         "text that spells a byte token": 1,
     },
+    ("gemma2", "genai"): {
+        "text with NUL": 2,
+        "text that holds U+2581": 1,
+        "32 or more spaces in a row": 60,
+        "long text without a space or line break": 5,
+        "runs of punctuation or carriage returns": 38,
+    },
     ("qwen3", "executorch"): {"text that is not NFC": 13},
     ("qwen3", "genai"): {
         "text that is not NFC": 13,

@@ -2,16 +2,27 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runtime_py.lint.reader import Answers, Questions, Reader
+
+if TYPE_CHECKING:
+    import tokenizers
 
 
 def _answer(folder: Path, questions: Questions) -> Answers:
     import tokenizers
 
+    return answers_with(
+        tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")), folder, questions
+    )
+
+
+def answers_with(loaded: "tokenizers.Tokenizer", folder: Path, questions: Questions) -> Answers:
+    """Answer with the bundle's tokenizer where it is loaded already."""
     from runtime_py.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer(tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")), None)
+    tokenizer = Tokenizer(loaded, None)
     ids = [tokenizer.encode(text) for text in questions.texts]
     chats, errors = _render(folder, questions)
     return Answers(ids, [tokenizer.decode(found) for found in ids], chats, errors)

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 
 from edge_build.runner_files import repairs
-from edge_build.runner_files.repairing import write_repaired
+from edge_build.runner_files.repairing import RunnerFiles, write_repaired
 from edge_build.runner_files.tokenizer_repair import Tokenizer
 
 SPACE = "\u2581"
@@ -57,7 +57,7 @@ def repaired(tmp_path: Path, document: dict[str, Any], *names: str) -> tuple[Any
     path.write_text(json.dumps(document), encoding="utf-8")
     out.mkdir()
     config = {"added_tokens_decoder": {"7": {"content": SPACE * 2}, "9": {"content": "<s>"}}}
-    write_repaired(path, config, names or repairs.NAMES, out)
+    write_repaired(path, [RunnerFiles(out, config, names or repairs.NAMES)])
     return tuple(json.loads((out / p).read_bytes()) for p in (path.name, "tokenizer_config.json"))
 
 
