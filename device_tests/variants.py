@@ -6,8 +6,8 @@ from dataclasses import replace
 from device_tests.errors import DeviceError
 from device_tests.fit import Variant
 from edge_build.errors import BuildError
-from edge_build.planned_manifest import BuildChoices, plan_manifest
-from edge_build.quantization import recipes
+from edge_build.planned_manifest import BuildChoices, plan_manifest, recipe_of
+from edge_build.quantization.recipes import DEFAULT_RECIPE
 from models.config import ModelConfig
 from models.errors import ModelError
 from runtime_py.manifest import Manifest
@@ -20,10 +20,21 @@ _SMALLER_RECIPES = ("int4-g64", "int4-g128", "int4-channel")
 
 
 def choices_of(manifest: Manifest, backend: str) -> BuildChoices:
-    """Return what a bundle was built with."""
+    """Return what a bundle was built with.
+
+    Raises:
+        DeviceError: its recipe's rules are none that a build knows.
+    """
+    try:
+        recipe = recipe_of(manifest)
+    except BuildError as error:
+        raise DeviceError(
+            f"{manifest.name}: its manifest has a recipe that no build knows ({error}); build it "
+            "again"
+        ) from error
     kv = "float32" if manifest.backends[backend].caches[0].dtype == "float32" else "int8"
     return BuildChoices(
-        recipe=manifest.recipe,
+        recipe=recipe,
         context_length=manifest.context_length,
         chunk=manifest.prefill_chunk,
         kv="float32" if kv == "float32" else "int8",
@@ -34,22 +45,21 @@ def choices_of(manifest: Manifest, backend: str) -> BuildChoices:
 def variants(manifest: Manifest, backend: str) -> Iterator[Variant]:
     """Yield single changes, then several at once."""
     now = choices_of(manifest, backend)
-    if now.recipe not in recipes.NAMES:
-        return  # a recipe from a file, which is not here
     config = _config(manifest)
     steps: list[tuple[str, BuildChoices]] = []
     if now.chunk is not None and now.chunk > _SMALL_CHUNK:
         steps.append((f"--chunk {_SMALL_CHUNK}", replace(now, chunk=_SMALL_CHUNK)))
     if now.kv == "float32":
         steps.append(("--kv int8", replace(now, kv="int8")))
-    for recipe in _smaller(now.recipe):
+    for recipe in _smaller(now):
         steps.append((f"--recipe {recipe}", replace(now, recipe=recipe)))
     context = now.context_length or 0
     while (context := context // 2) >= _SHORTEST_CONTEXT:
         chunk = min(context, now.chunk or context)
         steps.append((f"--context {context}", replace(now, context_length=context, chunk=chunk)))
-    yield from _planned(manifest.name, config, steps)
-    yield from _planned(manifest.name, config, _together(now))
+    for what, other in _planned(manifest.name, config, steps + _together(now)):
+        if other.recipe == now.recipe_name or _weight_bytes(other) < _weight_bytes(manifest):
+            yield what, other
 
 
 def _config(manifest: Manifest) -> ModelConfig:
@@ -62,10 +72,18 @@ def _config(manifest: Manifest) -> ModelConfig:
         ) from error
 
 
-def _smaller(recipe: str) -> tuple[str, ...]:
-    if recipe in _SMALLER_RECIPES:
-        return _SMALLER_RECIPES[_SMALLER_RECIPES.index(recipe) + 1 :]
-    return _SMALLER_RECIPES if recipe == "int4-g32" else ("int4-g32",)
+def _smaller(now: BuildChoices) -> tuple[str, ...]:
+    """Return the recipes that may be smaller; which of them are is seen when they are planned."""
+    if now.recipe in _SMALLER_RECIPES:
+        return _SMALLER_RECIPES[_SMALLER_RECIPES.index(now.recipe_name) + 1 :]
+    if now.recipe == DEFAULT_RECIPE:
+        return _SMALLER_RECIPES
+    built_in = isinstance(now.recipe, str)
+    return (DEFAULT_RECIPE,) if built_in else (DEFAULT_RECIPE, *_SMALLER_RECIPES)
+
+
+def _weight_bytes(manifest: Manifest) -> int:
+    return sum(tensor.size_bytes for tensor in manifest.tensors)
 
 
 def _together(now: BuildChoices) -> list[tuple[str, BuildChoices]]:

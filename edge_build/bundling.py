@@ -11,6 +11,7 @@ from edge_build.backend import Artifact
 from edge_build.file_entries import file_entries
 from edge_build.installation import tool_versions
 from edge_build.preparation import Preparation
+from edge_build.quantization import recipes
 from edge_build.runner_files.writing import write_runner_files
 from models.hub import checkpoint_name
 from runtime_py.lint.comparison import read_alike
@@ -71,6 +72,7 @@ def write_manifest(
         files=tuple(sorted(files, key=lambda file: file.path)),
         notes=(*notes, *parts.notes, *reading_notes(readings)),
         readings=readings,
+        recipe_rules=recipes.recorded(prepared.recipe),
         build={**tool_versions(), "checkpoint_sha256": parts.checkpoint_sha256},
     )
     manifest = _with_settings(manifest, bundle)

@@ -4,6 +4,7 @@ It has weights, caches and options as a build would make them, no files and no g
 serves planning, and no runtime opens it.
 """
 
+import glob
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -14,25 +15,33 @@ from edge_build.backend import Backend
 from edge_build.errors import BuildError
 from edge_build.kv_cache import KvPrecision, plan_caches
 from edge_build.quantization import recipes
-from edge_build.quantization.recipe import QuantRule
+from edge_build.quantization.recipe import QuantRecipe, QuantRule
 from edge_build.quantization.rules import choose_rules
 from edge_build.spec import BuildSpec
 from models.config import ModelConfig
 from models.weight_shapes import weight_shapes
-from runtime_py.manifest import BackendEntry, Manifest, TensorEntry
+from runtime_py.manifest import BackendEntry, Manifest, RecipeRule, TensorEntry
 
 _NO_ANSWERS = "planned"
 
 
 @dataclass(frozen=True)
 class BuildChoices:
-    """What a builder may choose that changes memory; None is the build's own default."""
+    """What a builder may choose that changes memory; None is the build's own default.
 
-    recipe: str
+    Attributes:
+        recipe: its name, or itself.
+    """
+
+    recipe: str | QuantRecipe
     context_length: int | None = None
     chunk: int | None = None
     kv: KvPrecision = "float32"
     backends: tuple[str, ...] = backends.NAMES
+
+    @property
+    def recipe_name(self) -> str:
+        return self.recipe if isinstance(self.recipe, str) else self.recipe.name
 
 
 def plan_manifest(name: str, config: ModelConfig, choices: BuildChoices) -> Manifest:
@@ -45,7 +54,9 @@ def plan_manifest(name: str, config: ModelConfig, choices: BuildChoices) -> Mani
     spec = BuildSpec(Path(name), Path(), context_length=choices.context_length, chunk=choices.chunk)
     context_length = spec.resolved_context(config.max_position_embeddings)
     plan = plan_caches(config, context_length, spec.resolved_chunk(context_length))
-    recipe = recipes.load(choices.recipe)
+    recipe = choices.recipe
+    if isinstance(recipe, str):
+        recipe = recipes.load(recipe)
     shapes = weight_shapes(config)
     entries = {}
     for backend in map(backends.load, choices.backends):
@@ -83,7 +94,39 @@ def plan_manifest(name: str, config: ModelConfig, choices: BuildChoices) -> Mani
         files=(),
         notes=(),
         build={},
+        recipe_rules=recipes.recorded(recipe),
     )
+
+
+def recipe_of(manifest: Manifest) -> str | QuantRecipe:
+    """Return the name of a built-in recipe that makes a manifest's weights, else its own rules.
+
+    What a file was called decides nothing, nor what it says today.
+
+    Raises:
+        BuildError: the rules are none that a build knows.
+    """
+    schemes = {tensor.name: (tensor.bits, tensor.group_size) for tensor in manifest.tensors}
+    for recipe in recipes.RECIPES:
+        if recipe.name == manifest.recipe and _schemes(manifest, recipe) == schemes:
+            return recipe.name
+    # Older bundles keep no rules: each weight is one.
+    rules = manifest.recipe_rules or [
+        RecipeRule(glob.escape(t.name), t.bits, t.group_size, t.reason) for t in manifest.tensors
+    ]
+    return recipes.of_record(f"{manifest.recipe.removesuffix('.toml')}.toml", rules)
+
+
+def _schemes(manifest: Manifest, recipe: QuantRecipe) -> dict[str, tuple[int, int | None]]:
+    """Return bits and group size of each weight under a recipe; none if it does not suit."""
+    try:
+        rules = choose_rules({t.name: t.shape for t in manifest.tensors}, recipe)
+    except BuildError:
+        return {}
+    return {
+        name: (32, None) if rule.scheme is None else (rule.scheme.bits, rule.scheme.group_size)
+        for name, rule in rules.items()
+    }
 
 
 def _defaults(backend: Backend) -> dict[str, str]:

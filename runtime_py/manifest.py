@@ -98,6 +98,22 @@ class TensorEntry:
 
 
 @dataclass(frozen=True)
+class RecipeRule:
+    """What the recipe says of the weights whose names match; the first rule that matches decides.
+
+    Attributes:
+        pattern: of names, as `fnmatch` reads it: "layers.*.mlp.*".
+        bits: 32 keeps float32.
+        group_size: input channels that share a scale; None is the whole row.
+    """
+
+    pattern: str
+    bits: int
+    group_size: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class MemoryLine:
     """One line of the memory plan.
 
@@ -165,6 +181,7 @@ class Manifest:
         bos_id: prepended to raw prompts; None if the model has none.
         stop_ids: generation ends at any of these.
         build: tool versions and the checkpoint's digest, for people.
+        recipe_rules: of the recipe, as they were at the build; empty in bundles that are older.
         readings: what each stock runtime installed at the build made of hard texts.
     """
 
@@ -181,6 +198,7 @@ class Manifest:
     notes: tuple[str, ...]
     build: Mapping[str, str]
     readings: Readings = field(default_factory=dict)
+    recipe_rules: tuple[RecipeRule, ...] = ()
     format_version: int = FORMAT_VERSION
 
     @property

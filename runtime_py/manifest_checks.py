@@ -14,6 +14,7 @@ from runtime_py.manifest import (
     CacheEntry,
     CacheQuantization,
     Manifest,
+    RecipeRule,
     TensorEntry,
 )
 from runtime_py.typed_json import FieldError, read_as
@@ -70,6 +71,7 @@ def check_manifest(manifest: Manifest) -> None:
     for token in ids:
         _check_range("stop_ids and bos_id", token, 0, manifest.vocab_size - 1)
     _check_tensors(manifest.tensors)
+    _check_rules(manifest.recipe_rules)
     listed = [entry.path for entry in manifest.files]
     for i, entry in enumerate(manifest.files):
         check_relative_path(entry.path, f"files[{i}].path")
@@ -118,11 +120,20 @@ def _check_tensors(tensors: tuple[TensorEntry, ...]) -> None:
             raise FieldError(f"{place}.shape: {list(tensor.shape)} has not one or two axes")
         for size in tensor.shape:
             _check_range(f"{place}.shape", size, 1)
-        if tensor.bits not in (4, 8, 32):
-            raise FieldError(f"{place}.bits: {tensor.bits} is none of 4, 8, 32")
-        if tensor.group_size is not None:
-            _check_range(f"{place}.group_size", tensor.group_size, 1)
+        _check_scheme(place, tensor.bits, tensor.group_size)
         _check_range(f"{place}.size_bytes", tensor.size_bytes, 0, _MOST_BYTES)
+
+
+def _check_rules(rules: tuple[RecipeRule, ...]) -> None:
+    for i, rule in enumerate(rules):
+        _check_scheme(f"recipe_rules[{i}]", rule.bits, rule.group_size)
+
+
+def _check_scheme(place: str, bits: int, group_size: int | None) -> None:
+    if bits not in (4, 8, 32):
+        raise FieldError(f"{place}.bits: {bits} is none of 4, 8, 32")
+    if group_size is not None:
+        _check_range(f"{place}.group_size", group_size, 1)
 
 
 def _check_backend(place: str, entry: BackendEntry, manifest: Manifest, layers: int) -> None:

@@ -16,8 +16,17 @@ from runtime_py.recorded_document import read_recorded
 GOLDEN_FOLDER = "golden"
 SETTINGS = f"{GOLDEN_FOLDER}/settings.json"
 _FORMAT_VERSION = 1
-# What differs between two builds of the same, or is held elsewhere.
-_NOT_RECORDED = ("files", "tensors", "build", "notes", "readings", "format_version")
+# What differs between two builds of the same, is held elsewhere, or came later and decides no
+# answer: a reader that does not know it would miss it.
+_NOT_RECORDED = (
+    "files",
+    "tensors",
+    "build",
+    "notes",
+    "readings",
+    "format_version",
+    "recipe_rules",
+)
 
 
 @dataclass(frozen=True)

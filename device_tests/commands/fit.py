@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from device_tests.commands.fit_shown import print_fits
+from device_tests.commands.fit_shown import Asked, print_fits
 from device_tests.commands.flags import json_option
 from device_tests.commands.planned_shape import planned_shape
 from device_tests.errors import DeviceError
@@ -79,8 +79,9 @@ def fit(
     from device_tests.variants import variants
 
     built = (Path(what) / "manifest.json").exists()
+    typed = {"--recipe": recipe, "--context": context, "--chunk": chunk, "--kv": kv}
     if built:
-        manifest = _read_bundle(what, context, {"--recipe": recipe, "--chunk": chunk, "--kv": kv})
+        manifest = _read_bundle(what, typed)
     else:
         manifest = _plan(what, context, recipe, chunk, kv)
     names = sorted(manifest.backends) if backend is None else [backend]
@@ -105,22 +106,24 @@ def fit(
     if as_json:
         click.echo(json.dumps(_document(manifest, found), indent=1))
     else:
-        print_fits(what, manifest, found, verbose=verbose)
+        asked = _asked_of_bundle(what, manifest, names) if built else _asked_of_plan(what, typed)
+        print_fits(asked, manifest, found, verbose=verbose)
     if any(one.judgement.answer == "will not fit" for one in found):
         sys.exit(1)
 
 
-def _read_bundle(folder: str, context: int | None, fixed: dict[str, object]) -> "Manifest":
+def _read_bundle(folder: str, typed: dict[str, str | int | None]) -> "Manifest":
     from runtime_py.bundle import open_bundle
 
     # Only the manifest counts here; `verify` checks the files.
     manifest = open_bundle(folder, check_hashes=False).manifest
-    for flag, value in fixed.items():
-        if value is not None:
+    for flag, value in typed.items():
+        if value is not None and flag != "--context":
             raise DeviceError(
                 f"{flag} {value}: {folder} is built already; name its shape to plan another"
             )
-    if context is not None and not 1 <= context <= manifest.context_length:
+    context = typed["--context"]
+    if context is not None and not 1 <= int(context) <= manifest.context_length:
         raise DeviceError(
             f"--context {context}: {folder} was built for 1 to {manifest.context_length} positions"
         )
@@ -141,6 +144,29 @@ def _plan(
         kv="int8" if kv == "int8" else "float32",
     )
     return plan_manifest(shape.name, shape.config, choices)
+
+
+def _asked_of_bundle(folder: str, manifest: "Manifest", backends: list[str]) -> Asked:
+    from device_tests.variants import choices_of
+
+    built = choices_of(manifest, backends[0])
+    options: dict[str, str | int] = {
+        "--recipe": built.recipe_name,
+        "--context": manifest.context_length,
+        "--chunk": manifest.prefill_chunk,
+        "--kv": built.kv,
+    }
+    if len(manifest.backends) == 1:
+        options["--backend"] = backends[0]
+    return Asked(None, folder, options)
+
+
+def _asked_of_plan(what: str, typed: dict[str, str | int | None]) -> Asked:
+    from models import shapes
+
+    options = {flag: value for flag, value in typed.items() if value is not None}
+    can_be_built = (Path(what) / "config.json").is_file() or what not in shapes.NAMES
+    return Asked(what if can_be_built else None, None, options)
 
 
 def _document(manifest: "Manifest", found: "list[Fit]") -> dict[str, Any]:

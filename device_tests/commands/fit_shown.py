@@ -1,9 +1,12 @@
 """What `fit` prints: a line for each device, what would help, the arithmetic if asked."""
 
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from device_tests.changes import Change
     from device_tests.fit import Fit
     from runtime_py.manifest import Manifest
@@ -13,21 +16,38 @@ _MOST_CHANGES = 3
 _STYLES = {"fits": "green", "tight": "yellow", "will not fit": "bold red"}
 _RANKS = {"fits": 0, "tight": 1, "will not fit": 2}
 _PACKED = "--packed-cache"
+# Of what is not known here, in the commands that are printed.
+_CHECKPOINT = "CHECKPOINT"
 
 
-def print_fits(what: str, manifest: "Manifest", found: "list[Fit]", *, verbose: bool) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What the answers are of, as commands name it.
+
+    Attributes:
+        checkpoint: a folder or hub id that can be built; None where its place is not known.
+        bundle: a folder; None where nothing is built yet.
+        options: of the build, by flag.
+    """
+
+    checkpoint: str | None
+    bundle: str | None
+    options: "Mapping[str, str | int]"
+
+
+def print_fits(asked: Asked, manifest: "Manifest", found: "list[Fit]", *, verbose: bool) -> None:
     """Print the answers.
 
     Args:
-        what: as it was typed.
         verbose: whether parts of memory and reasons follow.
     """
     from runtime_py.terminal import make_console
 
     console = make_console()
     _print_summary(console, manifest, found)
-    for one in found:
-        _print_remedies(console, what, one)
+    commands = [line for one in found for line in _print_remedies(console, asked, one)]
+    if any(_CHECKPOINT in line for line in commands):
+        console.print(_whose_checkpoint(asked, manifest), soft_wrap=True)
     if not verbose:
         console.print("arithmetic: --verbose", style="dim")
         return
@@ -64,26 +84,46 @@ def _print_summary(console: Any, manifest: "Manifest", found: "list[Fit]") -> No
     console.print(table)
 
 
-def _print_remedies(console: Any, what: str, one: "Fit") -> None:
+def _print_remedies(console: Any, asked: Asked, one: "Fit") -> list[str]:
+    """Print what would make it fit; returns the commands."""
     answer = one.judgement.answer
     helps = [change for change in one.changes if _RANKS[change.answer] < _RANKS[answer]]
     if answer == "fits":
-        return
+        return []
     console.print(f"{one.room.name}, {one.backend}: {answer}; it would")
-    for change in helps[:_MOST_CHANGES]:
+    commands = [command_of(asked, change) for change in helps[:_MOST_CHANGES]]
+    for change, command in zip(helps, commands, strict=False):
         verb = "fit" if change.answer == "fits" else "be tight"
-        console.print(f"  {verb} with {command_of(what, change)}", soft_wrap=True)
+        console.print(f"  {verb} with {command}", soft_wrap=True)
     if not helps:
         console.print("  do no better with any change of the build; choose a smaller model")
+    return commands
 
 
-def command_of(what: str, change: "Change") -> str:
+def command_of(asked: Asked, change: "Change") -> str:
     """Return what to type for a change: a build, a run, or both."""
-    words = change.what.split()
-    run = "pocketlm profile BUNDLE --on DEVICE --packed-cache" if _PACKED in words else ""
-    options = " ".join(word for word in words if word != _PACKED)
-    build = f"pocketlm build {shlex.quote(what)} --out BUNDLE {options}" if options else ""
-    return ", then ".join(part for part in (build, run) if part)
+    words = [word for word in change.what.split() if word != _PACKED]
+    bundle = "BUNDLE" if words or asked.bundle is None else shlex.quote(asked.bundle)
+    run = f"pocketlm profile {bundle} --on DEVICE {_PACKED}" if _PACKED in change.what else ""
+    if not words:
+        return run
+    # What is not changed stays as it was built.
+    options = {**asked.options, **dict(zip(words[::2], words[1::2], strict=True))}
+    if "--context" in options and "--chunk" in options:
+        options["--chunk"] = min(int(options["--chunk"]), int(options["--context"]))
+    checkpoint = _CHECKPOINT if asked.checkpoint is None else shlex.quote(asked.checkpoint)
+    typed = " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in options.items())
+    build = f"pocketlm build {checkpoint} --out BUNDLE {typed}"
+    return f"{build}, then {run}" if run else build
+
+
+def _whose_checkpoint(asked: Asked, manifest: "Manifest") -> str:
+    if asked.bundle is None:
+        return f"{_CHECKPOINT}: a folder or a hub id that has the weights of {manifest.name}"
+    recipe = str(asked.options.get("--recipe", ""))
+    rules = f"pocketlm inspect {shlex.quote(asked.bundle)} shows its rules"
+    file = f"; {recipe}: as it was then, {rules}" if recipe.endswith(".toml") else ""
+    return f"{_CHECKPOINT}: what {manifest.name} was built from{file}"
 
 
 def _print_parts(console: Any, one: "Fit") -> None:

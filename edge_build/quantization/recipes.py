@@ -1,12 +1,14 @@
-"""The named recipes, as data, and recipes from a TOML file."""
+"""The named recipes, as data, recipes from a TOML file, and those that a manifest keeps."""
 
 import difflib
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
+from runtime_py.manifest import RecipeRule
 
 T = TypeVar("T", str, int)
 
@@ -69,6 +71,35 @@ def load(name: str) -> QuantRecipe:
     hint = f"; did you mean {near[0]}?" if near else ";"
     raise BuildError(
         f"--recipe {name}: unknown{hint} known: {', '.join(NAMES)}, or the path of a .toml file"
+    )
+
+
+def recorded(recipe: QuantRecipe) -> tuple[RecipeRule, ...]:
+    """Return a recipe's rules as a manifest keeps them."""
+    return tuple(
+        RecipeRule(rule.pattern, 32, None, rule.reason)
+        if rule.scheme is None
+        else RecipeRule(rule.pattern, rule.scheme.bits, rule.scheme.group_size, rule.reason)
+        for rule in recipe.rules
+    )
+
+
+def of_record(name: str, rules: Iterable[RecipeRule]) -> QuantRecipe:
+    """Return the recipe of recorded rules.
+
+    Raises:
+        BuildError: a group size that no recipe has.
+    """
+    return QuantRecipe(
+        name,
+        tuple(
+            QuantRule(
+                rule.pattern,
+                None if rule.bits == 32 else QuantScheme(rule.bits, rule.group_size),
+                rule.reason,
+            )
+            for rule in rules
+        ),
     )
 
 

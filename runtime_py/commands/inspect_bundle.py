@@ -100,7 +100,12 @@ def _tables(bundle: "Bundle") -> list[Any]:
     full = Table("not quantized", "tensors", "MB", "why")
     for kept in inspection.unquantized_parts(manifest):
         full.add_row(kept.part, str(kept.tensors), _mb(kept.size_bytes), kept.reason)
-    return [files, weights, caches, memory, full]
+    rules = Table("recipe, first match decides", "bits", "group", "why")
+    for rule in manifest.recipe_rules:
+        group = str(rule.group_size or ("row" if rule.bits < 32 else ""))
+        rules.add_row(rule.pattern, str(rule.bits), group, rule.reason)
+    shown = [files, weights, caches, memory, full]
+    return [*shown, rules] if manifest.recipe_rules else shown
 
 
 def _mb(size_bytes: int) -> str:

@@ -19,6 +19,7 @@ def test_it_says_what_the_built_one_says(pico_bundle: Path) -> None:
     choices = BuildChoices(built.recipe, built.context_length, built.prefill_chunk)
     planned = plan_manifest("pico", open_checkpoint(PICO).config, choices)
     assert planned.model == built.model
+    assert planned.recipe_rules == built.recipe_rules
     assert [replace(t, sqnr_db=None) for t in built.tensors] == list(planned.tensors)
     for name, entry in built.backends.items():
         assert planned.backends[name].caches == entry.caches

@@ -25,6 +25,7 @@ from runtime_py.manifest import (
     FileEntry,
     Manifest,
     MemoryLine,
+    RecipeRule,
     TensorEntry,
 )
 from runtime_py.recorded_settings import SETTINGS, RecordedSettings
@@ -219,6 +220,7 @@ def make_manifest(vocab_size: int, files: tuple[FileEntry, ...]) -> Manifest:
         files=files,
         notes=("vision tower left out",),
         build={"torch": "2.13.0"},
+        recipe_rules=(RecipeRule("layers.*", 4, 32, "rule 2"), RecipeRule("*", 8, None, "rule 1")),
     )
 
 

@@ -500,6 +500,8 @@ def test_inspect_shows_what_is_in_a_bundle(invoke: Invoke, fake_bundle: Any) -> 
         "text files",
         "norms stay exact",
         "note: vision tower left out",
+        "recipe, first match decides",
+        "rule 2",
         "anonymous",
         "20.2",
     ):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from runtime_py.manifest import (
     FileEntry,
     Manifest,
     MemoryLine,
+    RecipeRule,
     TensorEntry,
 )
 
@@ -61,6 +63,15 @@ TENSORS = st.builds(
     group_size=st.none() | SIZES,
     size_bytes=BYTES,
     sqnr_db=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    reason=TEXTS,
+)
+
+
+RULES = st.builds(
+    RecipeRule,
+    pattern=TEXTS,
+    bits=st.sampled_from([4, 8, 32]),
+    group_size=st.none() | SIZES,
     reason=TEXTS,
 )
 
@@ -125,6 +136,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         files=tuple(files),
         notes=tuple(draw(st.lists(TEXTS, max_size=2))),
         build=draw(st.dictionaries(TEXTS, TEXTS, max_size=2)),
+        recipe_rules=tuple(draw(st.lists(RULES, max_size=2))),
     )
 
 
@@ -134,6 +146,17 @@ def test_reading_what_was_written_gives_the_same_manifest(manifest: Manifest) ->
     text = manifest.to_json()
     assert Manifest.from_json(text) == manifest
     assert Manifest.from_json(text).to_json() == text
+
+
+def test_a_manifest_without_rules_of_its_recipe_is_older_and_read(
+    document: dict[str, Any], fake_bundle: Any
+) -> None:
+    assert [rule["pattern"] for rule in document.pop("recipe_rules")] == ["layers.*", "*"]
+    del document["manifest_sha256"]
+    document["manifest_sha256"] = hashlib.sha256(
+        (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+    ).hexdigest()
+    assert Manifest.from_json(json.dumps(document)).recipe_rules == ()
 
 
 @pytest.fixture
@@ -227,6 +250,8 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda d: d["tensors"][1].update(shape=[0, 2]), "tensors[1].shape: 0 is not between 1 and"),
     (lambda d: d["tensors"][1].update(bits=5), "tensors[1].bits: 5 is none of 4, 8, 32"),
     (lambda d: d["tensors"][1].update(group_size=0), "tensors[1].group_size: 0 is not between"),
+    (lambda d: d["recipe_rules"][1].update(bits=3), "recipe_rules[1].bits: 3 is none of 4, 8, 32"),
+    (lambda d: d["recipe_rules"][0].update(group_size=0), "recipe_rules[0].group_size: 0 is not"),
     (lambda d: d["tensors"][1].update(size_bytes=-5), "tensors[1].size_bytes: -5 is not between"),
     (lambda d: d["files"][1].update(size_bytes=10**310), "files[1].size_bytes: 1000"),
     (lambda d: d["files"][1].update(path="a\x1b[2J"), "files[1].path: 'a\\x1b[2J' leaves"),

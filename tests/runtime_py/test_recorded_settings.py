@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from runtime_py.errors import RunError
-from runtime_py.manifest import CacheEntry
-from runtime_py.recorded_settings import SETTINGS, RecordedSettings
+from runtime_py.manifest import CacheEntry, Manifest
+from runtime_py.recorded_settings import SETTINGS, RecordedSettings, differences
 from runtime_py.verification import verify
 
 
@@ -55,6 +55,14 @@ def test_what_a_later_version_says_besides_does_not_count(fake_bundle: Any) -> N
     (fake_bundle.folder / SETTINGS).write_text(replace(recorded, manifest=older).to_json())
     fake_bundle.write_manifest_alone()
     assert verify(fake_bundle.open(), "onnx").passed
+
+
+def test_a_reader_that_knows_no_rules_of_a_recipe_misses_nothing(fake_bundle: Any) -> None:
+    manifest: Manifest = fake_bundle.manifest()
+    older = replace(manifest, recipe_rules=())
+    recorded = RecordedSettings.of(manifest)
+    assert "recipe_rules" not in recorded.manifest
+    assert list(differences(recorded, RecordedSettings.of(older))) == []
 
 
 @pytest.mark.parametrize(

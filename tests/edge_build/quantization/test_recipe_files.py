@@ -9,8 +9,8 @@ from edge_build.quantization import recipes
 from edge_build.quantization.recipe import QuantRule, QuantScheme
 
 
-def write(folder: Path, text: str) -> str:
-    path = folder / "mine.toml"
+def write(folder: Path, text: str, name: str = "mine.toml") -> str:
+    path = folder / name
     path.write_text(text, encoding="utf-8")
     return str(path)
 
@@ -64,3 +64,17 @@ def test_a_number_out_of_range_is_named_with_its_rule(
 ) -> None:
     with pytest.raises(BuildError, match=f"mine\\.toml: .*{message}"):
         recipes.load(write(tmp_path, f'[[rules]]\npattern = "*"\n{line}'))
+
+
+@pytest.mark.parametrize("name", recipes.NAMES)
+def test_rules_that_a_manifest_keeps_are_the_recipe_again(name: str) -> None:
+    recipe = recipes.load(name)
+    assert recipes.of_record(name, recipes.recorded(recipe)) == recipe
+
+
+def test_a_file_called_like_a_built_in_recipe_keeps_its_own_rules(tmp_path: Path) -> None:
+    path = write(tmp_path, '[[rules]]\npattern = "*"\nbits = 8', "int4-g32.toml")
+    found = recipes.load(path)
+    assert found.name == "int4-g32.toml"
+    (rule,) = recipes.recorded(found)
+    assert (rule.pattern, rule.bits, rule.group_size) == ("*", 8, None)
