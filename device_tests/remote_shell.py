@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from device_tests.errors import DeviceError
-from device_tests.report.quantities import plain_text
 from device_tests.shell_numbers import NUMBER
 from device_tests.target import Finished, RefusedError
+from runtime_py.terminal import printable_line
 
 _SECTION = "@@ "
 
@@ -64,7 +64,7 @@ def read_marks(output: str, nonce: str) -> Finished | None:
 
 def noisy_start_error(name: str, said: str) -> DeviceError:
     """Return the error for an account whose shell does not come to run what it is sent."""
-    shown = plain_text(said.strip())[:200]
+    shown = printable_line(said.strip())[:200]
     what = f"its shell printed {shown!r} and then" if shown else "its shell"
     return DeviceError(
         f"{name}: {what} did not run the command; a start file there (~/.bashrc, ~/.profile) or a "

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Room for the longest path and advice. What libraries say may quote the whole of a file.
 _LONGEST_LINE = 1000
+_SPACES = str.maketrans("\n\t\r", "   ")
 
 
 def printable(text: str) -> str:
@@ -21,6 +22,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def printable_line(text: str) -> str:
+    """Return the same on one line: ends of lines and tabs become spaces, in cells and drawings."""
+    return printable(text.translate(_SPACES))
 
 
 def one_line(message: str) -> str:

@@ -18,9 +18,10 @@ from device_tests.report.layers import REST, Layer, stack
 from device_tests.report.ledger_shown import LedgerText, band_text, folios_text, ledger_text
 from device_tests.report.memory_chart import ends_in_stack, memory_chart
 from device_tests.report.plot import Frame
-from device_tests.report.quantities import ByteUnit, byte_unit, plain_text
+from device_tests.report.quantities import ByteUnit, byte_unit
 from device_tests.report.reading import LedgerRow
 from device_tests.report.speed_chart import speed_chart
+from runtime_py.terminal import printable_line
 
 _FOLDER = Path(__file__).parent
 _MEMORY_FRAMES = (
@@ -78,7 +79,7 @@ def render_html(report: Report) -> str:
 
 
 def _plain(value: object) -> object:
-    return plain_text(value) if type(value) is str else value
+    return printable_line(value) if type(value) is str else value
 
 
 def _drawn(charts: Iterable[Markup | None]) -> list[Markup]:

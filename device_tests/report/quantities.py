@@ -88,12 +88,3 @@ def share_text(ratio: float) -> str:
     percent = 100 * ratio
     decimals = 0 if percent >= 9.95 else 1 if percent >= 0.95 or percent == 0 else 2
     return f"{percent:.{decimals}f} %"
-
-
-def plain_text(text: str) -> str:
-    """Return text that cannot steer what shows it.
-
-    A device names itself, so a name may hold escape sequences of terminals, characters that turn
-    the direction of what follows, or halves of a surrogate pair, which no file can hold.
-    """
-    return "".join(c if c.isprintable() else " " if c in "\n\t\r" else "\ufffd" for c in text)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from device_tests.report.quantities import plain_text
+from runtime_py.terminal import printable_line
 
 Value = str | float
 
@@ -62,7 +62,7 @@ def text_width(what: str, size: float, bold: bool = False) -> float:
 
 def fitted(what: str, room: float, size: float, bold: bool = False) -> str:
     """Return a text, cut where it would be wider than its room."""
-    text = plain_text(what)
+    text = printable_line(what)
     if text_width(text, size, bold) <= room:
         return text
     kept = text[: int(room)]  # no letter is narrower than a pixel, and a name may be a megabyte
@@ -72,8 +72,8 @@ def fitted(what: str, room: float, size: float, bold: bool = False) -> str:
 
 
 def _attribute(value: Value) -> str:
-    return str(escape(plain_text(value))) if isinstance(value, str) else number(value)
+    return str(escape(printable_line(value))) if isinstance(value, str) else number(value)
 
 
 def _safe(part: str) -> Markup:
-    return part if isinstance(part, Markup) else escape(plain_text(part))
+    return part if isinstance(part, Markup) else escape(printable_line(part))

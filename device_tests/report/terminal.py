@@ -19,10 +19,10 @@ from device_tests.report.quantities import (
     NOTHING,
     byte_unit,
     duration_text,
-    plain_text,
     size_text,
 )
 from device_tests.report.sparkline import block_rows, resampled, ruler
+from runtime_py.terminal import printable_line
 
 _COLORS = {"good": "green", "caution": "yellow", "bad": "red"}
 _MOST_DIFFERENCES = 10
@@ -48,7 +48,7 @@ def write(console: Console, text: str, style: str = "") -> None:
 
 def shown(console: Console, text: str, style: str = "") -> Text:
     """Return text that the console can write and that does not steer it."""
-    plain = plain_text(text)
+    plain = printable_line(text)
     if console.options.ascii_only:
         plain = plain.translate(_ASCII).encode("ascii", "replace").decode()
     return Text(plain, style)
@@ -112,7 +112,7 @@ def _print_memory(report: Report, console: Console) -> None:
     scales = (size_text(high), "", "0")
     for scale, row in zip(scales, drawn, strict=True):
         write(console, f"{scale:>{_MARGIN - 1}} {row}")
-    names = [(plain_text(phase.name), phase.end_s) for phase in report.phases]
+    names = [(printable_line(phase.name), phase.end_s) for phase in report.phases]
     if names:
         line = f"{'phases':>{_MARGIN - 1}} {ruler(names, last, columns)}"
         write(console, line.rstrip(), "dim")

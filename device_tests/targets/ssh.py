@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from device_tests.errors import DeviceError
 from device_tests.external_tool import ToolRun, ToolTimeoutError, run_tool
 from device_tests.remote_shell import begin_mark, new_nonce, quote
-from device_tests.report.quantities import plain_text
 from device_tests.shell_target import ShellTarget
 from device_tests.target import Listed, LostDeviceError, RefusedError, Target
+from runtime_py.terminal import printable_line
 
 CONFIG_VARIABLE = "POCKETLM_SSH_CONFIG"
 _OPTIONS = (
@@ -163,8 +163,8 @@ def _folder(link: SshLink) -> PurePosixPath:
     folder = PurePosixPath(home or "/tmp") / ".pocketlm"
     if not folder.is_absolute() or not home.isprintable():
         raise DeviceError(
-            f"{link.name}: its $HOME is {plain_text(home)[:100]!r}, which is no absolute path; set "
-            "it in the account's start file"
+            f"{link.name}: its $HOME is {printable_line(home)[:100]!r}, which is no absolute path; "
+            "set it in the account's start file"
         )
     return folder
 

@@ -11,7 +11,15 @@ from rich.table import Table
 
 from pocketlm import main
 from runtime_py.manifest import Manifest
-from runtime_py.terminal import bar_text, make_console, one_line, printable, say, say_error
+from runtime_py.terminal import (
+    bar_text,
+    make_console,
+    one_line,
+    printable,
+    printable_line,
+    say,
+    say_error,
+)
 from tests.runtime_py.conftest import FakeBundle
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07\u009b31m\u202eoht\ud800\r[/red][link=file:///x]"
@@ -31,6 +39,17 @@ def test_any_text_becomes_harmless_and_stays_so(text: str) -> None:
     assert not hidden(shown)
     assert printable(shown) == shown
     assert printable(text + "plain").endswith("plain")
+
+
+@given(st.text())
+def test_a_cell_is_one_line_of_harmless_text(text: str) -> None:
+    shown = printable_line(text)
+    assert shown.isprintable()
+    shown.encode("utf-8")
+
+
+def test_ends_of_lines_in_a_cell_are_spaces() -> None:
+    assert printable_line("a\nb\tc\rd\x1b[0m") == "a b c d\\x1b[0m"
 
 
 def test_a_message_is_one_line_however_long_its_reason_is() -> None:

@@ -1,14 +1,11 @@
 """Numbers as people read them."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from device_tests.report.quantities import (
     byte_unit,
     duration_text,
     percent_text,
-    plain_text,
     rate_text,
     share_text,
     signed_size_text,
@@ -88,15 +85,3 @@ def test_a_difference_that_rounds_to_nothing_has_no_sign() -> None:
     assert [unit.signed_number(n) for n in (3_240_000, -400_000, -10, 10)] == [
         "+3.2", "−0.4", "0.0", "0.0",
     ]  # fmt: skip
-
-
-@given(st.text())
-def test_plain_text_can_be_written_and_shown_anywhere(text: str) -> None:
-    plain = plain_text(text)
-    assert plain.isprintable() or "\ufffd" in plain
-    assert len(plain) == len(text)
-    plain.encode("utf-8")
-
-
-def test_plain_text_steers_nothing() -> None:
-    assert plain_text("a\x1b[31m\u202eb\ud800\nc") == "a\ufffd[31m\ufffdb\ufffd c"
