@@ -24,8 +24,8 @@ from device_tests.job_state import JOBS, ask_boot_id, remove_stale
 from device_tests.job_values import JobRecord, JobResult, JobSpec
 from device_tests.patience import persist
 from device_tests.remote_shell import check, new_nonce, quote
-from device_tests.report.quantities import plain_text
 from device_tests.target import LostDeviceError, RefusedError, Target
+from runtime_py.terminal import printable_line
 from runtime_py.typed_json import FieldError, load_object, read_as
 
 RECONNECT_S = 60.0
@@ -65,7 +65,7 @@ def run_job(
                 f"{target.name}, or remove instead of collect"
             )
         boot_id = persist(lambda: ask_boot_id(target), reconnect_s)
-        record = JobRecord(nonce, spec.fetch, spec.timeout_s, boot_id)
+        record = JobRecord(nonce, spec.fetch, spec.timeout_s, boot_id, spec.note)
         _prepare(target, spec, record, folder)
         persist(lambda: _start(target, folder), reconnect_s)
     except LostDeviceError as error:
@@ -95,7 +95,7 @@ def collect_job(
     """
     folder = job_folder(target, nonce)
     try:
-        record = persist(lambda: _read_record(target, folder), reconnect_s)
+        record = persist(lambda: read_record(target, nonce), reconnect_s)
     except LostDeviceError as error:
         return JobResult(nonce, "lost_device", str(error))
     with _only_whole(out_folder) as whole:
@@ -134,6 +134,32 @@ def job_folder(target: Target, nonce: str) -> PurePosixPath:
     return target.folder / JOBS / nonce
 
 
+def read_record(target: Target, nonce: str) -> JobRecord:
+    """Return what lies with a job.
+
+    Raises:
+        DeviceError: there is no such job, or its record is damaged or of another version.
+        LostDeviceError: the device does not answer.
+    """
+    folder = job_folder(target, nonce)
+    done = target.run(f"cat {quote(folder / SPEC)}")
+    if done.status:
+        raise DeviceError(
+            f"{target.name}: there is no job {folder.name}; it was collected, stopped or removed"
+        )
+    try:
+        record = read_as(JobRecord, load_object(done.output))
+        if record.nonce != folder.name:
+            raise FieldError(f"nonce: expected {folder.name}, found {printable_line(record.nonce)}")
+    except FieldError as error:
+        raise DeviceError(
+            f"{target.name}: job {folder.name} cannot be collected: its {SPEC} is of another "
+            f"pocketlm, or damaged ({error}); remove it: pocketlm jobs remove {folder.name} --on "
+            f"{target.name}"
+        ) from error
+    return record
+
+
 def _prepare(target: Target, spec: JobSpec, record: JobRecord, folder: PurePosixPath) -> None:
     parts = ScriptParts(record.nonce, folder, spec.command, spec.companion, spec.timeout_s)
     with TemporaryDirectory(prefix="pocketlm-") as made:
@@ -146,22 +172,3 @@ def _prepare(target: Target, spec: JobSpec, record: JobRecord, folder: PurePosix
 
 def _start(target: Target, folder: PurePosixPath) -> None:
     check(target.run(start_command(folder), timeout_s=_START_S), f"{target.name}: starting a job")
-
-
-def _read_record(target: Target, folder: PurePosixPath) -> JobRecord:
-    done = target.run(f"cat {quote(folder / SPEC)}")
-    if done.status:
-        raise DeviceError(
-            f"{target.name}: there is no job {folder.name}; it was collected, stopped or removed"
-        )
-    try:
-        record = read_as(JobRecord, load_object(done.output))
-        if record.nonce != folder.name:
-            raise FieldError(f"nonce: expected {folder.name}, found {plain_text(record.nonce)}")
-    except FieldError as error:
-        raise DeviceError(
-            f"{target.name}: job {folder.name} cannot be collected: its {SPEC} is of another "
-            f"pocketlm, or damaged ({error}); remove it: pocketlm jobs remove {folder.name} --on "
-            f"{target.name}"
-        ) from error
-    return record

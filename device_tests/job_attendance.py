@@ -22,9 +22,9 @@ from device_tests.job_values import JobRecord, JobResult
 from device_tests.outcome import Ending, judge
 from device_tests.patience import persist
 from device_tests.remote_shell import check, quote
-from device_tests.report.quantities import plain_text
 from device_tests.system_counters import counters_command
 from device_tests.target import LostDeviceError, RefusedError, Target
+from runtime_py.terminal import printable_line
 
 # Each question takes some of the device's time; the first ones come sooner, for jobs that are over
 # at once.
@@ -130,7 +130,7 @@ class Attendance:
         if nonce != self.record.nonce:
             raise DeviceError(
                 f"{self.target.name}: job {self.record.nonce} holds the end of another, "
-                f"{plain_text(nonce)}; remove it: "
+                f"{printable_line(nonce)}; remove it: "
                 f"pocketlm jobs remove {self.record.nonce} --on {self.target.name}"
             )
         files = persist(self._fetch, self.reconnect_s)

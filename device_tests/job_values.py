@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from device_tests.errors import DeviceError
 from device_tests.system_counters import SystemCounters
@@ -21,6 +22,7 @@ class JobSpec:
         companion: words of a program that runs as long as the command; `job_script.PID` among them
             stands for the command's process. Its output is fetched.
         fetch: names of files there that are wanted here afterwards, as far as they exist.
+        note: of whoever runs it, for whoever collects it; plain JSON that no job reads.
     """
 
     command: tuple[str, ...]
@@ -28,6 +30,7 @@ class JobSpec:
     companion: tuple[str, ...] = ()
     fetch: tuple[str, ...] = ()
     timeout_s: int = 600
+    note: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.command:
@@ -70,6 +73,7 @@ class JobRecord:
 
     Attributes:
         boot_id: of the device, before the job began.
+        note: the spec's.
 
     Raises:
         FieldError: a name is none of a job's files, or the time is none.
@@ -79,6 +83,7 @@ class JobRecord:
     fetch: tuple[str, ...]
     timeout_s: int
     boot_id: str
+    note: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # A device may hold any text: no name leads out of the folder for what is fetched.

@@ -5,7 +5,7 @@ Knows jobs and scripts; judges nothing.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -56,6 +56,20 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class RunNote:
+    """What lies with a job, so that a report can be made of it by whoever collects it.
+
+    Attributes:
+        bundle: its folder here.
+        digest: name of its folder on the device.
+    """
+
+    bundle: str
+    digest: str
+    load: Workload
+
+
+@dataclass(frozen=True)
 class MeasuredRun:
     """What a run left.
 
@@ -74,6 +88,20 @@ class MeasuredRun:
     def failed(cls, job: JobResult) -> "MeasuredRun":
         """Return a run that never began."""
         return cls(job, read_events(""), (), np.zeros(0, np.float32))
+
+    @classmethod
+    def of(cls, job: JobResult, account: ProcessMemory | None = None) -> "MeasuredRun":
+        """Read what a job left."""
+        output = job.files.get(OUTPUT)
+        events = read_events(output.read_text("utf-8", errors="replace") if output else "")
+        logits, samples = job.files.get(LOGITS), job.files.get(SAMPLES)
+        return cls(
+            job,
+            events,
+            read_samples(samples.read_text(errors="replace"), events.start_s) if samples else (),
+            np.fromfile(logits, np.float32) if logits else np.zeros(0, np.float32),
+            account,
+        )
 
 
 def prompt_of(bundle: Bundle, backend: str, tokens: int) -> tuple[int, ...]:
@@ -126,6 +154,7 @@ def measure(
     with TemporaryDirectory() as temporary:
         script = Path(temporary) / SCRIPT
         script.write_text("\n".join(commands) + "\n", encoding="utf-8")
+        note = RunNote(str(placed.source), placed.bundle.name, load)
         spec = JobSpec(
             command=_command(payload, placed, load),
             files={SCRIPT: script},
@@ -134,20 +163,11 @@ def measure(
             ),
             fetch=(LOGITS,),
             timeout_s=load.timeout_s,
+            note=asdict(note) if commands != PACKING else {},
         )  # fmt: skip
         asking = _Asking(target, told)
         job = run_job(target, spec, out, asking.hear)
-    output = job.files.get(OUTPUT)
-    events = read_events(output.read_text(encoding="utf-8", errors="replace") if output else "")
-    logits = job.files.get(LOGITS)
-    samples = job.files.get(SAMPLES)
-    return MeasuredRun(
-        job,
-        events,
-        read_samples(samples.read_text(errors="replace"), events.start_s) if samples else (),
-        np.fromfile(logits, np.float32) if logits else np.zeros(0, np.float32),
-        asking.account,
-    )
+    return MeasuredRun.of(job, asking.account)
 
 
 def script_of(bundle: Bundle, load: Workload) -> list[str]:

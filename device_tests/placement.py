@@ -27,10 +27,15 @@ Sending = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a bundle and its runner lie on a device."""
+    """Where a bundle and its runner lie on a device.
+
+    Attributes:
+        source: the bundle's folder here.
+    """
 
     bundle: PurePosixPath
     runner: PurePosixPath
+    source: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def place(target: Target, bundle: Bundle, payload: Payload, sending: Sending) ->
     placed = Placed(
         target.folder / BUNDLES / folder_name(bundle),
         target.folder / RUNNERS / payload.digest[:_DIGEST_LENGTH],
+        bundle.folder.resolve(),
     )
     send_all(target, _bundle_files(bundle, (payload.backend,), placed.bundle), sending)
     runner = [

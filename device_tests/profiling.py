@@ -71,11 +71,20 @@ def profile(target: Target, bundle: Bundle, load: Workload, told: Told) -> Repor
     check_tokens(bundle, len(load.prompt_ids), load.decode_tokens)
     told.step(f"looking at {target.name}")
     device = target.facts()
-    # A device that is not this machine brings no C library that the runner could rely on.
-    runner = payload(load.backend, device.architecture, target.name != "host", told.step)
+    runner = runner_for(target, device, load.backend, told)
     with TemporaryDirectory() as folder:
         run = _run(target, bundle, runner, load, Path(folder), told)
-    return _report(target.name, device, bundle, runner, load, run)
+    return report_of(target.name, device, bundle, runner, load, run)
+
+
+def runner_for(target: Target, device: DeviceFacts, backend: str, told: Told) -> Payload:
+    """Return the runner and its libraries for a device.
+
+    Raises:
+        DeviceError: there is none for its processor, or what makes it is missing here.
+    """
+    # A device that is not this machine brings no C library that the runner could rely on.
+    return payload(backend, device.architecture, target.name != "host", told.step)
 
 
 def _run(
@@ -98,7 +107,7 @@ def _run(
     return measure(target, runner, placed, load, commands, out, told.line)
 
 
-def _report(
+def report_of(
     name: str,
     device: DeviceFacts,
     bundle: Bundle,
@@ -106,6 +115,11 @@ def _report(
     load: Workload,
     run: MeasuredRun,
 ) -> Report:
+    """Attribute, predict and judge a run that came to its end, whoever brought it here.
+
+    Args:
+        name: of the device, as the user calls it.
+    """
     entry, manifest = bundle.backend(load.backend), bundle.manifest
     artifacts = [file for file in manifest.files if file.path.startswith(f"{load.backend}/")]
     files = KnownFiles.of(

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from device_tests.commands.flags import json_option, target_option
+from device_tests.commands.flags import json_option, shown_progress, target_option
+from device_tests.commands.saving import save
 from device_tests.errors import DeviceError
 from runtime_py.terminal import say
 
 if TYPE_CHECKING:
+    from device_tests.collecting import Collected
     from device_tests.kept_there import Kept
     from device_tests.target import Target
 
 EVERYTHING = "all"
 _DEVICE_FAILED = 3
 _LOST = "lost_device"
+_REPORT, _PAGE = "report.json", "report.html"
 
 
 @click.command("jobs")
@@ -33,15 +36,23 @@ _LOST = "lost_device"
     type=click.Path(path_type=Path),
     help="Folder for what is collected. Default: job-ID.",
 )
+@click.option("--bundle", metavar="FOLDER", help="The bundle that ran, if it was moved since.")
+@click.option("--raw", is_flag=True, help="Collect the job's files and make no report.")
 @json_option
 def jobs(
-    action: str, job_id: str | None, target_name: str, out: Path | None, as_json: bool
+    action: str,
+    job_id: str | None,
+    target_name: str,
+    out: Path | None,
+    bundle: str | None,
+    raw: bool,
+    as_json: bool,
 ) -> None:
     """List, collect or remove what lies on a device.
 
-    A job goes on when its connection is lost: `collect ID` waits for its end and brings back what
-    it wrote; exit code 3 if the device was lost. `remove ID` stops a job; `remove all` removes
-    every job, bundle and runner.
+    A job goes on when its connection is lost: `collect ID` waits for its end, brings back what it
+    wrote and makes the report of a profile, with `profile`'s exit codes. `remove ID` stops a job;
+    `remove all` removes every job, bundle and runner.
 
     \b
     Examples:
@@ -57,22 +68,25 @@ def jobs(
         raise DeviceError(
             f"jobs {action}: name the job's ID; `pocketlm jobs --on TARGET` lists them"
         )
-    if out is not None and action != "collect":
-        raise DeviceError(f"jobs {action} --out {out}: only collect writes files; leave --out out")
-    target = open_target(target_name)
+    for flag, value in (("--out", out), ("--bundle", bundle), ("--raw", raw or None)):
+        if value is not None and action != "collect":
+            shown = flag if value is True else f"{flag} {value}"
+            raise DeviceError(f"jobs {action} {shown}: only collect writes files; leave {flag} out")
+    target, status = open_target(target_name), 0
     try:
         if action == "list":
             document = _list(target, as_json)
         elif action == "collect":
-            document = _collect(target, str(job_id), out or Path(f"job-{job_id}"), as_json)
+            folder = out or Path(f"job-{job_id}")
+            found = _collect(target, str(job_id), folder, bundle, raw)
+            document, status = _collected(target, found, folder, as_json)
         else:
             document = _remove(target, str(job_id), as_json)
     finally:
         target.close()
     if as_json:
         click.echo(json.dumps(document, indent=1))
-    if document.get("verdict") == _LOST:
-        sys.exit(_DEVICE_FAILED)
+    sys.exit(status)
 
 
 def _list(target: "Target", quiet: bool) -> dict[str, Any]:
@@ -95,28 +109,56 @@ def _list(target: "Target", quiet: bool) -> dict[str, Any]:
     return {"target": target.name, **asdict(kept)}
 
 
-def _collect(target: "Target", job_id: str, out: Path, quiet: bool) -> dict[str, Any]:
-    from device_tests.job import collect_job
+def _collect(
+    target: "Target", job_id: str, out: Path, bundle: str | None, raw: bool
+) -> "Collected":
+    from device_tests.collecting import collect
     from device_tests.kept_there import known_job
-    from device_tests.target import LostDeviceError
 
     known_job(target, job_id)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DeviceError(f"--out {out}: there is something already; name a new folder")
-    result = collect_job(target, job_id, out)
+    with shown_progress() as told:
+        return collect(target, job_id, out, told, bundle=bundle, raw=raw)
+
+
+def _collected(
+    target: "Target", found: "Collected", out: Path, quiet: bool
+) -> tuple[dict[str, Any], int]:
+    """Write and print what came of a job; returns the document and the exit code."""
+    from device_tests.commands.profile_bundle import exit_code, show
+    from device_tests.target import LostDeviceError
+    from device_tests.verdict import MEASURED
+
+    job, report = found.job, found.report
+    if report is not None:
+        from device_tests.report.page import render_html
+
+        save(report.to_json(), out / _REPORT)
+        save(render_html(report), out / _PAGE)
     if not quiet:
-        if result.verdict == _LOST:
-            raise LostDeviceError(result.reason)
-        say(f"job {job_id}: {result.verdict.replace('_', ' ')}; {result.reason}")
-        if result.files:
-            say(f"{len(result.files)} files are in {out}")
-    return {
+        if job.verdict == _LOST:
+            raise LostDeviceError(job.reason)
+        if report is not None:
+            show(report)
+        else:
+            why = f"; no report: {found.without_report}" if found.without_report else ""
+            say(f"job {job.nonce}: {job.verdict.replace('_', ' ')}; {job.reason}{why}")
+        if job.files:
+            more = f", {_REPORT} and {_PAGE}" if report is not None else ""
+            say(f"{len(job.files)} files{more} are in {out}")
+    document = {
         "target": target.name,
-        "id": job_id,
-        "verdict": result.verdict,
-        "reason": result.reason,
-        "files": {name: str(path) for name, path in result.files.items()},
+        "id": job.nonce,
+        "verdict": job.verdict if report is None else report.verdict,
+        "reason": job.reason if report is None else report.reason,
+        "files": {name: str(path) for name, path in job.files.items()},
+        "report": None if report is None else str(out / _REPORT),
+        "page": None if report is None else str(out / _PAGE),
     }
+    if report is not None:
+        return document, exit_code(report)
+    return document, 0 if job.verdict in MEASURED else _DEVICE_FAILED
 
 
 def _remove(target: "Target", job_id: str, quiet: bool) -> dict[str, Any]:

@@ -110,11 +110,16 @@ def profile_bundle(
     if as_json:
         click.echo(report.to_json(), nl=False)
     else:
-        from device_tests.report.terminal import print_report
-        from runtime_py.terminal import make_console
-
-        print_report(report, make_console())
+        show(report)
     sys.exit(exit_code(report))
+
+
+def show(report: "Report") -> None:
+    """Print a report."""
+    from device_tests.report.terminal import print_report
+    from runtime_py.terminal import make_console
+
+    print_report(report, make_console())
 
 
 def exit_code(report: "Report") -> int:
