@@ -21,7 +21,6 @@ from edge_build.backends.executorch.constants import (
     digest,
     model_constants,
 )
-from edge_build.backends.executorch.metadata import constant_methods
 from edge_build.backends.executorch.program import logits_size
 from edge_build.backends.executorch.template import Template
 from edge_build.errors import BuildError
@@ -145,7 +144,7 @@ def template_key(template: Template) -> str:
         "weights": [sorted(template.weights.tiny_scales), *template.weights.shaped_like.items()],
         "caches": asdict(source.caches),
         "logits_size": logits_size(source),
-        "methods": constant_methods(source),
+        "methods": dict(template.methods),
         "tools": tool_versions(),
         "python": sys.version_info[:2],
         "machine": platform.machine(),

@@ -1,7 +1,7 @@
 """LoweringInput → executorch/model.pte, checked: what was meant to be quantized is."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from torch.export import ExportedProgram
 
 from edge_build.backend import Artifact, LoweringInput
 from edge_build.backends.executorch.inspection import ProgramReport, inspect_program
-from edge_build.backends.executorch.metadata import constant_methods
 from edge_build.backends.executorch.program import logits_size, simplify_views, trace
 from edge_build.backends.executorch.release import forget_programs
 from edge_build.backends.executorch.template import Template, make_template
@@ -19,6 +18,7 @@ from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantScheme
 from models.decoder import Decoder
 from runtime_py.executorch_file import quiet_libraries
+from runtime_py.executorch_metadata import Constant
 from runtime_py.manifest import ActivationQuantization, AttentionQuantization, MemoryLine
 
 FILE = "executorch/model.pte"
@@ -76,12 +76,15 @@ def _write(source: LoweringInput, path: Path) -> None:
 def _lowered_template(template: Template) -> bytes:
     from edge_build.backends.executorch.lowered_template import without_weights
 
-    lowered, named_data = lowered_program(template.source)
+    lowered, named_data = lowered_program(template.source, template.methods)
     return without_weights(lowered.executorch_program, named_data, template).to_bytes()
 
 
-def lowered_program(source: LoweringInput) -> tuple[Any, Any]:
+def lowered_program(source: LoweringInput, methods: Mapping[str, Constant]) -> tuple[Any, Any]:
     """Trace and lower a model as it is.
+
+    Args:
+        methods: constant methods of the program.
 
     Returns:
         executorch's program manager, and the named constants of its delegates.
@@ -96,7 +99,7 @@ def lowered_program(source: LoweringInput) -> tuple[Any, Any]:
         traced,
         transform_passes=[simplify_views],
         partitioner=[_partitioner()],
-        constant_methods=constant_methods(source),
+        constant_methods=dict(methods),
     )
     del traced
     settings = ExecutorchBackendConfig(

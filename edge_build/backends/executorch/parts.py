@@ -249,7 +249,9 @@ def gathered_codes(weight: QuantizedWeight) -> NDArray[Any]:
     packed = np.array(weight.packed)
     if weight.scheme.bits == 4:
         # The operator wants even columns in the high four bits, the store has them low.
-        packed = (packed >> np.uint8(4)) | (packed << np.uint8(4))
+        low = packed >> np.uint8(4)
+        packed <<= np.uint8(4)
+        packed |= low
     return packed
 
 

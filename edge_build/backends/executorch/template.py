@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_build.backend import LoweringInput
+from edge_build.backends.executorch.metadata import constant_methods
 from edge_build.backends.executorch.parts import gathered_scales
 from edge_build.quantization.weight import QuantizedWeight, WeightStore
+from runtime_py.executorch_metadata import Constant
 
 LAYERS = "layers."
 
@@ -28,11 +30,13 @@ class Template:
     Attributes:
         source: the template's own input.
         weights: those of `source`.
+        methods: what stock runners ask for, of the model itself.
         stands_for: for each layer of the model, the template's layer that is repeated for it.
     """
 
     source: LoweringInput
     weights: "MadeUpWeights"
+    methods: Mapping[str, Constant]
     stands_for: tuple[int, ...]
 
 
@@ -95,6 +99,7 @@ def make_template(source: LoweringInput) -> Template:
             weights=weights,
         ),
         weights=weights,
+        methods=constant_methods(source),
         stands_for=_match(kinds, walk),
     )
 

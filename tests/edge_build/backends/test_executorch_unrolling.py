@@ -15,6 +15,7 @@ from edge_build.backend import LoweringInput
 from edge_build.backends.executorch import lowering
 from edge_build.backends.executorch.arena import ALIGNMENT, Lifetime, place
 from edge_build.backends.executorch.inspection import inspect_program
+from edge_build.backends.executorch.metadata import constant_methods
 from edge_build.backends.executorch.template import covering_walk, make_template
 from edge_build.errors import BuildError
 from edge_build.lowered_cache import NO_CACHE
@@ -103,6 +104,8 @@ def test_repeated_layers_equal_layers_lowered_one_by_one(
     expected = logits_after(whole.load(), tokens, splits)
     # The same kernels on the same numbers: not one bit may differ.
     assert np.array_equal(logits_after(repeated.load(), tokens, splits), expected)
+    # Of the model, not of its template.
+    assert _method(repeated, "get_n_layers") == [len(layers)]
     report, expected_report = (inspect_program(b.model_file) for b in (repeated, whole))
     assert report.delegates == expected_report.delegates
     assert report.caches == expected_report.caches
@@ -111,8 +114,14 @@ def test_repeated_layers_equal_layers_lowered_one_by_one(
     assert report.arena_bytes <= expected_report.arena_bytes + 3 * 64
 
 
+def _method(built: Lowered, name: str) -> object:
+    from executorch.extension.pybindings.portable_lib import _load_for_executorch
+
+    return _load_for_executorch(str(built.model_file)).run_method(name, ())
+
+
 def _write_every_layer(source: LoweringInput, path: Path) -> None:
-    program, _ = lowering.lowered_program(source)
+    program, _ = lowering.lowered_program(source, constant_methods(source))
     with path.open("wb") as file:
         program.write_to_file(file)
 
