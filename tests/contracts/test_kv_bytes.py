@@ -5,7 +5,7 @@ not depend on (hidden size, MLP, vocabulary) is small.
 """
 
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -56,17 +56,14 @@ def formula(config: ModelConfig, context: int, kv: CacheQuantization = "none") -
     return row_bytes * sum(slots)
 
 
-def source(
-    config: ModelConfig, folder: Path, options: dict[str, str], longest: int = LONGEST_CONTEXT
-) -> LoweringInput:
+def source(config: ModelConfig, folder: Path, options: dict[str, str]) -> LoweringInput:
     shapes_by_name = weight_shapes(config)
     for name, shape in shapes_by_name.items():
         np.save(folder / f"{name}.float.npy", np.ones(shape, dtype=np.float32))
-    context = min(config.max_position_embeddings, longest)
     return LoweringInput(
         config=config,
         weights=WeightStore(folder, dict.fromkeys(shapes_by_name)),
-        caches=plan_caches(config, context, CHUNK),
+        caches=plan_caches(config, config.max_position_embeddings, CHUNK),
         stop_ids=(1,),
         bos_id=2,
         pad_id=0,
@@ -78,45 +75,36 @@ def source(
 
 @pytest.mark.parametrize("name", shapes.NAMES)
 @pytest.mark.parametrize("local_cache", ["windowed", "ring"])
-def test_onnx_holds_what_the_formula_says(name: str, local_cache: str, tmp_path: Path) -> None:
+def test_onnx_holds_what_the_formula_says(name: str, local_cache: str) -> None:
     published = shapes.load(name).config
-    # Two turns of the local and global pattern: the rest repeats it.
-    config = small(replace(published, layers=published.layers[:8]))
-    lowering = source(config, tmp_path, {"local-cache": local_cache})
-    artifact = backends.load("onnx").lower(lowering, tmp_path / "bundle")
-    expected = formula(config, lowering.caches.context_length)
-    assert sum(entry.size_bytes for entry in artifact.caches) == expected
-    assert onnx_cache_bytes(tmp_path / "bundle" / artifact.model) == expected
+    config = small(replace(published, layers=one_of_each(published)))
+    context = min(config.max_position_embeddings, LONGEST_CONTEXT)
+    found = _lowered_to_onnx(_caches_of(config, context), local_cache)
+    assert found.in_plan == found.in_file == formula(config, context)
 
 
 @pytest.mark.parametrize("name", shapes.NAMES)
 @pytest.mark.parametrize("local_cache", ["windowed", "ring"])
-def test_onnx_holds_int8_codes_and_no_scales_in_slots_at_32k(
-    name: str, local_cache: str, tmp_path: Path
-) -> None:
+def test_onnx_holds_int8_codes_and_no_scales_in_slots_at_32k(name: str, local_cache: str) -> None:
     published = shapes.load(name).config
     config = small(replace(published, layers=one_of_each(published)))
-    lowering = source(config, tmp_path, {"local-cache": local_cache}, longest=1 << 15)
-    shape = (len(config.layers), config.num_key_value_heads, config.head_dim)
-    scales = np.full(shape, 0.01, np.float32)
-    lowering = replace(
-        lowering,
-        caches=lowering.caches.stored("per_channel"),
-        kv_scales=KvScales(scales, scales),
-    )
-    artifact = backends.load("onnx").lower(lowering, tmp_path / "bundle")
+    context = min(config.max_position_embeddings, 1 << 15)
+    found = _lowered_to_onnx(_caches_of(config, context), local_cache, "per_channel")
     # A quarter of float32: one byte a value.
-    expected = formula(config, lowering.caches.context_length) // 4
-    assert sum(entry.size_bytes for entry in artifact.caches) == expected
-    assert onnx_cache_bytes(tmp_path / "bundle" / artifact.model) == expected
-    assert sum(entry.scale_bytes for entry in artifact.caches) == 2 * scales.nbytes
-    assert _scale_bytes_in_file(tmp_path / "bundle" / artifact.model) == 2 * scales.nbytes
+    assert found.in_plan == found.in_file == formula(config, context) // 4
+    # float32, of keys and of values.
+    scales = 2 * len(config.layers) * config.num_key_value_heads * config.head_dim * 4
+    assert found.scales_in_plan == found.scales_in_file == scales
 
 
-def _scale_bytes_in_file(model: Path) -> int:
-    initializers = onnx_ir.load(model).graph.initializers
-    scales = [v.const_value for k, v in initializers.items() if k.startswith("cache_scales.")]
-    return sum(scale.nbytes for scale in scales if scale is not None)
+@pytest.mark.parametrize("kv", ["none", "per_channel", "per_token"])
+@pytest.mark.parametrize("name", shapes.NAMES)
+def test_every_layer_of_a_shape_is_in_the_plan(name: str, kv: CacheQuantization) -> None:
+    config = shapes.load(name).config
+    context = min(config.max_position_embeddings, LONGEST_CONTEXT)
+    plan = plan_caches(config, context, CHUNK).stored(kv)
+    expected = formula(config, context, kv)
+    assert plan.size_bytes == (expected // 4 if kv == "per_channel" else expected)
 
 
 @pytest.mark.parametrize("kind", ["per_channel", "per_token"])
@@ -130,48 +118,80 @@ def test_int8_caches_of_gemma_3_1b_at_32k_fit_into_80_mb(kind: CacheQuantization
 @pytest.mark.parametrize("name", shapes.NAMES)
 def test_executorch_holds_what_the_formula_says(name: str) -> None:
     published = shapes.load(name).config
-    layers = one_of_each(published)
-    config = small(replace(published, layers=layers))
+    config = small(replace(published, layers=one_of_each(published)))
     context = min(config.max_position_embeddings, LONGEST_CONTEXT)
-    in_plan, in_file = _lowered_to_executorch(
-        config.num_key_value_heads, config.head_dim, layers, context
-    )
+    in_plan, in_file = _lowered_to_executorch(_caches_of(config, context))
     assert in_plan == in_file == formula(config, context)
 
 
 @pytest.mark.parametrize("name", ["gemma-3-1b", "qwen3-0.6b"])
 def test_executorch_holds_int8_codes_and_scales_in_slots_at_32k(name: str) -> None:
     published = shapes.load(name).config
-    layers = one_of_each(published)
-    config = small(replace(published, layers=layers))
-    in_plan, in_file = _lowered_to_executorch(
-        config.num_key_value_heads, config.head_dim, layers, 1 << 15, "per_token"
-    )
+    config = small(replace(published, layers=one_of_each(published)))
+    in_plan, in_file = _lowered_to_executorch(_caches_of(config, 1 << 15), "per_token")
     assert in_plan == in_file == formula(config, 1 << 15, "per_token")
 
 
-@cache
-def _lowered_to_executorch(
-    heads: int,
-    head_dim: int,
-    layers: tuple[LayerConfig, ...],
-    context: int,
-    kv: CacheQuantization = "none",
-) -> tuple[int, int]:
-    """Lower once for all shapes with the same caches; return bytes in the plan and in the file."""
+def _caches_of(config: ModelConfig, context: int) -> ModelConfig:
+    """Return the same small model for all shapes with the same caches: it is lowered once."""
     qwen = small(shapes.load("qwen3-0.6b").config)
-    config = replace(
+    return replace(
         qwen,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        head_dim=head_dim,
-        layers=layers,
+        num_attention_heads=config.num_key_value_heads,
+        num_key_value_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        layers=config.layers,
+        attention_softcap=config.attention_softcap,
         max_position_embeddings=context,
     )
+
+
+@cache
+def _lowered_to_executorch(config: ModelConfig, kv: CacheQuantization = "none") -> tuple[int, int]:
+    """Return bytes in the plan and in the file."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        lowering = source(config, folder, {}, longest=context)
+        lowering = source(config, folder, {})
         lowering = replace(lowering, caches=lowering.caches.stored(kv))
         artifact = backends.load("executorch").lower(lowering, folder / "bundle")
         in_file = pte_cache_bytes(folder / "bundle" / artifact.model)
     return sum(entry.size_bytes for entry in artifact.caches), in_file
+
+
+@dataclass(frozen=True)
+class OnnxBytes:
+    in_plan: int
+    in_file: int
+    scales_in_plan: int
+    scales_in_file: int
+
+
+@cache
+def _lowered_to_onnx(
+    config: ModelConfig, local_cache: str, kv: CacheQuantization = "none"
+) -> OnnxBytes:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        lowering = source(config, folder, {"local-cache": local_cache})
+        scales = np.full(
+            (len(config.layers), config.num_key_value_heads, config.head_dim), 0.01, np.float32
+        )
+        lowering = replace(
+            lowering,
+            caches=lowering.caches.stored(kv),
+            kv_scales=None if kv == "none" else KvScales(scales, scales),
+        )
+        artifact = backends.load("onnx").lower(lowering, folder / "bundle")
+        model = folder / "bundle" / artifact.model
+        return OnnxBytes(
+            in_plan=sum(entry.size_bytes for entry in artifact.caches),
+            in_file=onnx_cache_bytes(model),
+            scales_in_plan=sum(entry.scale_bytes for entry in artifact.caches),
+            scales_in_file=_scale_bytes_in_file(model),
+        )
+
+
+def _scale_bytes_in_file(model: Path) -> int:
+    initializers = onnx_ir.load(model).graph.initializers
+    scales = [v.const_value for k, v in initializers.items() if k.startswith("cache_scales.")]
+    return sum(scale.nbytes for scale in scales if scale is not None)
