@@ -34,6 +34,8 @@ PICO = ROOT / "models" / "pico"
 TEST_CACHE = Path(os.environ.get("POCKETLM_TEST_CACHE") or ROOT / "build" / "test-cache")
 LOWERED_CACHE = "POCKETLM_LOWERED_CACHE"
 os.environ[LOWERED_CACHE] = str(TEST_CACHE / "lowered")
+# Each change of the program makes new ones.
+_KEPT_BUNDLES = 8
 
 _SIZES: dict[str, Any] = {
     "vocab_size": 512,
@@ -111,13 +113,15 @@ def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
             env={**os.environ, LOWERED_CACHE: str(lowered)},
         )
         (folder / "printed.json").write_bytes(shown.stdout)
-        shared = TEST_CACHE / "lowered"
-        shared.mkdir(parents=True, exist_ok=True)
-        for program in lowered.glob("*.lowered"):
-            program.replace(shared / program.name)
 
     spec = BuildSpec(PICO, Path("pico"), chunk=32, context_length=512)
     made = _bundle_once(spec, make)
+    shared = Path(os.environ[LOWERED_CACHE])
+    shared.mkdir(parents=True, exist_ok=True)
+    for program in (made / "lowered").glob("*.lowered"):
+        copied = shared / f"{program.stem}.{os.getpid()}.writing"
+        shutil.copy2(program, copied)
+        copied.replace(shared / program.name)
     out = shutil.copytree(made / "pico", tmp_path_factory.mktemp("bundles") / "pico")
     return Path(out), json.loads((made / "printed.json").read_bytes())
 
@@ -125,8 +129,15 @@ def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
 def _bundle_once(spec: BuildSpec, make: Callable[[Path], None]) -> Path:
     """Return a folder that `make` fills once for all processes and runs of this program."""
     prepared = prepare(spec)
-    key = build_key(prepared, prepared.checkpoint.digest())
-    return kept(TEST_CACHE / "bundles" / key, make)
+    bundles = TEST_CACHE / "bundles"
+
+    def make_room(folder: Path) -> None:
+        make(folder)
+        by_age = sorted(bundles.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
+        for old in by_age[:-_KEPT_BUNDLES]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    return kept(bundles / build_key(prepared, prepared.checkpoint.digest()), make_room)
 
 
 @pytest.fixture(scope="session")
