@@ -17,6 +17,7 @@ from edge_build.runner_files import repairs
 from edge_build.runner_files.tokenizer_repair import Document, Repair, Tokenizer
 from runtime_py.lint.comparison import hard_questions
 from runtime_py.lint.hard_texts import hard_texts
+from runtime_py.lint.own_process import limit_processor_time
 from runtime_py.lint.readers.pocketlm import answers_with
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -131,4 +132,5 @@ def main(request: str, answered: str) -> None:
 
 
 if __name__ == "__main__":
+    limit_processor_time()
     main(*sys.argv[1:])

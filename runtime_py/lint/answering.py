@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime_py.lint import readers
-from runtime_py.lint.own_process import run_module
+from runtime_py.lint.own_process import limit_processor_time, run_module
 from runtime_py.lint.reader import Answers, Questions
 
 
@@ -41,4 +41,5 @@ def main(name: str, asked: str, answered: str) -> None:
 
 
 if __name__ == "__main__":
+    limit_processor_time()
     main(*sys.argv[1:])
