@@ -19,6 +19,7 @@ def lint(folder: str, as_json: bool) -> None:
     """Read hard texts and chats with every installed runtime; exit code 1 if one reads otherwise.
 
     Differences that a release is known to have are named with what an app can do, and do not fail.
+    llama.cpp, which runs no bundles, is asked too where llama-cpp-python and gguf are installed.
 
     \b
     pocketlm lint pico
@@ -29,14 +30,16 @@ def lint(folder: str, as_json: bool) -> None:
     from rich.progress import Progress
 
     from runtime_py.bundle import open_bundle
+    from runtime_py.lint import readers
     from runtime_py.lint.comparison import read_alike
     from runtime_py.terminal import make_console
 
     bundle = open_bundle(folder, check_hashes=False)
     with Progress(console=make_console(stderr=True), transient=True) as progress:
         progress.add_task("tokenizers and chat templates", total=None)
-        readings = read_alike(bundle.folder)
-    passed = not any(reading.unknown for reading in readings.values())
+        readings = read_alike(bundle.folder, others=True)
+    runners = {reader.name for reader in map(readers.load, readers.NAMES) if reader.runs_bundles}
+    passed = not any(reading.unknown for name, reading in readings.items() if name in runners)
     if as_json:
         document = {
             "bundle": str(bundle.folder),

@@ -12,7 +12,7 @@ from runtime_py.lint import readers
 from runtime_py.lint.answering import answers_of
 from runtime_py.lint.hard_texts import HardChat, HardText, hard_chats, hard_texts
 from runtime_py.lint.known_differences import What, explained
-from runtime_py.lint.reader import Answers, Questions
+from runtime_py.lint.reader import Answers, Questions, Reader
 from runtime_py.readings import ReadingDifference, Readings, RuntimeReading
 
 REFERENCE = "pocketlm"
@@ -37,18 +37,29 @@ class _Found:
     answered: str
 
 
-def installed_readers(folder: Path) -> dict[str, str]:
-    """Return the readers that can read this bundle, the reference left out, with versions."""
+def installed_readers(folder: Path, others: bool = False) -> dict[str, str]:
+    """Return the readers that can read this bundle, the reference left out, with versions.
+
+    Args:
+        others: those too that run no bundles.
+    """
     found = {}
     for name in readers.NAMES:
         reader = readers.load(name)
-        if name == REFERENCE or not all((folder / file).is_file() for file in reader.files):
+        asked = reader.runs_bundles or others
+        if name == REFERENCE or not asked or not _has_files(reader, folder):
             continue
         try:
+            for distribution in reader.needs:
+                version(distribution)
             found[name] = version(reader.distribution)
         except PackageNotFoundError:
             continue
     return found
+
+
+def _has_files(reader: Reader, folder: Path) -> bool:
+    return all((folder / file).is_file() for file in reader.files)
 
 
 def read_alike(
@@ -56,6 +67,7 @@ def read_alike(
     texts: tuple[HardText, ...] | None = None,
     chats: tuple[HardChat, ...] | None = None,
     expected: Answers | None = None,
+    others: bool = False,
 ) -> Readings:
     """Ask every installed reader, and compare.
 
@@ -63,6 +75,7 @@ def read_alike(
         folder: a bundle, or what of one is there when only its text files are.
         texts, chats: what to ask; the hard ones of this package by default.
         expected: our host's answers, where they are known already.
+        others: ask readers too that run no bundles.
 
     Raises:
         RunError: our own files cannot be read.
@@ -70,7 +83,7 @@ def read_alike(
     texts = hard_texts() if texts is None else texts
     chats = hard_chats() if chats is None else chats
     asked = _questions(texts, chats)
-    installed = installed_readers(folder)
+    installed = installed_readers(folder, others)
     read = [*installed] if expected is not None else [REFERENCE, *installed]
     with ThreadPoolExecutor(max_workers=2) as pool:
         waiting = {name: pool.submit(answers_of, name, folder, asked) for name in read}

@@ -43,9 +43,14 @@ class Reader:
         distribution: whose version says how it reads.
         files: relative to the bundle; a bundle without one of them is not read.
         answer: bundle folder, questions → answers. Runs in a process of its own.
+        runs_bundles: False where the runtime reads such a tokenizer from files of its own; then it
+            is asked by `pocketlm lint` alone, and what it reads otherwise fails nothing.
+        needs: other distributions without which it is not asked.
     """
 
     name: str
     distribution: str
     files: tuple[str, ...]
     answer: Callable[[Path, Questions], Answers]
+    runs_bundles: bool = True
+    needs: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ UNKNOWN = ReadingDifference("text: code", 1, "a\\n", "found ids [1]", "compare",
 
 def linted(monkeypatch: pytest.MonkeyPatch, *differences: ReadingDifference) -> CliRunner:
     readings: Readings = {"genai": RuntimeReading("0.18.0", 426, 13, differences)}
-    monkeypatch.setattr(comparison, "read_alike", lambda bundle: readings)
+    monkeypatch.setattr(comparison, "read_alike", lambda bundle, others: readings)
     return CliRunner()
 
 
@@ -55,7 +55,7 @@ def test_json_has_every_difference(fake_bundle: Any, monkeypatch: pytest.MonkeyP
 def test_without_a_stock_runtime_it_says_what_to_install(
     fake_bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "read_alike", lambda bundle: {})
+    monkeypatch.setattr(comparison, "read_alike", lambda bundle, others: {})
     result = run(CliRunner(), fake_bundle.folder)
     assert result.exit_code == 0
     assert "pip install pytorch_tokenizers onnxruntime-genai" in result.stdout
