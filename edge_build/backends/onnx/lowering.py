@@ -9,10 +9,11 @@ from edge_build.backend import Artifact, LoweringInput
 from edge_build.backends.onnx.choices import SESSION_OPTIONS, foresee
 from edge_build.backends.onnx.external_data import attach_weights
 from edge_build.backends.onnx.genai_config import GENAI_CONFIG_NAME, genai_config, runs_in_genai
+from edge_build.backends.onnx.kept_graph import graph_from_bytes, graph_key, graph_to_bytes
 from edge_build.backends.onnx.memory_plan import memory_plan
 from edge_build.backends.onnx.metadata import free_axis
 from edge_build.backends.onnx.simplify import PREFIX, simplify
-from edge_build.backends.onnx.tracing import trace
+from edge_build.backends.onnx.tracing import stored_tensors, trace
 from edge_build.kv_cache import CachePlan
 from runtime_py.manifest import ActivationQuantization, CacheEntry
 
@@ -36,14 +37,20 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
     caches = foreseen.caches
     plan = replace(source.caches, layers=caches)
     kv_scales = source.kv_scales if _has_codes(plan) else None
-    traced = trace(source.config, source.weights, plan, kv_scales)
-    simplify(traced.model)
+    arguments = (source.config, source.weights, plan, kv_scales)
+    tensors = {name.removeprefix(PREFIX): t for name, t in stored_tensors(*arguments).items()}
+
+    def graph() -> bytes:
+        traced = trace(*arguments)
+        simplify(traced)
+        return graph_to_bytes(traced, tensors)
+
+    model = graph_from_bytes(source.lowered.get(graph_key(source, plan), graph))
     source.advance(1, 3, "writing weights")
-    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in traced.tensors.items()}
-    attach_weights(traced.model, tensors, data_file)
+    attach_weights(model, tensors, data_file)
     source.advance(2, 3, "writing the graph")
-    _describe(traced.model, source.config.model_type, plan)
-    onnx_ir.save(traced.model, model_file)
+    _describe(model, source.config.model_type, plan)
+    onnx_ir.save(model, model_file)
     files = [MODEL, f"{MODEL}.data"]
     if runs_in_genai(plan):
         text = genai_config(replace(source, caches=plan), MODEL, SESSION_OPTIONS)

@@ -5,7 +5,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import onnx_ir
 import torch
@@ -27,14 +26,6 @@ from runtime_py.manifest import CacheEntry
 
 OPSET = 23
 RING_OPSET = 24  # TensorScatter
-
-
-@dataclass(frozen=True)
-class TracedGraph:
-    """A graph whose initializers have shapes but no bytes yet, and where those are."""
-
-    model: onnx_ir.Model
-    tensors: dict[str, StoredTensor]
 
 
 def cache_names(layer: int) -> tuple[str, str]:
@@ -87,8 +78,10 @@ class _Graph(nn.Module):
 
 def trace(
     config: ModelConfig, weights: WeightStore, plan: CachePlan, kv_scales: KvScales | None
-) -> TracedGraph:
+) -> onnx_ir.Model:
     """Trace the Decoder with the runtime's operators in place of its parts.
+
+    Initializers have shapes but no bytes yet; `stored_tensors` says where those are.
 
     Args:
         plan: local layers are "windowed" or "ring", as this build keeps them.
@@ -114,7 +107,21 @@ def trace(
             output_names=["logits", *(n.replace("past_key_values", "present") for n in names)],
         )
     assert program is not None
-    return TracedGraph(program.model, _tensors_by_initializer(graph))
+    return program.model
+
+
+def stored_tensors(
+    config: ModelConfig, weights: WeightStore, plan: CachePlan, kv_scales: KvScales | None
+) -> dict[str, StoredTensor]:
+    """Return where the bytes of a traced graph's initializers are, by their names there."""
+    with FakeTensorMode():
+        graph = _Graph(config, weights, plan, kv_scales)
+    return {
+        f"{path}.{name}": tensor
+        for path, module in graph.named_modules()
+        if isinstance(module, Part)
+        for name, tensor in module.tensors.items()
+    }
 
 
 def _length(x: Tensor) -> Tensor:
@@ -166,15 +173,6 @@ def _scale_tensors(kv_scales: KvScales | None) -> dict[str, StoredTensor]:
         f"{kind}_{layer}": stored.cache_scales(f"cache_scales.{kind}_{layer}", scales)
         for kind, layers in (("key", kv_scales.keys), ("value", kv_scales.values))
         for layer, scales in enumerate(layers)
-    }
-
-
-def _tensors_by_initializer(graph: nn.Module) -> dict[str, StoredTensor]:
-    return {
-        f"{path}.{name}": tensor
-        for path, module in graph.named_modules()
-        if isinstance(module, Part)
-        for name, tensor in module.tensors.items()
     }
 
 
