@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO   ?= build/demo
-# Processes of `make test`, about a gigabyte each; each file is one's.
+# Processes of `make test`, about a gigabyte each; one that is done takes tests over from another.
 WORKERS ?= 2
 # What `make bench` hands to benchmarks/suite.py, and the peers it sets up.
 BENCH  ?= gemma-3-1b --parts build,speed,depth
@@ -34,7 +34,7 @@ demo: $(INSTALLED)
 	$(BIN)/pocketlm run $(DEMO)/pico --temperature 0 --prompt 'Which module has Counter?'
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal
 
 # The table of deliberate faults in docs/numerics.md, row by row.
 corruptions: $(INSTALLED)
