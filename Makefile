@@ -51,7 +51,7 @@ test-assets-heavy: $(INSTALLED)
 # On emulated Arm devices, made from Debian's packages once; see device_tests/doubles/README.md.
 test-devices: $(INSTALLED)
 	$(BIN)/python -m device_tests.doubles.prepare
-	$(BIN)/python -m pytest -q -m devices
+	$(BIN)/python -m pytest -q -rs -m devices
 
 # On a real one: make test-phone POCKETLM_PHONE=adb:SERIAL
 test-phone: $(INSTALLED)

@@ -10,6 +10,8 @@ from device_tests.errors import DeviceError
 
 # The Debian package that each tool comes with.
 _PACKAGES = {
+    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "adb": "adb",
     "apt-cache": "apt",
     "apt-config": "apt",

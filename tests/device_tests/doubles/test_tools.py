@@ -22,6 +22,13 @@ def test_several_missing_tools_name_each_package_once() -> None:
     )
 
 
+def test_cross_compilers_have_packages_too() -> None:
+    assert advice(("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++")) == (
+        "needs aarch64-linux-gnu-gcc, aarch64-linux-gnu-g++; on Debian: apt-get install "
+        "gcc-aarch64-linux-gnu g++-aarch64-linux-gnu"
+    )
+
+
 def test_a_tool_that_fails_says_what_it_said() -> None:
     with pytest.raises(DeviceError, match=r"dpkg-deb failed with status 2: .*no-such-file"):
         run_tool(["dpkg-deb", "--extract", "no-such-file", "out"])
