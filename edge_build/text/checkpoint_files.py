@@ -35,6 +35,7 @@ def read_object(path: Path) -> dict[str, Any]:
     text = read_text(path)
     try:
         document = json.loads(text)
+        _refuse_halves(document, text)
     except (ValueError, RecursionError) as error:
         raise BuildError(
             f"{path}: cannot be read as JSON: {error}; copy it again from where the checkpoint "
@@ -66,6 +67,17 @@ def short(value: object) -> str:
     """Return a JSON value as a message shows it."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _refuse_halves(document: object, text: str) -> None:
+    """Raise ValueError if a string holds half of a surrogate pair, which no file can hold."""
+    if "\\ud" not in text.lower():
+        return
+    try:
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise ValueError(f"{half} is half of a character") from error
 
 
 def _kind(value: object) -> str:

@@ -176,7 +176,9 @@ def test_a_broken_added_tokens_json_is_refused(index: object, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", [CONFIG, "special_tokens_map.json", "added_tokens.json"])
-@pytest.mark.parametrize("text", ["[]", "{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "text", ["[]", "{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}", '{"a": ["\\ud800"]}']
+)
 def test_files_that_are_no_json_object_are_refused(name: str, text: str, tmp_path: Path) -> None:
     folder = variant(tmp_path / "checkpoint", write(name, text))
     with pytest.raises(BuildError, match=f"{name}: (holds a list|cannot be read as JSON)"):
