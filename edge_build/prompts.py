@@ -1,20 +1,19 @@
 """Texts → token ids for what a build runs itself: golden answers and calibration."""
 
-import tokenizers
-
 from edge_build.golden_texts import LONG_TEXT
 from edge_build.text.tokenizer_reading import tokenizer_path
 from edge_build.text_files import TextFiles
 from runtime_py.tokenizer import Tokenizer
+from runtime_py.tokenizer_library import LibraryTokenizer
 
 
 def open_tokenizer(text: TextFiles) -> Tokenizer:
     """Return the checkpoint's tokenizer, as a runtime will use it."""
     completed = text.tokenizer_json()
     if completed is None:
-        opened = tokenizers.Tokenizer.from_file(str(tokenizer_path(text.folder)))
+        opened = LibraryTokenizer.from_file(tokenizer_path(text.folder))
     else:
-        opened = tokenizers.Tokenizer.from_str(completed)
+        opened = LibraryTokenizer.from_text(completed)
     return Tokenizer(opened, text.bos_id)
 
 

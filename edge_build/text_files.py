@@ -27,6 +27,7 @@ from models.config import ModelConfig
 from runtime_py.chat_template import ChatTemplate, special_tokens
 from runtime_py.golden import ChatCase
 from runtime_py.sampling import SamplingOptions
+from runtime_py.tokenizer_library import TokenizerError
 
 _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 _GENERATION = "generation_config.json"
@@ -134,6 +135,13 @@ def read_text_files(folder: Path, config: ModelConfig) -> TextFiles:
         BuildError: a file is damaged, they contradict each other or the model's vocabulary, or the
             template is broken.
     """
+    try:
+        return _read(folder, config)
+    except TokenizerError as error:
+        raise BuildError(str(error)) from error
+
+
+def _read(folder: Path, config: ModelConfig) -> TextFiles:
     files = _Documents.read(folder)
     rows = config.vocab_size
     sampling, sampling_notes = read_sampling(files.generation)
@@ -204,7 +212,7 @@ def _check_rows(trial: TrialChats, read: CheckpointTokenizer, rows: int) -> None
     """Refuse a template that needs tokens which the model has no row for."""
     used = {i for case in trial.cases for i in case.ids}
     if trial.ending is not None:
-        used |= set(read.complete.encode(trial.ending, add_special_tokens=False).ids)
+        used |= set(read.complete.encode(trial.ending))
     missing = [f"{text} (id {i})" for text, i in read.rowless.items() if i in used]
     if missing:
         raise BuildError(

@@ -4,10 +4,8 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-import tokenizers
-
 from runtime_py.bundle import Bundle
-from runtime_py.errors import RunError
+from runtime_py.tokenizer_library import LibraryTokenizer
 from runtime_py.utf8 import check_utf8
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -61,10 +59,8 @@ class Tokenizer:
         bos_id: what raw prompts begin with; None if nothing.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, bos_id: int | None) -> None:
-        # Files saved in training can carry limits that would cut or pad prompts.
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+    def __init__(self, tokenizer: LibraryTokenizer, bos_id: int | None) -> None:
+        tokenizer.remove_limits()
         self._tokenizer = tokenizer
         self.bos_id = bos_id
         anchor = self.encode(_ANCHOR_TEXT)
@@ -74,17 +70,16 @@ class Tokenizer:
     def size(self) -> int:
         """Highest id it can give, plus one."""
         # Not for every reader of text: a large vocabulary takes half a second to go through.
-        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
-        return 1 + max(vocabulary.values(), default=-1)
+        return 1 + max(self._tokenizer.vocabulary().values(), default=-1)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, nothing added; special tokens' texts become their ids.
 
         Raises:
-            RunError: the text holds bytes that were not UTF-8.
+            RunError: the text holds bytes that were not UTF-8, or the file is damaged.
         """
         check_utf8(text, "the text")
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self._tokenizer.encode(text)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Return the ids of a raw prompt: begins with `bos_id` exactly once, if there is one."""
@@ -95,32 +90,27 @@ class Tokenizer:
 
     def added_tokens(self, special: bool) -> list[str]:
         """Return the texts of the added tokens that are special, or of those that are not."""
-        decoder = self._tokenizer.get_added_tokens_decoder()
-        return [token.content for token in decoder.values() if token.special == special]
+        tokens = self._tokenizer.added_tokens().values()
+        return [token.content for token in tokens if token.special == special]
 
     def id_of(self, token: str) -> int | None:
         """Return the id of a token's text; None if there is no such token."""
-        found: int | None = self._tokenizer.token_to_id(token)
-        return found
+        return self._tokenizer.token_to_id(token)
 
     def encode_as_text(self, text: str, tokens: Sequence[str]) -> list[int]:
         """Return the ids of a text in which no special token, and none of `tokens`, is a token."""
         check_utf8(text, "the text")
-        self._tokenizer.encode_special_tokens = True
-        try:
-            ids = list(self._tokenizer.encode(text, add_special_tokens=False).ids)
-        finally:
-            self._tokenizer.encode_special_tokens = False
+        ids = self._tokenizer.encode_as_text(text)
         special = self.added_tokens(special=True)
         ordinary = [token for token in tokens if token not in special]
         if {self.id_of(token) for token in ordinary}.isdisjoint(ids):
             return ids
         without = _without_added(self._tokenizer, {*special, *ordinary})
-        return list(without.encode(text, add_special_tokens=False).ids)
+        return without.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens left out."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        return self._tokenizer.decode(ids)
 
     def token(self, token_id: int) -> str:
         """Return how the vocabulary writes one id, for messages."""
@@ -131,10 +121,10 @@ class Tokenizer:
         return TextStream(self.decode, self._anchor)
 
 
-def _without_added(tokenizer: tokenizers.Tokenizer, texts: set[str]) -> tokenizers.Tokenizer:
+def _without_added(tokenizer: LibraryTokenizer, texts: set[str]) -> LibraryTokenizer:
     """Return a tokenizer that does not look for some added tokens; other ids stay as they are."""
-    document = json.loads(tokenizer.to_str())
-    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    document = json.loads(tokenizer.to_text())
+    vocabulary = tokenizer.vocabulary(with_added_tokens=False)
     entries = []
     for entry in document["added_tokens"]:
         if entry["content"] not in texts:
@@ -143,7 +133,7 @@ def _without_added(tokenizer: tokenizers.Tokenizer, texts: set[str]) -> tokenize
             # Its place must be kept: the next ones are counted on from it.
             entries.append({**entry, "content": f"\0{entry['id']}\0"})
     document["added_tokens"] = entries
-    return tokenizers.Tokenizer.from_str(json.dumps(document))
+    return LibraryTokenizer.from_text(json.dumps(document), tokenizer.name)
 
 
 def read_tokenizer(bundle: Bundle) -> Tokenizer:
@@ -152,11 +142,5 @@ def read_tokenizer(bundle: Bundle) -> Tokenizer:
     Raises:
         RunError: it is missing or damaged.
     """
-    path = bundle.path(TOKENIZER_FILE)
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise RunError(
-            f"{path} cannot be read as a tokenizer ({error}); copy the bundle again"
-        ) from error
+    tokenizer = LibraryTokenizer.from_file(bundle.path(TOKENIZER_FILE))
     return Tokenizer(tokenizer, bundle.manifest.bos_id)

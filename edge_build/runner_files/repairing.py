@@ -19,6 +19,7 @@ from runtime_py.lint.comparison import hard_questions
 from runtime_py.lint.hard_texts import hard_texts
 from runtime_py.lint.own_process import limit_processor_time
 from runtime_py.lint.readers.pocketlm import answers_with
+from runtime_py.tokenizer_library import LibraryTokenizer
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 _NO_MODEL = {"type": "BPE", "vocab": {}, "merges": []}
@@ -127,7 +128,7 @@ def main(request: str, answered: str) -> None:
     wanted = [RunnerFiles(Path(one.pop("folder")), **one) for one in asked["wanted"]]
     published = Path(asked["published"])
     loaded = write_repaired(published, wanted)
-    answers = answers_with(loaded, published.parent, hard_questions())
+    answers = answers_with(LibraryTokenizer(loaded), published.parent, hard_questions())
     Path(answered).write_text(json.dumps(asdict(answers)))
 
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from edge_build.errors import BuildError
+from runtime_py.tokenizer_library import LibraryTokenizer
 
 _PROBE = "a"
 
@@ -20,7 +19,7 @@ class Bos:
 
 
 def bos_of(
-    tokenizer: Tokenizer,
+    tokenizer: LibraryTokenizer,
     tokenizer_config: Mapping[str, Any],
     bos_token: str | None,
     rows: int,
@@ -67,25 +66,17 @@ def bos_of(
     return Bos(before[0] if before else None, tuple(notes))
 
 
-def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+def _around(tokenizer: LibraryTokenizer) -> tuple[list[int], list[int]]:
     """Return what the post-processor puts before and after a text."""
-    plain = tokenizer.encode(_PROBE, add_special_tokens=False).ids
-    try:
-        whole = tokenizer.encode(_PROBE, add_special_tokens=True).ids
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a panic of the library is no Exception
-        raise BuildError(
-            f"tokenizer.json: its post_processor cannot be applied ({error}); take the file that "
-            "was published with the weights"
-        ) from error
+    plain = tokenizer.encode(_PROBE)
+    whole = tokenizer.encode(_PROBE, add_special_tokens=True)
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain:
             return whole[:start], whole[start + len(plain) :]
     return [], []
 
 
-def _as_asked(tokenizer: Tokenizer, bos_token: str | None) -> tuple[list[int], list[str]]:
+def _as_asked(tokenizer: LibraryTokenizer, bos_token: str | None) -> tuple[list[int], list[str]]:
     found = None if bos_token is None else tokenizer.token_to_id(bos_token)
     if found is None:
         return [], ["tokenizer_config.json says add_bos_token, but no file names a bos_token"]
@@ -96,5 +87,5 @@ def _as_asked(tokenizer: Tokenizer, bos_token: str | None) -> tuple[list[int], l
     return [found], [note]
 
 
-def _texts(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+def _texts(tokenizer: LibraryTokenizer, ids: Sequence[int]) -> str:
     return " ".join(str(tokenizer.id_to_token(i)) for i in ids)

@@ -3,18 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from edge_build.errors import BuildError
 from edge_build.text.checkpoint_files import short
 from edge_build.text.trial_chats import TrialChats
+from runtime_py.tokenizer_library import LibraryTokenizer
 
 _KEY = "eos_token_id"
 _SHOWN = 40
 
 
 def stop_ids_of(
-    tokenizer: Tokenizer,
+    tokenizer: LibraryTokenizer,
     configs: Sequence[tuple[str, Mapping[str, Any]]],
     eos_token: str | None,
     trial: TrialChats | None,
@@ -71,15 +70,15 @@ def _published(configs: Sequence[tuple[str, Mapping[str, Any]]], rows: int) -> l
 
 
 def _turn_end(
-    tokenizer: Tokenizer, trial: TrialChats | None, ids: Sequence[int]
+    tokenizer: LibraryTokenizer, trial: TrialChats | None, ids: Sequence[int]
 ) -> tuple[int | None, list[str]]:
     """Return the first control token after an assistant's text."""
     if trial is None:
         return None, []
     if trial.ending is None:
         return None, ["the chat template shows no end of a turn; only the published stop ids count"]
-    added = tokenizer.get_added_tokens_decoder()
-    found = tokenizer.encode(trial.ending, add_special_tokens=False).ids
+    added = tokenizer.added_tokens()
+    found = tokenizer.encode(trial.ending)
     for token in found:
         if token in ids or (token in added and added[token].content.strip(" \t\r\n\u2581")):
             return token, []

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
-
 from edge_build.errors import BuildError
 from edge_build.text.checkpoint_files import read_text, short
 from edge_build.text.special_tokens import SpecialTokens
 from models.tokenizer_files import find_tokenizer
+from runtime_py.tokenizer_library import AddedToken, LibraryTokenizer
 
 _CONFIG, _ADDED = "tokenizer_config.json", "added_tokens.json"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -47,7 +46,7 @@ class CheckpointTokenizer:
         rowless: text → id of each token that the model has no row for.
     """
 
-    complete: Tokenizer
+    complete: LibraryTokenizer
     added: AddedTokens | None
     size: int
     rowless: Mapping[str, int]
@@ -72,12 +71,12 @@ def read_tokenizer(
             would get another id than its file says.
     """
     path = tokenizer_path(folder)
-    tokenizer = _load(path)
-    published = tokenizer.get_added_tokens_decoder()
-    had_limits = tokenizer.padding is not None or tokenizer.truncation is not None
-    without_limits(tokenizer)
+    tokenizer = LibraryTokenizer.from_file(path)
+    published = tokenizer.added_tokens()
+    had_limits = tokenizer.has_limits()
+    tokenizer.remove_limits()
     new = _complete(tokenizer, tokenizer_config, added_json, special, rows)
-    decoder = tokenizer.get_added_tokens_decoder()
+    decoder = tokenizer.added_tokens()
     rowless = _rowless(tokenizer, decoder, rows)
     added = None
     if had_limits or rowless or not _equal(decoder, published):
@@ -96,7 +95,7 @@ def read_tokenizer(
         notes.append(
             f"tokens without a row in the model, read as ordinary text: {names(list(rowless))}"
         )
-    size = 1 + max((i for i in tokenizer.get_vocab().values() if i < rows), default=-1)
+    size = 1 + max((i for i in tokenizer.vocabulary().values() if i < rows), default=-1)
     return CheckpointTokenizer(tokenizer, added, size, rowless, tuple(notes))
 
 
@@ -127,41 +126,25 @@ def tokenizer_json(path: Path, added: AddedTokens) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def without_limits(tokenizer: Tokenizer) -> None:
-    """Take off what training leaves in files: it would cut or pad prompts."""
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-
 def names(texts: Sequence[str]) -> str:
     """Return tokens as a message names them."""
     more = len(texts) - _MOST_NAMED
     return ", ".join(texts[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _load(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise BuildError(
-            f"{path}: cannot be read as a tokenizer: {error}; copy it again from where the "
-            "checkpoint was published"
-        ) from error
-
-
 def _complete(
-    tokenizer: Tokenizer,
+    tokenizer: LibraryTokenizer,
     tokenizer_config: Mapping[str, Any],
     added_json: Mapping[str, Any],
     special: SpecialTokens,
     rows: int,
 ) -> list[str]:
     """Add what the other files have; return the texts that tokenizer.json lacked."""
-    published = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    published = {token.content for token in tokenizer.added_tokens().values()}
     stated = _stated_tokens(tokenizer_config, added_json, special)
     # All at once: each call rebuilds the search for every added token, of which Gemma 3 has 6,415.
     tokenizer.add_tokens([token for _, token in stated])
-    present = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    present = {token.content for token in tokenizer.added_tokens().values()}
     for text in (*filter(None, special.stated.values()), *special.extra):
         if text not in present:
             tokenizer.add_tokens([AddedToken(text, special=True, normalized=False)])
@@ -173,7 +156,7 @@ def _complete(
                 f"gets {found}; tokenizer.json lacks tokens: copy it again from where the "
                 "checkpoint was published"
             )
-    decoder = tokenizer.get_added_tokens_decoder()
+    decoder = tokenizer.added_tokens()
     return [t.content for _, t in sorted(decoder.items()) if t.content not in published]
 
 
@@ -218,9 +201,11 @@ def _added_token(fields: object, index: str, key: str) -> AddedToken:
     )
 
 
-def _rowless(tokenizer: Tokenizer, decoder: Mapping[int, AddedToken], rows: int) -> dict[str, int]:
+def _rowless(
+    tokenizer: LibraryTokenizer, decoder: Mapping[int, AddedToken], rows: int
+) -> dict[str, int]:
     """Return added tokens beyond the model's table; refuse what ordinary text can reach there."""
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    vocabulary = tokenizer.vocabulary()
     beyond = {text: i for text, i in vocabulary.items() if i >= rows}
     reachable = [i for i in beyond.values() if i not in decoder]
     if reachable:

@@ -7,13 +7,12 @@ nothing is broken.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tokenizers import Tokenizer
-
 from edge_build.errors import BuildError
 from edge_build.golden_texts import CHATS, SYSTEM_CHAT
 from edge_build.text.special_tokens import NAMES
 from runtime_py.chat_template import MOMENT, Chat, ChatTemplate, Message, TemplateError
 from runtime_py.golden import ChatCase
+from runtime_py.tokenizer_library import LibraryTokenizer
 
 # Parts of no template and no word, so that they are found again, whatever is done to letters.
 _QUESTION, _ANSWER, _NEXT = "question 8051", "answer 3947", "next 6207"
@@ -35,7 +34,7 @@ class TrialChats:
     notes: tuple[str, ...]
 
 
-def try_chats(template: ChatTemplate, tokenizer: Tokenizer) -> TrialChats:
+def try_chats(template: ChatTemplate, tokenizer: LibraryTokenizer) -> TrialChats:
     """Render the golden chats, and some that show how turns end.
 
     Raises:
@@ -53,7 +52,7 @@ def try_chats(template: ChatTemplate, tokenizer: Tokenizer) -> TrialChats:
         if isinstance(text, TemplateError):
             notes.append(_left_out(messages, text))
             continue
-        ids = tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+        ids = tuple(tokenizer.encode(text))
         cases.append(ChatCase(tuple(messages), variables, text, ids))
         content = str(messages[-1]["content"])
         if content not in text:

@@ -21,6 +21,7 @@ CONTRACT_MODULES = {
     "runtime_py.memory_advice",
     "runtime_py.typed_json",
     "runtime_py.tokenizer",
+    "runtime_py.tokenizer_library",
     "runtime_py.chat_template",
     "runtime_py.sampling",
     "runtime_py.readings",

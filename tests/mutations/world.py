@@ -12,7 +12,7 @@ from edge_build import backends
 from edge_build.file_entries import file_entries
 from edge_build.planned_manifest import BuildChoices, plan_manifest
 from edge_build.progress import Advance, ignore
-from edge_build.runner_files.repairing import write_repaired
+from edge_build.runner_files.repairing import RunnerFiles, write_repaired
 from edge_build.runner_files.writing import complete_config
 from edge_build.stages import ResultFormat, Stages
 from edge_build.text_files import TextFiles, read_text_files
@@ -146,10 +146,12 @@ def _make_bundle(checkpoint: Path, bundle: Path) -> None:
 def _write_runner_files(text: TextFiles, bundle: Path) -> None:
     """Write what stock runners read, in this process."""
     config = complete_config(bundle, text.chat_template, text.special_tokens, text.stop_ids)
+    wanted = []
     for name in _MODELS:
         (bundle / name).mkdir()
         repairs = backends.load(name).tokenizer_repairs
-        write_repaired(bundle / "tokenizer.json", config, repairs, bundle / name)
+        wanted.append(RunnerFiles(bundle / name, config, repairs))
+    write_repaired(bundle / "tokenizer.json", wanted)
 
 
 def seal(bundle: Path, manifest: Manifest) -> Manifest:

@@ -31,6 +31,7 @@ from runtime_py.manifest import (
 from runtime_py.recorded_settings import SETTINGS, RecordedSettings
 from runtime_py.sampling import greedy_id
 from runtime_py.tokenizer import Tokenizer
+from runtime_py.tokenizer_library import LibraryTokenizer
 
 SPECIALS = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
 LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,!?:\n€"
@@ -95,12 +96,12 @@ TOKENIZERS = {
 
 @pytest.fixture
 def tokenizer() -> Tokenizer:
-    return Tokenizer(byte_fallback_tokenizer(), bos_id=2)
+    return Tokenizer(LibraryTokenizer(byte_fallback_tokenizer()), bos_id=2)
 
 
 @pytest.fixture(params=list(TOKENIZERS))
 def any_tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    return Tokenizer(TOKENIZERS[request.param](), bos_id=None)
+    return Tokenizer(LibraryTokenizer(TOKENIZERS[request.param]()), bos_id=None)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from runtime_py.chat_encoding import ChatEncoder
 from runtime_py.chat_template import ChatTemplate
 from runtime_py.errors import RunError
 from runtime_py.tokenizer import Tokenizer
+from runtime_py.tokenizer_library import LibraryTokenizer
 from tests.conftest import PICO
 
 TEMPLATE = (PICO / "chat_template.jinja").read_text()
@@ -20,7 +21,7 @@ START, END = 4, 5
 def pico_tokenizer(*ordinary: str) -> Tokenizer:
     made = tokenizers.Tokenizer.from_file(str(PICO / "tokenizer.json"))
     made.add_tokens([AddedToken(text, special=False, normalized=False) for text in ordinary])
-    return Tokenizer(made, bos_id=2)
+    return Tokenizer(LibraryTokenizer(made), bos_id=2)
 
 
 def encoder(tokenizer: Tokenizer, source: str = TEMPLATE) -> ChatEncoder:
@@ -117,4 +118,6 @@ def test_a_control_token_that_merges_spell_is_refused() -> None:
     raw = tokenizers.Tokenizer.from_file(str(PICO / "tokenizer.json"))
     raw.add_special_tokens([word])
     with pytest.raises(RunError, match=f"hold {word}, which"):
-        encoder(Tokenizer(raw, 2), "{{ messages[0].content }}").encode(chat(f"{word}"), {})
+        encoder(Tokenizer(LibraryTokenizer(raw), 2), "{{ messages[0].content }}").encode(
+            chat(f"{word}"), {}
+        )

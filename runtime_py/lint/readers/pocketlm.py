@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 from runtime_py.lint.reader import Answers, Questions, Reader
 
 if TYPE_CHECKING:
-    import tokenizers
+    from runtime_py.tokenizer_library import LibraryTokenizer
 
 
 def _answer(folder: Path, questions: Questions) -> Answers:
-    import tokenizers
+    from runtime_py.tokenizer_library import LibraryTokenizer
 
-    return answers_with(
-        tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")), folder, questions
-    )
+    return answers_with(LibraryTokenizer.from_file(folder / "tokenizer.json"), folder, questions)
 
 
-def answers_with(loaded: "tokenizers.Tokenizer", folder: Path, questions: Questions) -> Answers:
+def answers_with(loaded: "LibraryTokenizer", folder: Path, questions: Questions) -> Answers:
     """Answer with the bundle's tokenizer where it is loaded already."""
     from runtime_py.tokenizer import Tokenizer
 
