@@ -27,17 +27,18 @@ FailureKind = Literal["refused", "syntax", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class RenderLimits:
-    """Where a template is stopped. Honest ones stay below a hundredth of each.
+    """Where a template is stopped. Honest ones stay below a hundredth of each, or of the time below
+    a tenth: `verify` renders once for each backend, and nothing may take five seconds.
 
     Attributes:
         output_chars: of one chat.
         memory_bytes: address space of the process that renders.
-        time_s: processor seconds; the clock may take ten times as long on a busy machine.
+        time_s: processor seconds; the clock may take fifty times as long on a busy machine.
     """
 
     output_chars: int = 8_000_000
     memory_bytes: int = 512 << 20
-    time_s: int = 10
+    time_s: int = 2
 
 
 class TemplateError(RunError):
@@ -157,7 +158,7 @@ def _ask_renderer(request: Mapping[str, Any], limits: RenderLimits) -> dict[str,
             [sys.executable, "-P", str(_RENDERER)],
             input=json.dumps(request).encode("ascii"),
             capture_output=True,
-            timeout=10 * limits.time_s,
+            timeout=50 * limits.time_s,
         )
     except subprocess.TimeoutExpired:
         return {"kind": "stopped", "error": slow}
