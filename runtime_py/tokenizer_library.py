@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 AddedToken = tokenizers.AddedToken
 _LONGEST_REASON = 200
+# Ids are so wide there; what is wider names no token.
+_LARGEST_ID = 2**32 - 1
 
 
 class TokenizerError(RunError):
@@ -87,6 +89,8 @@ class LibraryTokenizer:
         return found
 
     def id_to_token(self, token_id: int) -> str | None:
+        if not 0 <= token_id <= _LARGEST_ID:
+            return None
         found: str | None = self._do("used", lambda: self._tokenizer.id_to_token(token_id))
         return found
 

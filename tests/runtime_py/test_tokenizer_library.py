@@ -66,6 +66,11 @@ def test_what_the_library_fails_at_is_told_with_the_file(
     assert told.endswith("fails (no entry); take the file that was published with the weights")
 
 
+@pytest.mark.parametrize("token_id", [-1, 2**32 - 1, 2**32, 10**12, 10**310])
+def test_an_id_that_no_tokenizer_has_names_no_token(token_id: int, tokenizer: Tokenizer) -> None:
+    assert tokenizer.token(token_id) == f"no token {token_id}"
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), OverflowError(), TypeError()])
 def test_what_is_no_fault_of_the_file_passes(error: BaseException) -> None:
     failing: Any = Failing(error)
