@@ -33,6 +33,7 @@ _LONGEST_LINE = 1100
 _FOREIGN = ".ses"
 # Coarser than any clock of a file system of Linux.
 _CLOCK_NS = 20_000_000
+_INTERRUPTED = 130
 _KNOWN = (ModelError, BuildError, RunError, DeviceError)
 
 
@@ -59,6 +60,9 @@ def run_command(arguments: tuple[str, ...], makes: Path | None = None) -> Failur
     if failure or not found:
         return failure or Failure("slow", " ".join(arguments))
     result = found[0]
+    if result.exit_code == _INTERRUPTED:
+        # The command has caught what was meant for the whole run.
+        raise KeyboardInterrupt
     if isinstance(result.exception, _TooSlowError):
         return Failure("slow", " ".join(arguments))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
