@@ -153,6 +153,9 @@ class CachedStep:
     def _mask(self, window: int | None, capacity: int) -> Tensor:
         """Return [T, S] float32: 0 where a query may look, -inf elsewhere."""
         slots = torch.arange(capacity)
+        # Of slots that nothing was written to, torch says a position below 0. In ExecuTorch the
+        # remainder keeps its sign (findings/executorch_remainder_sign.sh): one after the newest.
+        # No query may look at either.
         held = self.newest - torch.remainder(self.newest - slots, capacity)  # [S]
         hidden = ~visible(self.positions, held, window)
         return torch.zeros(hidden.shape).masked_fill(hidden, float("-inf"))
