@@ -59,18 +59,27 @@ class LogitsDigest:
                     f"digest of position {self.position}: {len(ids)} {name}_ids and "
                     f"{len(logits)} {name}_logits; both must have the same length, at least 1"
                 )
+            if min(ids) < 0:
+                raise FieldError(
+                    f"digest of position {self.position}: {name}_ids has {min(ids)}; must be 0 or "
+                    "more"
+                )
 
     def error(self, logits: NDArray[np.float32]) -> float:
         """Return the largest difference from a row of logits, in units of `std`.
 
-        Infinite where the row has a value that is not finite, or is too short.
+        Infinite where the row has a value that is not finite, is too short, or is not cut into
+        as many sums.
         """
         if max(self.ids) >= len(logits) or not np.isfinite(logits).all():
             return float("inf")
         mean, std = (float(f(logits, dtype=np.float64)) for f in (np.mean, np.std))
         error = self.error_of_columns(logits[list(self.ids)], mean, std)
         if self.sums:
-            changes = np.abs(row_sums(logits, len(self.sums)) - np.array(self.sums))
+            found = row_sums(logits, len(self.sums))
+            if len(found) != len(self.sums):
+                return float("inf")
+            changes = np.abs(found - np.array(self.sums))
             error = max(error, float(changes.max()) / self.std)
         return error
 

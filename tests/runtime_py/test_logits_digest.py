@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime_py.logits_digest import SUMS, greedy_margin, make_digest, row_sums
+from runtime_py.typed_json import FieldError
 
 LOGITS = st.integers(16, 300).flatmap(
     lambda size: st.integers(0, 2**32).map(
@@ -63,6 +65,21 @@ def test_a_value_that_is_not_finite_is_an_infinite_error(value: float) -> None:
 def test_a_row_that_is_too_short_is_an_infinite_error() -> None:
     logits = np.arange(100, dtype=np.float32)
     assert make_digest(logits, 0).error(logits[:50]) == float("inf")
+
+
+def test_another_number_of_sums_than_the_row_is_cut_into_is_an_infinite_error() -> None:
+    row = np.random.default_rng(1).standard_normal(512).astype(np.float32)
+    digest = make_digest(row, 0)
+    for lost in (1, 2, 6):
+        assert replace(digest, sums=digest.sums[lost:]).error(row) == float("inf")
+
+
+@pytest.mark.parametrize("name", ["top_ids", "sample_ids"])
+def test_an_id_below_zero_is_refused(name: str) -> None:
+    digest = make_digest(np.arange(100, dtype=np.float32), 7)
+    ids = (-1, *getattr(digest, name)[1:])
+    with pytest.raises(FieldError, match=f"digest of position 7: {name} has -1; must be 0"):
+        replace(digest, **{name: ids})  # type: ignore[arg-type]
 
 
 def test_the_margin_is_the_lead_in_units_of_std_among_known_ids() -> None:
