@@ -67,8 +67,9 @@ def run_command(arguments: tuple[str, ...], makes: Path | None = None) -> Failur
         return Failure("slow", " ".join(arguments))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         return Failure("traceback", _told(result.exception))
-    if makes is not None and result.exit_code == 0:
-        # A job may have left nothing.
+    # A job that failed is collected too; one may have left nothing.
+    is_made = result.exit_code == 0 or f"files are in {makes}" in result.output
+    if makes is not None and is_made:
         shutil.rmtree(makes, ignore_errors=True)
     return _judge_text(result.output, result.exit_code)
 
@@ -149,7 +150,8 @@ def _judge_text(output: str, status: int) -> Failure | None:
     if status not in (0, 1, 2, 3):
         return Failure("status", f"{status}: {output[:300]!r}")
     told = output[output.find("error: ") :] if status >= 2 else ""
-    if status >= 2 and "rror: " not in output:
+    # What became of a job is told in a line of its own.
+    if status >= 2 and "rror: " not in output and not (status == 3 and "\njob " in output):
         return Failure("no message", f"{status}: {output[:300]!r}")
     if told.startswith("error: ") and ("\n" in told.rstrip("\n") or len(told) > _LONGEST_LINE):
         return Failure("long message", f"{len(told)} characters: {told[:300]!r}")
