@@ -29,7 +29,7 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
         layers=_layers(config),
         rms_norm_eps=config.number("rms_norm_eps", 1e-6),
         max_position_embeddings=config.whole("max_position_embeddings", 32_768),
-        attention_scale=head_dim**-0.5,
+        attention_scale=config.number("head_dim", 128) ** -0.5,
         activation="silu",
         query_key_norm=True,
         tie_word_embeddings=config.yes("tie_word_embeddings", False),

@@ -220,6 +220,13 @@ NUMBERS = [
 ]
 
 
+@pytest.mark.parametrize("head_dim", [0, -1])
+def test_a_head_without_a_size_has_no_scale(head_dim: int) -> None:
+    assert f"config.json has head_dim={head_dim}: must be a number above zero" in refusal(
+        "qwen3", head_dim=head_dim
+    )
+
+
 @pytest.mark.parametrize(("family", "key"), NUMBERS)
 @pytest.mark.parametrize(
     "value", [float("inf"), float("-inf"), float("nan"), 1e300, 1e-320, 10**310, 0, -1.0]
