@@ -42,7 +42,7 @@ def try_chats(template: ChatTemplate, tokenizer: LibraryTokenizer) -> TrialChats
     """
     template = replace(template, moment=MOMENT)
     chats, endings = _golden_chats(template), _ending_chats()
-    results = template.try_all([*chats, *endings])
+    results = [_in_whole_characters(one) for one in template.try_all([*chats, *endings])]
     shown, tails = results[: len(chats)], results[len(chats) :]
     errors = [result for result in shown if isinstance(result, TemplateError)]
     if len(errors) == len(shown) and any(error.kind != "refused" for error in errors):
@@ -59,6 +59,18 @@ def try_chats(template: ChatTemplate, tokenizer: LibraryTokenizer) -> TrialChats
             notes.append(f"the chat template leaves out messages: {content!r} is not in {text!r}")
     ending, is_user = _ending(tails)
     return TrialChats(tuple(cases), ending, is_user, tuple(dict.fromkeys(notes)))
+
+
+def _in_whole_characters(rendered: str | TemplateError) -> str | TemplateError:
+    """Return a failure in the place of text with half of a surrogate pair, which no token is."""
+    if isinstance(rendered, TemplateError):
+        return rendered
+    try:
+        rendered.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ascii(rendered[error.start])[1:-1]
+        return TemplateError("failed", f"it renders {half}, half of a character")
+    return rendered
 
 
 def _golden_chats(template: ChatTemplate) -> list[Chat]:

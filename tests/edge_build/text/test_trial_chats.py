@@ -60,6 +60,15 @@ def test_a_template_that_fails_on_some_chats_keeps_the_others(tmp_path: Path) ->
     assert "the chat template fails on a chat of system, user" in " ".join(text.notes)
 
 
+def test_a_template_that_renders_half_of_a_character_is_refused(tmp_path: Path) -> None:
+    broken = variant(tmp_path / "checkpoint", write(TEMPLATE, PLAIN + "{{ '\\ud800' }}"))
+    with pytest.raises(BuildError, match=r"template failed: it renders \\ud800, half of a char"):
+        read(broken)
+    on_some = "{% if messages | length > 1 %}{{ '\\ud800' }}{% endif %}"
+    kept = read(variant(tmp_path / "another", write(TEMPLATE, PLAIN + on_some)))
+    assert len(kept.chats) == 1
+
+
 def test_a_template_that_leaves_messages_out_is_noted(tmp_path: Path) -> None:
     text = read(variant(tmp_path / "checkpoint", write(TEMPLATE, "hello")))
     assert "leaves out messages: 'What does os.path.join do?' is not" in " ".join(text.notes)
