@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -82,18 +82,21 @@ def read_alike(
     """
     texts = hard_texts() if texts is None else texts
     chats = hard_chats() if chats is None else chats
+    if expected is None:
+        expected = answers_of(REFERENCE, folder, _questions(texts, chats))
+    installed, all_chats = installed_readers(folder, others), len(chats)
+    # A template that our host refused or stopped might hold another runtime for ever.
+    rendered = [i for i, chat in enumerate(expected.chats) if chat is not None]
+    chats = tuple(chats[i] for i in rendered)
+    expected = replace(expected, chats=[expected.chats[i] for i in rendered])
     asked = _questions(texts, chats)
-    installed = installed_readers(folder, others)
-    read = [*installed] if expected is not None else [REFERENCE, *installed]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        waiting = {name: pool.submit(answers_of, name, folder, asked) for name in read}
-        if expected is None:
-            expected = waiting[REFERENCE].result()
+        waiting = {name: pool.submit(answers_of, name, folder, asked) for name in installed}
         readings = {}
         for name, found_version in sorted(installed.items()):
             try:
                 found = list(_compare(texts, chats, expected, waiting[name].result()))
-                asked_chats = len(chats) if waiting[name].result().chats else 0
+                asked_chats = all_chats if waiting[name].result().chats else 0
                 grouped = _grouped(readers.load(name).name, found_version, found)
                 reading = RuntimeReading(found_version, len(texts), asked_chats, grouped)
             except RunError as error:
@@ -129,8 +132,7 @@ def _compare(
                 yield _Found("text", f"{text.kind}, decoded", text.text, text.text, decoded)
     for i, chat in enumerate(chats if answers.chats and expected.chats else ()):
         ours, theirs = expected.chats[i], answers.chats[i]
-        # What our host refuses too is no difference.
-        if ours is not None and theirs != ours:
+        if theirs != ours:
             answered = theirs if theirs is not None else " ".join(answers.errors)
             asked = json.dumps([chat.messages, chat.variables], ensure_ascii=False)
             yield _Found("chat", chat.kind, asked, chat.kind, answered)

@@ -79,6 +79,17 @@ def test_a_chat_that_the_host_refuses_too_is_no_difference() -> None:
     assert readings["genai"].differences == ()
 
 
+def test_other_runtimes_are_asked_no_chat_that_our_host_stopped(changed: Change) -> None:
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+    def never_end(document: Any) -> None:
+        document["chat_template"] = endless
+
+    folder = changed("onnx/tokenizer_config.json", never_end)
+    (folder / "chat_template.jinja").write_text(endless)
+    assert read_alike(folder, PLAIN, CHAT)["genai"].differences == ()
+
+
 def test_files_that_a_runtime_cannot_open_are_an_unknown_difference(changed: Change) -> None:
     folder = changed("onnx/tokenizer.json", lambda document: document.pop("model"))
     reading = read_alike(folder, PLAIN, CHAT)["genai"]
