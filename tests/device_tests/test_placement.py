@@ -100,6 +100,7 @@ def test_folders_are_called_by_their_digests(
     assert place(target, bundle, payload, unheard) == Placed(
         target.folder / "bundles" / folder_name(bundle),
         target.folder / "runners" / payload.digest[:16],
+        bundle.folder,
     )
 
 

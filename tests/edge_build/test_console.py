@@ -215,4 +215,4 @@ def test_counts_below_one_are_refused_by_their_flags(workshop: Workshop) -> None
     for flag in ("--context", "--chunk", "--golden-tokens"):
         result = pocketlm_build(workshop, flag, "0")
         assert result.exit_code == 2
-        assert f"Invalid value for '{flag}': 0 is not in the range x>=1" in result.stderr
+        assert f"'{flag}': 0 is not in the range x>=1" in result.stderr

@@ -225,7 +225,7 @@ def test_another_version_of_a_tool_starts_over(
 
 def test_another_program_starts_over(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     workshop.build_until("golden", KeyboardInterrupt())
-    monkeypatch.setattr("edge_build.build_key._PACKAGES", ("edge_build",))
+    monkeypatch.setattr("edge_build.build_key.program_digest", lambda: "another")
     workshop.build()
     assert workshop.worked == STAGES
 

@@ -63,6 +63,7 @@ def test_the_commands_have_their_names() -> None:
         "verify",
         "lint",
         "export",
+        "cache",
     }
 
 
@@ -219,7 +220,7 @@ def test_a_value_out_of_range_is_refused_by_its_flag(
 ) -> None:
     result = invoke("run", "--prompt", "hello", flag, value)
     assert result.exit_code == 2
-    assert f"Invalid value for '{flag}': {value}" in result.stderr
+    assert f"'{flag}': {value}" in result.stderr
     assert fake_bundle.loads == []
 
 

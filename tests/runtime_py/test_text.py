@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ def test_a_damaged_bundle_is_refused_before_it_is_loaded(folder: Path, fake_bund
     assert fake_bundle.loads == []
 
 
+@pytest.fixture
+def default_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C raise: a shell starts what runs in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("default_ctrl_c")
 def test_ctrl_c_reaches_the_program(folder: Path, fake_bundle: Any) -> None:
     fake_bundle.model.on_run = lambda model: (
         os.kill(os.getpid(), signal.SIGINT) if len(model.calls) == 3 else None
