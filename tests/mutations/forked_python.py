@@ -5,8 +5,8 @@ own, as with subprocess.run, whose place `ForkedPython.run` takes. Used as a pro
 the process that forks.
 """
 
+import json
 import os
-import pickle
 import resource
 import runpy
 import subprocess
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from threading import Lock
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 # A script that never ends must not stop the whole run.
 _MOST_S = 60
@@ -84,9 +84,9 @@ class ForkedPython:
         with self._lock:
             answer = self._known.get((words, input))
             if answer is None:
-                pickle.dump((words, input), self._process.stdin)
-                self._process.stdin.flush()
-                answer = pickle.load(self._process.stdout)
+                _send(self._process.stdin, [*words, _text(input)])
+                code, out, error, processor_s = json.loads(self._process.stdout.readline())
+                answer = _Answer(code, _bytes(out), _bytes(error), processor_s)
                 self.processor_s += answer.processor_s
             if input and len(self._known) < _MOST_KNOWN:
                 # A renderer's answer depends on what it is given alone.
@@ -99,13 +99,26 @@ class ForkedPython:
 def _serve(modules: Sequence[str]) -> None:
     for name in modules:
         import_module(name)
-    while True:
-        try:
-            words, given = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        pickle.dump(_answer(words, given), sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+    for line in sys.stdin.buffer:
+        *words, given = json.loads(line)
+        answer = _answer(words, _bytes(given))
+        out, error = _text(answer.stdout), _text(answer.stderr)
+        _send(sys.stdout.buffer, [answer.returncode, out, error, answer.processor_s])
+
+
+def _send(stream: IO[bytes], message: list[Any]) -> None:
+    """Write a message, a line of JSON."""
+    stream.write(json.dumps(message).encode() + b"\n")
+    stream.flush()
+
+
+def _text(data: bytes) -> str:
+    """Return a character for each byte, as JSON can hold it."""
+    return data.decode("latin-1")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("latin-1")
 
 
 def _answer(words: Sequence[str], given: bytes) -> _Answer:
@@ -156,5 +169,4 @@ def _run(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    # What is sent was pickled under the module's own name, not under __main__.
-    import_module("tests.mutations.forked_python")._serve(sys.argv[1:])
+    _serve(sys.argv[1:])
