@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.config import Activation, LayerConfig, ModelConfig
+from models.vector_functions import settle_vector_functions
+
+settle_vector_functions()
 
 
 class AttentionStep(Protocol):
@@ -125,9 +128,12 @@ def inverse_frequencies(layer: LayerConfig, head_dim: int) -> Tensor:
 
 
 def rotary_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines, each [T, D / 2] float32, of positions [T]."""
-    angles = positions.float().unsqueeze(-1) * frequencies
-    return angles.cos(), angles.sin()
+    """Return cosines and sines, each [T, D / 2] float32, of positions [T].
+
+    The angle is rounded to float32, as published models round it; its cosine is not rounded twice.
+    """
+    angles = (positions.float().unsqueeze(-1) * frequencies).double()
+    return angles.cos().float(), angles.sin().float()
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

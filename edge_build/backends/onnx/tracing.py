@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import onnx_ir
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from edge_build.kv_scales import KvScales
 from edge_build.quantization.weight import WeightStore
 from models.config import LayerConfig, ModelConfig
 from models.decoder import Decoder
-from models.layers import inverse_frequencies
+from models.layers import inverse_frequencies, rotary_tables
 from runtime_py.manifest import CacheEntry
 
 OPSET = 23
@@ -160,12 +159,10 @@ def _rotary_tensors(
     with torch._subclasses.fake_tensor.unset_fake_temporarily():
         for layer in layers:
             frequencies = inverse_frequencies(layer, config.head_dim)
-            positions = np.arange(context_length, dtype=np.float32)
-            angles = (positions[:, None] * frequencies.numpy()).astype(np.float64)
-            # Not with torch: on a busy machine its cosines of one thread were once wrong by 1.5e-4.
-            for kind, table in (("cosines", np.cos(angles)), ("sines", np.sin(angles))):
+            tables = rotary_tables(torch.arange(context_length), frequencies)
+            for kind, table in zip(("cosines", "sines"), tables, strict=True):
                 name = f"{kind}_{rotation_name(layer)}"
-                tensors[name] = stored.constant(f"rotary.{name}", table.astype(np.float32))
+                tensors[name] = stored.constant(f"rotary.{name}", table.numpy())
     return tensors
 
 
