@@ -4,10 +4,7 @@ The weights of a template are made up, so their bytes are left out and their pla
 rest follows from shapes, schemes, caches and tools alone: `template_key` is the digest of these.
 """
 
-import hashlib
 import json
-import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -24,8 +21,7 @@ from edge_build.backends.executorch.constants import (
 from edge_build.backends.executorch.program import logits_size
 from edge_build.backends.executorch.template import Template
 from edge_build.errors import BuildError
-from edge_build.installation import tool_versions
-from edge_build.program_digest import program_digest
+from edge_build.lowering_key import lowering_key
 from runtime_py.executorch_file import program_from_bytes, program_to_bytes
 from runtime_py.typed_json import load_object, read_as
 
@@ -134,23 +130,14 @@ def without_weights(
 def template_key(template: Template) -> str:
     """Return the digest of everything that determines a lowered template."""
     source = template.source
-    schemes = {
-        name: scheme and (scheme.bits, scheme.group_size)
-        for name, scheme in source.weights.schemes.items()
-    }
-    determining = {
-        "config": asdict(source.config),
-        "schemes": schemes,
-        "weights": [sorted(template.weights.tiny_scales), *template.weights.shaped_like.items()],
-        "caches": asdict(source.caches),
-        "logits_size": logits_size(source),
-        "methods": dict(template.methods),
-        "tools": tool_versions(),
-        "python": sys.version_info[:2],
-        "machine": platform.machine(),
-        "program": program_digest("edge_build.backends.executorch.lowering"),
-    }
-    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+    return lowering_key(
+        source,
+        source.caches,
+        "edge_build.backends.executorch.lowering",
+        weights=[sorted(template.weights.tiny_scales), *template.weights.shaped_like.items()],
+        logits_size=logits_size(source),
+        methods=dict(template.methods),
+    )
 
 
 def _known_constants(template: Template) -> dict[tuple[str, int], Constant]:

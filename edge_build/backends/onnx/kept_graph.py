@@ -1,19 +1,14 @@
 """A simplified graph without its weights, as the cache of lowered programs keeps it."""
 
-import hashlib
-import json
-import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import onnx
 import onnx_ir
 
 from edge_build.backend import LoweringInput
 from edge_build.backends.onnx.stored import StoredTensor
-from edge_build.installation import tool_versions
 from edge_build.kv_cache import CachePlan
-from edge_build.program_digest import program_digest
+from edge_build.lowering_key import lowering_key
 
 
 def graph_to_bytes(model: onnx_ir.Model, tensors: Mapping[str, StoredTensor]) -> bytes:
@@ -43,16 +38,4 @@ def graph_key(source: LoweringInput, plan: CachePlan) -> str:
     Args:
         plan: the caches as this build keeps them.
     """
-    schemes = {
-        name: scheme and (scheme.bits, scheme.group_size)
-        for name, scheme in source.weights.schemes.items()
-    }
-    determining = {
-        "config": asdict(source.config),
-        "schemes": schemes,
-        "caches": asdict(plan),
-        "tools": tool_versions(),
-        "python": sys.version_info[:2],
-        "program": program_digest("edge_build.backends.onnx.lowering"),
-    }
-    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+    return lowering_key(source, plan, "edge_build.backends.onnx.lowering")

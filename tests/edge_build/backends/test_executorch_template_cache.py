@@ -94,7 +94,7 @@ def test_whatever_changes_the_program_changes_the_key(
 def test_another_program_or_tool_changes_the_key(
     source: LoweringInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "edge_build.backends.executorch.lowered_template"
+    module = "edge_build.lowering_key"
     before = key(source)
     with monkeypatch.context() as patch:
         patch.setattr(f"{module}.program_digest", lambda _: "other")

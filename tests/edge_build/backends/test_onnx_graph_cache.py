@@ -70,7 +70,7 @@ def test_whatever_changes_the_graph_changes_the_key(
 def test_another_option_program_or_tool_changes_the_key(
     source: LoweringInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "edge_build.backends.onnx.kept_graph"
+    module = "edge_build.lowering_key"
     before = key(source)
     assert key(source, "ring") != before
     with monkeypatch.context() as patch:

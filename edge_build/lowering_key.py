@@ -1,0 +1,37 @@
+"""The key of what was lowered: a digest of all that determines it."""
+
+import hashlib
+import json
+import platform
+import sys
+from dataclasses import asdict
+
+from edge_build.backend import LoweringInput
+from edge_build.installation import tool_versions
+from edge_build.kv_cache import CachePlan
+from edge_build.program_digest import program_digest
+
+
+def lowering_key(source: LoweringInput, caches: CachePlan, module: str, **further: object) -> str:
+    """Return a digest of config, schemes, caches, tools and this program.
+
+    Args:
+        caches: as this build keeps them.
+        module: the one of ours that lowers; it and all that it imports are part of the digest.
+        further: what else determines what is kept; anything that JSON takes.
+    """
+    schemes = {
+        name: scheme and (scheme.bits, scheme.group_size)
+        for name, scheme in source.weights.schemes.items()
+    }
+    determining = {
+        **further,
+        "config": asdict(source.config),
+        "schemes": schemes,
+        "caches": asdict(caches),
+        "tools": tool_versions(),
+        "python": sys.version_info[:2],
+        "machine": platform.machine(),
+        "program": program_digest(module),
+    }
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
