@@ -48,9 +48,9 @@ test-assets: $(INSTALLED)
 test-assets-heavy: $(INSTALLED)
 	$(BIN)/python -m pytest -q -rs -m assets_heavy
 
-# On emulated Arm devices, made from Debian's packages once; see device_tests/doubles/README.md.
+# On emulated Arm devices, made from Debian's packages once; see tests/doubles/README.md.
 test-devices: $(INSTALLED)
-	$(BIN)/python -m device_tests.doubles.prepare
+	$(BIN)/python -m tests.doubles.prepare
 	$(BIN)/python -m pytest -q -rs -m devices
 
 # On a real one: make test-phone POCKETLM_PHONE=adb:SERIAL

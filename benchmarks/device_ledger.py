@@ -2,7 +2,7 @@
 
 Method: a whole machine under qemu with a kernel of its own and real adbd; each bundle and backend
 is pushed over adb, run with its golden answers, and its ledger read. Times mean nothing there and
-are not kept. `python -m device_tests.doubles.prepare` makes the machine.
+are not kept. `python -m tests.doubles.prepare` makes the machine.
 Unit: bytes at the end of the run; peak over the whole measured run.
 Command: python benchmarks/device_ledger.py BUNDLE... --prompt-tokens 448 --ram-mib 1500
 The last line of stdout is the JSON document that is saved below benchmarks/results/.
@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone
 from device_tests.measured_run import Workload, prompt_of
 from device_tests.profiling import Told, profile
 from device_tests.report.document import Report
 from device_tests.targets import open_target
 from runtime_py.bundle import open_bundle
+from tests.doubles.adb_server import AdbServer
+from tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone
 
 
 def profiles(options: argparse.Namespace, folder: Path | None) -> Iterator[Report]:

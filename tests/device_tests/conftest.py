@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.doubles.tools import advice, missing_tools
+from tests.doubles.tools import advice, missing_tools
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,14 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.prepare import prepared
-from device_tests.doubles.qemu_user import UserBoard, UserPhone
-from device_tests.doubles.ssh_access import ALIAS
-from device_tests.doubles.tools import advice, missing_tools
-from device_tests.doubles.user_worlds import UserMachine
 from device_tests.errors import DeviceError
 from device_tests.targets.ssh import CONFIG_VARIABLE
+from tests.doubles.adb_server import AdbServer
+from tests.doubles.prepare import prepared
+from tests.doubles.qemu_user import UserBoard, UserPhone
+from tests.doubles.ssh_access import ALIAS
+from tests.doubles.tools import advice, missing_tools
+from tests.doubles.user_worlds import UserMachine
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.user_worlds import UserMachine
 from device_tests.job import collect_job, run_job
 from device_tests.job_script import OUTPUT, PID, SAMPLES
 from device_tests.job_state import remove_stale
@@ -26,6 +24,8 @@ from tests.device_tests.doubled_devices import (
     board_over_ssh,
     phone_over_adb,
 )
+from tests.doubles.adb_server import AdbServer
+from tests.doubles.user_worlds import UserMachine
 
 pytestmark = pytest.mark.devices
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.auth_stub import AuthStub
-from device_tests.doubles.user_worlds import UserMachine
 from device_tests.errors import DeviceError
 from device_tests.target import RefusedError
 from device_tests.targets import list_targets, open_target
 from tests.device_tests.doubled_devices import DoubledDevice, adb_server, phone_over_adb
+from tests.doubles.adb_server import AdbServer
+from tests.doubles.auth_stub import AuthStub
+from tests.doubles.user_worlds import UserMachine
 
 pytestmark = pytest.mark.devices
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone
 from device_tests.fit import fit
 from device_tests.measured_run import Workload, prompt_of
 from device_tests.placement import BUNDLES, RUNNERS
@@ -23,6 +21,8 @@ from models.random_checkpoint import write_random_checkpoint
 from runtime_py import open_bundle
 from tests.conftest import PICO
 from tests.device_tests.doubled_devices import adb_server
+from tests.doubles.adb_server import AdbServer
+from tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone
 
 pytestmark = pytest.mark.devices
 

@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 
 pytest.importorskip("executorch")
 
-from device_tests.doubles.cpus import CPUS, cpuinfo
-from device_tests.doubles.tools import advice, missing_tools
 from device_tests.errors import DeviceError
 from device_tests.native.payload import Payload, payload
 from edge_build.build import build
@@ -50,6 +48,8 @@ from tests.device_tests.native.runs import (
     golden_script,
     run,
 )
+from tests.doubles.cpus import CPUS, cpuinfo
+from tests.doubles.tools import advice, missing_tools
 from tests.parity_cases import SPLITS
 
 Backend = Literal["executorch", "onnx"]

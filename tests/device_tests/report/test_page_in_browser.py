@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.doubles.tools import advice
 from device_tests.report.page import render_html
 from device_tests.report.screenshots import Browser, find_browser, main, opened_browser
 from tests.device_tests.report.sample_reports import (
@@ -16,6 +15,7 @@ from tests.device_tests.report.sample_reports import (
     sample_report,
     wrong_report,
 )
+from tests.doubles.tools import advice
 
 REPORTS = {
     "whole": sample_report(),

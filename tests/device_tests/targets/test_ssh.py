@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from device_tests.doubles.tools import advice, missing_tools, tool
 from device_tests.errors import DeviceError
 from device_tests.job import run_job
 from device_tests.job_values import JobSpec
@@ -21,6 +20,7 @@ from device_tests.shell_target import ShellTarget
 from device_tests.target import Finished, LostDeviceError, RefusedError, Target
 from device_tests.targets import open_target
 from device_tests.targets.ssh import CONFIG_VARIABLE, SshLink
+from tests.doubles.tools import advice, missing_tools, tool
 
 _MISSING = missing_tools(("ssh", "sshd"))
 pytestmark = pytest.mark.skipif(bool(_MISSING), reason=advice(_MISSING))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.doubles.prepare import Prepared, prepared
-from device_tests.doubles.roots import _copy_relocated
+from tests.doubles.prepare import Prepared, prepared
+from tests.doubles.roots import _copy_relocated
 
 
 def test_nothing_moves_in_a_program_that_is_relocated(tmp_path: Path) -> None:

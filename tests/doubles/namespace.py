@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal
 
-from device_tests.doubles.ports import bound_socket
-from device_tests.doubles.tools import run_tool
-from device_tests.doubles.world import World
 from device_tests.errors import DeviceError
+from tests.doubles.ports import bound_socket
+from tests.doubles.tools import run_tool
+from tests.doubles.world import World
 
 _USERS = 65536
 _END_S = 20
@@ -39,7 +39,7 @@ class Namespace:
         fd = self._listener.fileno()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "device_tests.doubles.inside", str(fd)],
+                [sys.executable, "-m", "tests.doubles.inside", str(fd)],
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from device_tests.doubles.cpus import CPUS, cpu_called, cpuinfo
 from device_tests.errors import DeviceError
+from tests.doubles.cpus import CPUS, cpu_called, cpuinfo
 
 
 def test_each_class_of_kernels_has_a_processor() -> None:

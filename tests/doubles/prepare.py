@@ -1,6 +1,6 @@
 """Builds what the doubles run from, once, into the user's cache.
 
-python -m device_tests.doubles.prepare
+python -m tests.doubles.prepare
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.doubles import images, packages, roots
 from device_tests.errors import DeviceError
 from runtime_py.user_cache import cache_folder, kept
+from tests.doubles import images, packages, roots
 
 _KEPT_S = 24 * 3600
 
@@ -47,7 +47,7 @@ def prepared() -> Prepared:
     if not folder.exists():
         raise DeviceError(
             f"the emulated devices are not built, {folder} is missing; "
-            "build them once: python -m device_tests.doubles.prepare"
+            "build them once: python -m tests.doubles.prepare"
         )
     return _in(folder)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.doubles.namespace import _subordinate
 from device_tests.errors import DeviceError
+from tests.doubles.namespace import _subordinate
 
 
 def test_the_first_range_that_is_large_enough_is_ours(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.doubles.tools import run_tool, tool
 from device_tests.errors import DeviceError
+from tests.doubles.tools import run_tool, tool
 
 GUEST = Path(__file__).parent / "guest"
 _MIB = 1 << 20

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from device_tests.doubles import tools
-from device_tests.doubles.tools import advice, guarded, missing_tools, run_tool, tool
 from device_tests.errors import DeviceError
+from tests.doubles import tools
+from tests.doubles.tools import advice, guarded, missing_tools, run_tool, tool
 
 
 def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from device_tests.doubles.ports import bound_socket, free_port
+from tests.doubles.ports import bound_socket, free_port
 
 
 def test_a_free_port_is_none_that_adb_scans() -> None:

@@ -8,7 +8,7 @@ import struct
 import threading
 from types import TracebackType
 
-from device_tests.doubles.adb_protocol import HEADER, message
+from tests.doubles.adb_protocol import HEADER, message
 
 _TOKEN, _SIGNATURE = 1, 2  # kinds of AUTH messages
 _TOKEN_BYTES = 20

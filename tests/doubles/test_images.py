@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.doubles.images import Entry, cpio, data_disk, first_file_system
-from device_tests.doubles.tools import advice, missing_tools, tool
 from device_tests.errors import DeviceError
+from tests.doubles.images import Entry, cpio, data_disk, first_file_system
+from tests.doubles.tools import advice, missing_tools, tool
 
 _DISK_TOOLS = ("mke2fs", "debugfs", "unshare")
 needs_disk_tools = pytest.mark.skipif(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.doubles import packages
 from device_tests.errors import DeviceError
+from tests.doubles import packages
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from device_tests.doubles.adb_protocol import daemon_answers
-from device_tests.doubles.cpus import cpu_called
-from device_tests.doubles.images import Entry, cpio, data_disk
-from device_tests.doubles.ports import free_port
-from device_tests.doubles.prepare import Prepared, prepared
-from device_tests.doubles.ssh_access import SshAccess
-from device_tests.doubles.tools import guarded
 from device_tests.errors import DeviceError
+from tests.doubles.adb_protocol import daemon_answers
+from tests.doubles.cpus import cpu_called
+from tests.doubles.images import Entry, cpio, data_disk
+from tests.doubles.ports import free_port
+from tests.doubles.prepare import Prepared, prepared
+from tests.doubles.ssh_access import SshAccess
+from tests.doubles.tools import guarded
 
 _ADB_PORT, _SSH_PORT = 5555, 22  # in the machine
 _ADBD_OOM_SCORE_ADJ = -900

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.doubles.roots import BOARD_USER
-from device_tests.doubles.tools import run_tool
+from tests.doubles.roots import BOARD_USER
+from tests.doubles.tools import run_tool
 
 ALIAS = "pocketlm-double"
 

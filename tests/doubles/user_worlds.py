@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.doubles.cpus import cpu_called, cpuinfo
-from device_tests.doubles.roots import ADBD, BOARD_USER, SHELL_UID
-from device_tests.doubles.tools import tool
-from device_tests.doubles.world import Mount, World
+from tests.doubles.cpus import cpu_called, cpuinfo
+from tests.doubles.roots import ADBD, BOARD_USER, SHELL_UID
+from tests.doubles.tools import tool
+from tests.doubles.world import Mount, World
 
 PHONE_DATA = "/data/local/tmp"
 BOARD_DATA = f"/home/{BOARD_USER}"

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.qemu_user import UserBoard, UserPhone
-from device_tests.doubles.ssh_access import ALIAS
-from device_tests.doubles.user_worlds import UserMachine
+from tests.doubles.adb_server import AdbServer
+from tests.doubles.qemu_user import UserBoard, UserPhone
+from tests.doubles.ssh_access import ALIAS
+from tests.doubles.user_worlds import UserMachine
 
 _DATA = "/data/local/tmp"
 
@@ -170,14 +170,14 @@ def test_nothing_is_left_of_it(adb: AdbServer, error: type[BaseException] | None
 def test_nothing_is_left_of_it_when_its_parent_is_killed(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from device_tests.doubles.adb_server import AdbServer\n"
-        "from device_tests.doubles.qemu_user import UserPhone\n"
+        "from tests.doubles.adb_server import AdbServer\n"
+        "from tests.doubles.qemu_user import UserPhone\n"
         "with AdbServer() as adb, UserPhone() as phone:\n"
         "    adb.connect(phone.serial)\n"
         "    print(adb.pid, phone.pid, flush=True)\n"
         "    sys.stdin.read()\n"
     )
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     with subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=root,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.doubles import images, packages, prepare
 from device_tests.errors import DeviceError
+from tests.doubles import images, packages, prepare
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_not_built_is_an_error_with_the_command() -> None:
-    with pytest.raises(DeviceError, match=r"not built.*python -m device_tests\.doubles\.prepare"):
+    with pytest.raises(DeviceError, match=r"not built.*python -m tests\.doubles\.prepare"):
         prepare.prepared()
 
 

@@ -9,9 +9,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from device_tests.doubles.tools import run_tool
 from device_tests.errors import DeviceError
 from device_tests.facts import Provenance
+from tests.doubles.tools import run_tool
 
 SHELL_UID = 2000  # Android's user "shell", whom adb commands run as
 BOARD_USER, BOARD_UID = "pi", 1000

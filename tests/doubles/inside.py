@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 
-from device_tests.doubles.world import Mount, World, become_root, clear, make, unshare
+from tests.doubles.world import Mount, World, become_root, clear, make, unshare
 
 _CHUNK_BYTES = 1 << 18
 

@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from device_tests.doubles.namespace import Namespace
-from device_tests.doubles.prepare import prepared
-from device_tests.doubles.ssh_access import SshAccess
-from device_tests.doubles.user_worlds import UserMachine, board_world, phone_world
-from device_tests.doubles.world import World
+from tests.doubles.namespace import Namespace
+from tests.doubles.prepare import prepared
+from tests.doubles.ssh_access import SshAccess
+from tests.doubles.user_worlds import UserMachine, board_world, phone_world
+from tests.doubles.world import World
 
 
 class _UserDouble:

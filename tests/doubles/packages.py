@@ -10,8 +10,8 @@ import re
 import shutil
 from pathlib import Path
 
-from device_tests.doubles.tools import run_tool
 from device_tests.errors import DeviceError
+from tests.doubles.tools import run_tool
 
 # The oldest Debian that has adbd; its libc also decides what the board's programs can be.
 SUITE = "trixie"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.doubles.ssh_access import ALIAS, SshAccess
-from device_tests.doubles.tools import advice, missing_tools
+from tests.doubles.ssh_access import ALIAS, SshAccess
+from tests.doubles.tools import advice, missing_tools
 
 _TOOLS = ("ssh", "ssh-keygen")
 pytestmark = pytest.mark.skipif(bool(missing_tools(_TOOLS)), reason=advice(missing_tools(_TOOLS)))

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone
-from device_tests.doubles.ssh_access import ALIAS
 from device_tests.errors import DeviceError
+from tests.doubles.adb_server import AdbServer
+from tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone
+from tests.doubles.ssh_access import ALIAS
 
 pytestmark = pytest.mark.devices
 

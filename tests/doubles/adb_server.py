@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from device_tests.doubles.ports import free_port
-from device_tests.doubles.tools import guarded, tool
 from device_tests.errors import DeviceError
+from tests.doubles.ports import free_port
+from tests.doubles.tools import guarded, tool
 
 _POLL_S = 0.02
 _START_S = 20

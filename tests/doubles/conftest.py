@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.tools import advice, missing_tools
 from tests.device_tests import doubled_devices
+from tests.doubles.adb_server import AdbServer
+from tests.doubles.tools import advice, missing_tools
 
 
 @pytest.fixture(scope="session")

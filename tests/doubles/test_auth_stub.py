@@ -2,8 +2,8 @@
 
 import time
 
-from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.auth_stub import AuthStub
+from tests.doubles.adb_server import AdbServer
+from tests.doubles.auth_stub import AuthStub
 
 
 def test_adb_calls_it_unauthorized(adb: AdbServer) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from device_tests.doubles.adb_server import AdbServer
-from device_tests.doubles.tools import advice, missing_tools
 from device_tests.errors import DeviceError
+from tests.doubles.adb_server import AdbServer
+from tests.doubles.tools import advice, missing_tools
 
 _TOOLS = ("adb", "setpriv")
 pytestmark = pytest.mark.skipif(bool(missing_tools(_TOOLS)), reason=advice(missing_tools(_TOOLS)))

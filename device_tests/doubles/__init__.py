@@ -1,1 +1,0 @@
-"""Emulated devices that the tests of this package run on (README.md)."""
