@@ -56,7 +56,7 @@ HEAVY = {"torch", "executorch", "torchao", "onnx", "onnxruntime", "onnxscript", 
 
 
 def sources(package: str) -> list[Path]:
-    return sorted(path for path in (ROOT / package).rglob("*.py") if "training" not in path.parts)
+    return sorted((ROOT / package).rglob("*.py"))
 
 
 def imported_modules(tree: ast.AST) -> list[str]:

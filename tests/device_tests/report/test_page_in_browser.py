@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from device_tests.report.page import render_html
-from device_tests.report.screenshots import Browser, find_browser, main, opened_browser
 from tests.device_tests.report.sample_reports import (
     failed_report,
     hostile_report,
@@ -16,6 +15,7 @@ from tests.device_tests.report.sample_reports import (
     wrong_report,
 )
 from tests.doubles.tools import advice
+from tools.screenshots import Browser, find_browser, main, opened_browser
 
 REPORTS = {
     "whole": sample_report(),

@@ -1,6 +1,6 @@
 """Pictures of a report's page, for the documentation and for tests of its layout.
 
-    python -m device_tests.report.screenshots REPORT.json OUT_FOLDER
+    python -m tools.screenshots REPORT.json OUT_FOLDER
 
 Drives a Chromium without a window over two pipes (its DevTools protocol), which needs no package.
 """
@@ -175,9 +175,7 @@ def take_screenshots(report: Report, out: Path) -> list[Path]:
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 2:
-        sys.stderr.write(
-            "usage: python -m device_tests.report.screenshots REPORT.json OUT_FOLDER\n"
-        )
+        sys.stderr.write("usage: python -m tools.screenshots REPORT.json OUT_FOLDER\n")
         return 2
     source, out = map(Path, arguments)
     try:

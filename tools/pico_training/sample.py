@@ -1,13 +1,12 @@
-"""Prints what the checkpoint says: `python -m models.pico.training.sample`."""
+"""Prints what the checkpoint says: `python -m tools.pico_training.sample`."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-FOLDER = Path(__file__).parents[1]
+from tools.pico_training import FOLDER
+
 TEXTS = (
     "Help on module shelf:\n\nNAME\n    shelf\n\nDESCRIPTION\n    This module",
     'def read_lines(path):\n    """',

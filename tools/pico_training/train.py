@@ -1,4 +1,4 @@
-"""Trains the pico checkpoint: `python -m models.pico.training.train --minutes 65`.
+"""Trains the pico checkpoint: `python -m tools.pico_training.train --minutes 65`.
 
 The time is the budget: the learning rate follows the share of it that has passed, so a slower
 machine trains fewer tokens and still ends with a finished schedule. The folder always holds the
@@ -20,18 +20,18 @@ import torch
 from torch import Tensor
 from transformers import Gemma3ForCausalLM
 
-from models.pico.training.batches import (
+from tools.pico_training import FOLDER
+from tools.pico_training.batches import (
     WINDOW_TOKENS,
     TokenSource,
     batches,
     fixed_windows,
 )
-from models.pico.training.corpus import Corpus, collect, python_version
-from models.pico.training.dialogues import dialogues
-from models.pico.training.network import build_network, save_checkpoint, token_losses
-from models.pico.training.tokenizer import write_tokenizer
+from tools.pico_training.corpus import Corpus, collect, python_version
+from tools.pico_training.dialogues import dialogues
+from tools.pico_training.network import build_network, save_checkpoint, token_losses
+from tools.pico_training.tokenizer import write_tokenizer
 
-FOLDER = Path(__file__).parents[1]
 LOG = logging.getLogger("pico")
 HELD_OUT_CHARACTERS = 1500  # of each held-out document, in held_out.txt
 Loss = Callable[[Gemma3ForCausalLM, Tensor], Tensor]

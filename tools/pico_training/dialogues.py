@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import random
 import re
-from pathlib import Path
 
 import jinja2
 
-from models.pico.training.corpus import Corpus, stable_hash
-from models.pico.training.docstrings import Documented
+from tools.pico_training import FOLDER
+from tools.pico_training.corpus import Corpus, stable_hash
+from tools.pico_training.docstrings import Documented
 
 Message = dict[str, str]
 
 MAX_ANSWER_CHARACTERS = 700
 # An application and its demonstrations: documented, but nobody asks how to call them.
 NOT_ASKED_ABOUT = ("idlelib", "turtledemo")
-TEMPLATE = Path(__file__).parents[1] / "chat_template.jinja"
+TEMPLATE = FOLDER / "chat_template.jinja"
 
 ABOUT = (
     "What does {path} do?", "Explain {path}.", "What is {path}?", "Tell me about {path}.",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from pydoc_data import topics
 
-from models.pico.training.docstrings import Documented, from_builtin, from_source, render_help
+from tools.pico_training.docstrings import Documented, from_builtin, from_source, render_help
 
 # Tables, generated code, tests, and packages that are a copy of other text.
 SKIPPED_PARTS = {

@@ -10,8 +10,8 @@ import sentencepiece
 import torch
 from torch import Tensor
 
-from models.pico.training.corpus import Corpus
-from models.pico.training.dialogues import Message, dialogues, load_template
+from tools.pico_training.corpus import Corpus
+from tools.pico_training.dialogues import Message, dialogues, load_template
 
 PAD, EOS, BOS = 0, 1, 2
 # The language reference is the best prose there is, and small: it is read more often.

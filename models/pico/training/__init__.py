@@ -1,1 +1,0 @@
-"""Trains the pico checkpoint; nothing imports this at run time."""

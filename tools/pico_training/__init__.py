@@ -1,0 +1,5 @@
+"""Trains the pico checkpoint, which pocketlm ships with."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "models" / "pico"
