@@ -1,6 +1,6 @@
 """The commands of this package: `checkpoint`, and what `list families` and `list shapes` show.
 
-Imports heavy libraries only inside a command. ModelError passes through to pocketlm.py.
+Imports heavy libraries only inside a command. ModelError passes through to pocketlm/cli.py.
 """
 
 import json

@@ -38,6 +38,6 @@ def _system(target: Target, backend: str, recipe: str, cache: str) -> System:
         worker="benchmarks.workers.pocketlm_bundle",
         artifact=artifact,
         build=(tuple(command),),
-        sources=(ROOT / "pocketlm.py", ROOT / "models", ROOT / "edge_build"),
+        sources=(ROOT / "pocketlm" / "cli.py", ROOT / "models", ROOT / "edge_build"),
         settings={"backend": backend},
     )

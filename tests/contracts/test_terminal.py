@@ -10,7 +10,7 @@ COMMANDS = [
     *(ROOT / "device_tests" / "commands").glob("*.py"),
     *(ROOT / "runtime_py" / "commands").glob("*.py"),
     *(ROOT / "edge_build").glob("*.py"),
-    ROOT / "pocketlm.py",
+    ROOT / "pocketlm" / "cli.py",
 ]
 
 

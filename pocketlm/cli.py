@@ -141,7 +141,3 @@ for command in (
     *device_tests.cli.COMMANDS,
 ):
     main.add_command(command)
-
-
-if __name__ == "__main__":
-    main()
