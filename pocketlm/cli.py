@@ -14,8 +14,8 @@ import device_tests.cli
 import edge_build.cli
 import models.cli
 import runtime_py.cli
+from device_tests.device.target import LostDeviceError, RefusedError
 from device_tests.errors import DeviceError
-from device_tests.target import LostDeviceError, RefusedError
 from edge_build.errors import BuildError
 from models.errors import ModelError
 from runtime_py.errors import RunError
@@ -81,10 +81,10 @@ def main() -> None:
 _LISTS = {
     "backends": "edge_build.backends",
     "families": "models.families",
-    "profiles": "device_tests.rooms",
+    "profiles": "device_tests.fit.memory_budget",
     "recipes": "edge_build.quantization.recipes",
     "shapes": "models.shapes",
-    "targets": "device_tests.targets",
+    "targets": "device_tests.device.targets",
 }
 # Rows that say more than names do.
 _DETAILS: dict[str, Callable[[], Sequence[Mapping[str, str | int]]]] = {

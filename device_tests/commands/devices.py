@@ -11,7 +11,7 @@ from device_tests.commands.flags import json_option
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from device_tests.target import Listed
+    from device_tests.device.target import Listed
 
 # Of all that a kernel names, those that decide which kernels of matrix products run.
 _TELLING = (
@@ -33,7 +33,7 @@ def devices(named: tuple[str, ...], as_json: bool) -> None:
       pocketlm devices
       pocketlm devices --on ssh:raspberrypi --json
     """
-    from device_tests.targets import list_targets
+    from device_tests.device.targets import list_targets
 
     found = list_targets(named)
     if as_json:

@@ -14,7 +14,7 @@ from device_tests.commands.planned_shape import planned_shape
 from device_tests.errors import DeviceError
 
 if TYPE_CHECKING:
-    from device_tests.fit import Fit
+    from device_tests.fit.fitting import Fit
     from runtime_py.manifest import Manifest
 
 
@@ -74,9 +74,9 @@ def fit(
       pocketlm fit ./qwen3-checkpoint --verbose
       pocketlm fit ./my-bundle --device adb --json
     """
-    from device_tests import fit as fitting
-    from device_tests.rooms import profiles, room_called
-    from device_tests.variants import variants
+    from device_tests.fit import fitting
+    from device_tests.fit.memory_budget import profiles, room_called
+    from device_tests.fit.variants import variants
 
     built = (Path(what) / "manifest.json").exists()
     typed = {"--recipe": recipe, "--context": context, "--chunk": chunk, "--kv": kv}
@@ -147,7 +147,7 @@ def _plan(
 
 
 def _asked_of_bundle(folder: str, manifest: "Manifest", backends: list[str]) -> Asked:
-    from device_tests.variants import choices_of
+    from device_tests.fit.variants import choices_of
 
     built = choices_of(manifest, backends[0])
     options: dict[str, str | int] = {

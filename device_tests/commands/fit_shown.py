@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from device_tests.changes import Change
-    from device_tests.fit import Fit
+    from device_tests.fit.changes import Change
+    from device_tests.fit.fitting import Fit
     from runtime_py.manifest import Manifest
 
 # More ways than these help nobody to choose.

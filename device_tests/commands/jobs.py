@@ -14,9 +14,9 @@ from device_tests.errors import DeviceError
 from runtime_py.terminal import say
 
 if TYPE_CHECKING:
-    from device_tests.collecting import Collected
-    from device_tests.kept_there import Kept
-    from device_tests.target import Target
+    from device_tests.device.target import Target
+    from device_tests.job.listing import Kept
+    from device_tests.profiling.collecting import Collected
 
 EVERYTHING = "all"
 _DEVICE_FAILED = 3
@@ -60,7 +60,7 @@ def jobs(
       pocketlm jobs collect 0f3a5b2c9d8e7f61 --on adb
       pocketlm jobs remove all --on host
     """
-    from device_tests.targets import open_target
+    from device_tests.device.targets import open_target
 
     if action == "list" and job_id:
         raise DeviceError(f"jobs list {job_id}: list takes no ID; did you mean collect or remove?")
@@ -90,7 +90,7 @@ def jobs(
 
 
 def _list(target: "Target", quiet: bool) -> dict[str, Any]:
-    from device_tests.kept_there import look
+    from device_tests.job.listing import look
     from device_tests.report.quantities import duration_text, size_text
 
     kept = look(target)
@@ -112,8 +112,8 @@ def _list(target: "Target", quiet: bool) -> dict[str, Any]:
 def _collect(
     target: "Target", job_id: str, out: Path, bundle: str | None, raw: bool
 ) -> "Collected":
-    from device_tests.collecting import collect
-    from device_tests.kept_there import known_job
+    from device_tests.job.listing import known_job
+    from device_tests.profiling.collecting import collect
 
     known_job(target, job_id)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -127,8 +127,8 @@ def _collected(
 ) -> tuple[dict[str, Any], int]:
     """Write and print what came of a job; returns the document and the exit code."""
     from device_tests.commands.profile_bundle import exit_code, show
-    from device_tests.target import LostDeviceError
-    from device_tests.verdict import MEASURED
+    from device_tests.device.target import LostDeviceError
+    from device_tests.job.verdict import MEASURED
 
     job, report = found.job, found.report
     if report is not None:
@@ -162,8 +162,8 @@ def _collected(
 
 
 def _remove(target: "Target", job_id: str, quiet: bool) -> dict[str, Any]:
-    from device_tests.job import stop_job
-    from device_tests.kept_there import Kept, known_job, remove_everything
+    from device_tests.job.lifecycle import stop_job
+    from device_tests.job.listing import Kept, known_job, remove_everything
 
     if job_id == EVERYTHING:
         kept = remove_everything(target)

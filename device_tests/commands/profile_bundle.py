@@ -124,7 +124,7 @@ def show(report: "Report") -> None:
 
 def exit_code(report: "Report") -> int:
     """Return 0 where all is well, 1 where a check failed, 3 where the run did."""
-    from device_tests.verdict import MEASURED
+    from device_tests.job.verdict import MEASURED
 
     if report.verdict not in MEASURED:
         return 3
@@ -145,9 +145,9 @@ def _run(
     verify: bool,
     timeout_s: int,
 ) -> "Report":
-    from device_tests.measured_run import Workload, check_tokens, prompt_of
-    from device_tests.profiling import profile
-    from device_tests.targets import open_target
+    from device_tests.device.targets import open_target
+    from device_tests.profiling.measured_run import Workload, check_tokens, prompt_of
+    from device_tests.profiling.pipeline import profile
     from runtime_py.bundle import open_bundle
 
     bundle = open_bundle(folder)

@@ -27,8 +27,8 @@ def push(folder: str, target_name: str, backends: tuple[str, ...], as_json: bool
       pocketlm push pico --on adb
       pocketlm push pico --on ssh:raspberrypi --backend onnx
     """
-    from device_tests.placement import place_bundle
-    from device_tests.targets import open_target
+    from device_tests.device.targets import open_target
+    from device_tests.runners.upload import place_bundle
     from runtime_py.bundle import open_bundle
 
     bundle = open_bundle(folder)

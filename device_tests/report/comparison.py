@@ -7,6 +7,7 @@ say nothing, and a phone's are not to be held against a computer's.
 import json
 from dataclasses import asdict, dataclass, field
 
+from device_tests.job.verdict import Verdict
 from device_tests.report.document import END_OF_RUN, PartKind, Report
 from device_tests.report.facts_shown import fact_lists
 from device_tests.report.quantities import NOTHING
@@ -20,7 +21,6 @@ from device_tests.report.reading import (
     speeds,
     verdict_words,
 )
-from device_tests.verdict import Verdict
 
 SCHEMA_VERSION = 1
 

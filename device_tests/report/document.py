@@ -8,9 +8,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from device_tests.device.facts import DeviceFacts
 from device_tests.errors import DeviceError
-from device_tests.facts import DeviceFacts
-from device_tests.verdict import Verdict
+from device_tests.job.verdict import Verdict
 from runtime_py.typed_json import FieldError, load_object, read_as
 
 SCHEMA_VERSION = 1

@@ -6,7 +6,7 @@ The page shows them, and the comparison tells which differ. Draws nothing.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from device_tests.facts import DeviceFacts
+from device_tests.device.facts import DeviceFacts
 from device_tests.report.document import AndroidAccount, BundleFacts, Report, RunFacts
 from device_tests.report.quantities import NOTHING, share_text, size_text
 

@@ -7,9 +7,9 @@ nothing.
 from dataclasses import dataclass
 from typing import Literal
 
-from device_tests.facts import EMULATED, Provenance
+from device_tests.device.facts import EMULATED, Provenance
+from device_tests.job.verdict import MEASURED, Verdict
 from device_tests.report.document import END_OF_RUN, PartKind, Phase, Report, Step
-from device_tests.verdict import MEASURED, Verdict
 
 UNATTRIBUTED = "unattributed"
 TIMES_HIDDEN = "times are emulated, not shown"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from device_tests.profiling import Told
+from device_tests.profiling.pipeline import Told
 
 
 @dataclass

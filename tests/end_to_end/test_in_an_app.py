@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from device_tests.errors import DeviceError
-from device_tests.native.compilation import EXECUTORCH_LIBRARIES, SOURCES, toolchain
-from device_tests.native.packages import installed
+from device_tests.runners.compilation import EXECUTORCH_LIBRARIES, SOURCES, toolchain
+from device_tests.runners.packages import installed
 from pocketlm import main
 from runtime_py import SamplingOptions, open_model
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner, Result
 
-from device_tests import targets
-from device_tests.target import Listed, LostDeviceError, Target
+from device_tests.device import targets
+from device_tests.device.target import Listed, LostDeviceError, Target
 from pocketlm import main
 from tests.device_tests.report.sample_reports import PHONE
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from device_tests.fit.memory_budget import profiles
 from device_tests.report.quantities import size_text
-from device_tests.rooms import profiles
 from models import shapes
 from pocketlm import main
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from device_tests import rooms
-from device_tests.changes import Change, Price
 from device_tests.commands.fit_shown import Asked, command_of
-from device_tests.fit import Room, fit
-from device_tests.variants import variants
+from device_tests.fit import memory_budget
+from device_tests.fit.changes import Change, Price
+from device_tests.fit.fitting import Room, fit
+from device_tests.fit.variants import variants
 from edge_build.quantization import recipes
 from edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
 from edge_build.quantization.rules import choose_rules
@@ -74,7 +74,7 @@ def just_too_small(manifest_folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         for one in (manifest, dict(variants(manifest, "onnx"))["--kv int8"])
     )
     small = replace(board, available_bytes=int(1.05 * (now + then) / 2))
-    monkeypatch.setattr(rooms, "room_called", lambda name: small)
+    monkeypatch.setattr(memory_budget, "room_called", lambda name: small)
 
 
 @pytest.fixture

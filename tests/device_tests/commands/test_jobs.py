@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from device_tests.job import job_folder, run_job
-from device_tests.job_values import JobSpec
-from device_tests.targets import open_target
+from device_tests.device.targets import open_target
+from device_tests.job.lifecycle import job_folder, run_job
+from device_tests.job.values import JobSpec
 from pocketlm import main
 from tests.device_tests.broken_link import BROKEN, BrokenLink, broken_target
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from device_tests.commands import profile_bundle
 from device_tests.commands.profile_bundle import exit_code
+from device_tests.job.verdict import MEASURED, Verdict
 from device_tests.report.document import Answers, Report
-from device_tests.verdict import MEASURED, Verdict
 from pocketlm import main
 from tests.device_tests.report.sample_reports import failed_report, sample_report
 
@@ -123,7 +123,7 @@ def test_wrong_input_exits_with_2_before_anything_runs(
     def never(*arguments: object) -> None:
         raise AssertionError("this must be refused")
 
-    monkeypatch.setattr("device_tests.profiling.payload", never)
+    monkeypatch.setattr("device_tests.profiling.pipeline.payload", never)
     monkeypatch.chdir(tmp_path)
     result = invoke(pico_bundle, "--on", "host", *arguments)
     assert result.exit_code == 2, result.output

@@ -5,7 +5,7 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
-from device_tests.facts import DeviceFacts, Provenance
+from device_tests.device.facts import DeviceFacts, Provenance
 from device_tests.report.document import (
     AndroidAccount,
     AnswerDifference,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from device_tests.facts import EMULATED, Provenance
+from device_tests.device.facts import EMULATED, Provenance
 from device_tests.report.comparison import Comparison, compare
 from device_tests.report.comparison_terminal import print_comparison
 from device_tests.report.document import PartBytes, Report

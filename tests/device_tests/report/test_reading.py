@@ -5,7 +5,8 @@ from typing import get_args
 
 import pytest
 
-from device_tests.facts import EMULATED, Provenance
+from device_tests.device.facts import EMULATED, Provenance
+from device_tests.job.verdict import MEASURED, Verdict
 from device_tests.report.document import Step
 from device_tests.report.reading import (
     UNATTRIBUTED,
@@ -18,7 +19,6 @@ from device_tests.report.reading import (
     speeds,
     tone,
 )
-from device_tests.verdict import MEASURED, Verdict
 from tests.device_tests.report.sample_reports import MB, failed_report, sample_report
 
 STEPS = (

@@ -1,0 +1,108 @@
+"""What else could be built from the same model: smaller, each with how a builder asks for it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from device_tests.errors import DeviceError
+from device_tests.fit.fitting import Variant
+from edge_build.errors import BuildError
+from edge_build.planned_manifest import BuildChoices, plan_manifest, recipe_of
+from edge_build.quantization.recipes import DEFAULT_RECIPE
+from models.config import ModelConfig
+from models.errors import ModelError
+from runtime_py.manifest import Manifest
+from runtime_py.typed_json import FieldError, read_as
+
+_SMALL_CHUNK = 32
+_SHORTEST_CONTEXT = 512
+# Fewer bytes for the same codes, in the order of what they cost in quality.
+_SMALLER_RECIPES = ("int4-g64", "int4-g128", "int4-channel")
+
+
+def choices_of(manifest: Manifest, backend: str) -> BuildChoices:
+    """Return what a bundle was built with.
+
+    Raises:
+        DeviceError: its recipe's rules are none that a build knows.
+    """
+    try:
+        recipe = recipe_of(manifest)
+    except BuildError as error:
+        raise DeviceError(
+            f"{manifest.name}: its manifest has a recipe that no build knows ({error}); build it "
+            "again"
+        ) from error
+    kv = "float32" if manifest.backends[backend].caches[0].dtype == "float32" else "int8"
+    return BuildChoices(
+        recipe=recipe,
+        context_length=manifest.context_length,
+        chunk=manifest.prefill_chunk,
+        kv="float32" if kv == "float32" else "int8",
+        backends=(backend,),
+    )
+
+
+def variants(manifest: Manifest, backend: str) -> Iterator[Variant]:
+    """Yield single changes, then several at once."""
+    now = choices_of(manifest, backend)
+    config = _config(manifest)
+    steps: list[tuple[str, BuildChoices]] = []
+    if now.chunk is not None and now.chunk > _SMALL_CHUNK:
+        steps.append((f"--chunk {_SMALL_CHUNK}", replace(now, chunk=_SMALL_CHUNK)))
+    if now.kv == "float32":
+        steps.append(("--kv int8", replace(now, kv="int8")))
+    for recipe in _smaller(now):
+        steps.append((f"--recipe {recipe}", replace(now, recipe=recipe)))
+    context = now.context_length or 0
+    while (context := context // 2) >= _SHORTEST_CONTEXT:
+        chunk = min(context, now.chunk or context)
+        steps.append((f"--context {context}", replace(now, context_length=context, chunk=chunk)))
+    for what, other in _planned(manifest.name, config, steps + _together(now)):
+        if other.recipe == now.recipe_name or _weight_bytes(other) < _weight_bytes(manifest):
+            yield what, other
+
+
+def _config(manifest: Manifest) -> ModelConfig:
+    try:
+        return read_as(ModelConfig, manifest.model)
+    except (FieldError, ModelError) as error:
+        raise DeviceError(
+            f"{manifest.name}: its manifest holds no whole config of a model ({error}); build it "
+            "again"
+        ) from error
+
+
+def _smaller(now: BuildChoices) -> tuple[str, ...]:
+    """Return the recipes that may be smaller; which of them are is seen when they are planned."""
+    if now.recipe in _SMALLER_RECIPES:
+        return _SMALLER_RECIPES[_SMALLER_RECIPES.index(now.recipe_name) + 1 :]
+    if now.recipe == DEFAULT_RECIPE:
+        return _SMALLER_RECIPES
+    built_in = isinstance(now.recipe, str)
+    return (DEFAULT_RECIPE,) if built_in else (DEFAULT_RECIPE, *_SMALLER_RECIPES)
+
+
+def _weight_bytes(manifest: Manifest) -> int:
+    return sum(tensor.size_bytes for tensor in manifest.tensors)
+
+
+def _together(now: BuildChoices) -> list[tuple[str, BuildChoices]]:
+    """Everything that costs little, at the whole context and at shorter ones."""
+    chunk = min(_SMALL_CHUNK, now.chunk or _SMALL_CHUNK)
+    small = replace(now, chunk=chunk, kv="int8")
+    steps = [(f"--chunk {chunk} --kv int8", small)]
+    context = now.context_length or 0
+    while (context := context // 2) >= _SHORTEST_CONTEXT:
+        what = f"--chunk {chunk} --kv int8 --context {context}"
+        steps.append((what, replace(small, context_length=context)))
+    return steps
+
+
+def _planned(
+    name: str, config: ModelConfig, steps: list[tuple[str, BuildChoices]]
+) -> Iterator[Variant]:
+    for what, choices in steps:
+        try:
+            yield what, plan_manifest(name, config, choices)
+        except BuildError:
+            continue  # a group size that does not divide this model
