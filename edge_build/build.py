@@ -1,4 +1,4 @@
-"""build(spec): checkpoint → quantize → trace and lower → golden answers → bundle."""
+"""build(spec): checkpoint → calibrate → quantize → trace and lower → golden answers → bundle."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ from edge_build import stage_results
 from edge_build.backend import Artifact, Backend, LoweringInput
 from edge_build.build_key import build_key
 from edge_build.bundling import StagedParts, write_manifest, write_text
+from edge_build.calibration.running import calibrate
+from edge_build.calibration.statistics import CalibrationStore
 from edge_build.golden import record_golden, untouched_notes
-from edge_build.kv_calibration import calibrate_kv
-from edge_build.kv_scales import KvScales
+from edge_build.kv_scales import KvScales, scales_of
 from edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache
 from edge_build.memory_limit import foresee_memory
 from edge_build.preparation import Preparation, prepare
@@ -43,8 +44,9 @@ def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:
 
 
 def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Manifest:
-    quantized = _quantize(prepared, stages)
-    kv_scales = _calibrate(prepared, quantized.weights, stages)
+    calibration = _calibrate(prepared, stages)
+    quantized = _quantize(prepared, calibration, stages)
+    kv_scales = _kv_scales(calibration)
     artifacts = {
         backend.name: _lower(prepared, quantized.weights, kv_scales, backend, stages)
         for backend in prepared.backends
@@ -75,22 +77,30 @@ def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Man
     return manifest
 
 
-def _quantize(prepared: Preparation, stages: Stages) -> QuantizedModel:
+def _calibrate(prepared: Preparation, stages: Stages) -> CalibrationStore | None:
+    if "calibrate" not in stages.names:
+        return None
+    return stages.run(
+        "calibrate",
+        lambda folder, advance: calibrate(prepared, folder, advance),
+        stage_results.calibration_format(prepared.statistics),
+    )
+
+
+def _quantize(
+    prepared: Preparation, calibration: CalibrationStore | None, stages: Stages
+) -> QuantizedModel:
     def work(folder: Path, advance: Advance) -> QuantizedModel:
-        return quantize_weights(prepared.checkpoint, prepared.rules, folder, advance)
+        return quantize_weights(prepared.checkpoint, prepared.rules, folder, advance, calibration)
 
     kept = stage_results.quantized_format(prepared.rules)
     return stages.run("quantize", work, kept, unit="bytes")
 
 
-def _calibrate(prepared: Preparation, weights: WeightStore, stages: Stages) -> KvScales | None:
-    if "calibrate" not in stages.names:
+def _kv_scales(calibration: CalibrationStore | None) -> KvScales | None:
+    if calibration is None or "kv_bounds" not in calibration:
         return None
-    return stages.run(
-        "calibrate",
-        lambda folder, advance: calibrate_kv(prepared, weights, advance),
-        stage_results.KV_SCALES,
-    )
+    return scales_of(calibration.kv_bounds())
 
 
 def _lower(

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from edge_build.backend import Backend
+from edge_build.calibration.text import CALIBRATION_TOKENS
 from edge_build.golden_plan import (
     all_tokens,
     golden_tokens,
@@ -17,7 +18,6 @@ from edge_build.golden_plan import (
     text_rows,
 )
 from edge_build.golden_rows import PIECE_ROWS
-from edge_build.kv_calibration import CALIBRATION_TOKENS
 from edge_build.preparation import Preparation
 from edge_build.reference import LARGE_PARAMETERS
 from models.weight_shapes import weight_shapes
@@ -126,11 +126,11 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     """
     held = [MemoryTerm("Python, torch and this program", resident_bytes)]
     blocks = _QUANTIZE_BYTES if _is_quantized(prepared) else _COPY_BYTES
-    stages = [StageMemory("quantize", (*held, MemoryTerm("blocks of weights", blocks)))]
+    stages = []
     if "calibrate" in prepared.stage_names:
-        held.append(MemoryTerm("parts of torch for eager models", _EAGER_LIBRARIES_BYTES))
-        stages.append(StageMemory("calibrate", (*held, *_calibrate(prepared))))
-        held.pop()
+        eager = MemoryTerm("parts of torch for eager models", _EAGER_LIBRARIES_BYTES)
+        stages.append(StageMemory("calibrate", (*held, eager, *_calibrate(prepared))))
+    stages.append(StageMemory("quantize", (*held, MemoryTerm("blocks of weights", blocks))))
     held.append(MemoryTerm("parts of torch for export", _EXPORT_LIBRARIES_BYTES))
     for backend in prepared.backends:
         stages.append(StageMemory(backend.name, (*held, *_lowering(prepared, backend))))
@@ -174,18 +174,29 @@ def _copied_bytes(prepared: Preparation, cost: LoweringMemory) -> int:
 
 def _calibrate(prepared: Preparation) -> list[MemoryTerm]:
     tokens = min(CALIBRATION_TOKENS, prepared.caches.context_length)
-    return [_tokenizer(prepared, holes=0), *_eager(prepared, tokens, tokens, tokens)]
+    return [
+        _tokenizer(prepared, holes=0),
+        *_eager(prepared, tokens, tokens),
+        MemoryTerm("second moments of inputs", _moments_bytes(prepared)),
+    ]
+
+
+def _moments_bytes(prepared: Preparation) -> int:
+    if "moments" not in prepared.statistics:
+        return 0
+    # Of one layer; those of finished layers are written.
+    shapes = (s for name, s in prepared.checkpoint.shapes.items() if name.startswith("layers.0."))
+    return sum(4 * shape[1] ** 2 for shape in shapes if len(shape) == 2)
 
 
 def _golden(prepared: Preparation) -> list[MemoryTerm]:
     ways = golden_ways(prepared)
     rows = min(max(golden_tokens(prepared), text_rows(prepared)), PIECE_ROWS)
     logits_bytes = ways * rows * prepared.checkpoint.config.vocab_size * 4
-    # Choices are fed back before, so keys and values are not held beside the activations.
     return [
         _tokenizer(prepared, holes=_HOLES_BYTES),
         # All sequences are read in all ways at once, from the same weights.
-        *_eager(prepared, longest_pass(prepared), ways * all_tokens(prepared), past=0),
+        *_eager(prepared, longest_pass(prepared), ways * all_tokens(prepared)),
         MemoryTerm("rows of logits", _LOGITS_COPIES * logits_bytes),
     ]
 
@@ -195,13 +206,12 @@ def _tokenizer(prepared: Preparation, holes: int) -> MemoryTerm:
     return MemoryTerm("tokenizer", max(0, size - holes))
 
 
-def _eager(prepared: Preparation, longest: int, tokens: int, past: int) -> list[MemoryTerm]:
+def _eager(prepared: Preparation, longest: int, tokens: int) -> list[MemoryTerm]:
     """Return what an eager model holds while it reads.
 
     Args:
         longest: tokens of the longest sequence, whose scores live at once.
         tokens: of everything that passes a layer at once.
-        past: tokens whose keys and values of every layer are kept.
     """
     config = prepared.checkpoint.config
     matrices = [
@@ -211,7 +221,6 @@ def _eager(prepared: Preparation, longest: int, tokens: int, past: int) -> list[
     ]
     kept = sum(size for size in matrices if size <= _KEPT_ELEMENTS)
     blocks = _EAGER_BLOCK_BYTES if max(matrices) > _KEPT_ELEMENTS else 0
-    held = 2 * past * config.key_value_size * config.num_layers
     wide = tokens * (config.intermediate_size * _EAGER_WIDE_TENSORS)
     narrow = tokens * (config.hidden_size * _EAGER_NARROW_TENSORS)
     heap = _HEAP_FACTOR if prepared.parameters > LARGE_PARAMETERS else 1
@@ -220,7 +229,6 @@ def _eager(prepared: Preparation, longest: int, tokens: int, past: int) -> list[
         MemoryTerm("kernels of torch", _KERNEL_BYTES),
         MemoryTerm("small weights, unpacked", kept * 4),
         MemoryTerm("blocks of large weights", blocks),
-        MemoryTerm("keys and values of a prompt that goes on", held * 4),
         MemoryTerm("activations of all that is read at once", int((wide + narrow) * 4 * heap)),
         MemoryTerm("scores of the longest text", int(scores * 4 * heap)),
     ]

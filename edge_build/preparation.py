@@ -6,9 +6,10 @@ from pathlib import Path
 
 from edge_build import backends
 from edge_build.backend import Backend
+from edge_build.calibration.statistics import Statistic
 from edge_build.errors import BuildError
 from edge_build.kv_cache import CachePlan, plan_caches
-from edge_build.quantization import recipes
+from edge_build.quantization import methods, recipes
 from edge_build.quantization.recipe import QuantRecipe, QuantRule
 from edge_build.quantization.rules import choose_rules
 from edge_build.spec import BuildSpec
@@ -39,10 +40,19 @@ class Preparation:
         return self.caches.stored(backend.kv[self.spec.kv])
 
     @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What calibration must measure: for the methods of the rules, and for constant scales."""
+        used = {rule.scheme.method for rule in self.rules.values() if rule.scheme is not None}
+        wanted = {kind for name in sorted(used) for kind in methods.load(name).statistics}
+        plans = [self.caches_of(backend) for backend in self.backends]
+        constant = any(c.quantization == "per_channel" for plan in plans for c in plan.layers)
+        return (*sorted(wanted), *(("kv_bounds",) if constant else ()))
+
+    @property
     def stage_names(self) -> tuple[str, ...]:
         """The stages of this build that a later run could take over, in order."""
-        calibrate = () if self.spec.kv == "float32" else ("calibrate",)
-        return ("quantize", *calibrate, *(backend.name for backend in self.backends), "golden")
+        calibrate = ("calibrate",) if self.statistics else ()
+        return (*calibrate, "quantize", *(backend.name for backend in self.backends), "golden")
 
     def options_of(self, backend: Backend) -> dict[str, str]:
         """Return the value of every option of a backend."""

@@ -8,9 +8,11 @@ judges. Weights are dequantized block by block while they are used: memory follo
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_build.kv_scales import KvScales
@@ -35,7 +37,28 @@ _KEPT_ELEMENTS = 1 << 20
 # model, up to 9 ns a weight on a busy machine. At the limit 256 steps are 37 s.
 LARGE_PARAMETERS = 16_000_000
 
-FakeQuantize = Callable[[Tensor], Tensor]
+# What is done to a layer's input [T, in] before it is multiplied.
+OnInput = Callable[[Tensor], Tensor]
+
+
+class EagerWeights(Protocol):
+    """What the eager model reads: a WeightStore, or a checkpoint as it is."""
+
+    def head_name(self) -> str:
+        """Return the weight that makes the logits."""
+        ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a weight's shape, [out, in] or [size]."""
+        ...
+
+    def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Return rows start..stop; the caller owns them."""
+        ...
+
+    def floating(self, name: str) -> NDArray[np.float32]:
+        """Return a float32 weight, [out, in] or [size]."""
+        ...
 
 
 @contextmanager
@@ -69,7 +92,7 @@ class ReferenceLinear(nn.Module):
     """
 
     def __init__(
-        self, weights: WeightStore, name: str, roundings: Sequence[FakeQuantize | None]
+        self, weights: EagerWeights, name: str, roundings: Sequence[OnInput | None]
     ) -> None:
         super().__init__()
         self.weights, self.name, self.roundings = weights, name, roundings
@@ -107,7 +130,7 @@ class ReferenceLinear(nn.Module):
 class ReferenceEmbedding(nn.Module):
     """Rows of the stored table."""
 
-    def __init__(self, weights: WeightStore) -> None:
+    def __init__(self, weights: EagerWeights) -> None:
         super().__init__()
         self.weights = weights
 
@@ -139,10 +162,10 @@ class ReferenceModel:
         self.config = config
         ways = (Rounding(activations, attention), *also)
         self.roundings = tuple(attention_rounding(way.attention, kv_scales) for way in ways)
-        with torch.device("meta"):
-            decoder = Decoder(config)
         kinds = [way.activations for way in ways]
-        self.decoder = _with_stored_weights(decoder, weights, kinds)
+        self.decoder = eager_decoder(
+            config, weights, lambda name: [_fake_quantize(weights, name, kind) for kind in kinds]
+        )
         self.past: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -207,16 +230,25 @@ class ReferenceModel:
         return logits
 
 
-def _with_stored_weights(
-    decoder: Decoder, weights: WeightStore, activations: Sequence[ActivationQuantization]
+def eager_decoder(
+    config: ModelConfig,
+    weights: EagerWeights,
+    on_inputs: Callable[[str], Sequence[OnInput | None]],
 ) -> Decoder:
+    """Return a Decoder that reads its weights while it runs.
+
+    Args:
+        on_inputs: a stored linear weight's name → what is done to its inputs, for each member of a
+            batch.
+    """
+    with torch.device("meta"):
+        decoder = Decoder(config)
     for name, module in list(decoder.named_modules()):
         if isinstance(module, nn.Embedding):
             decoder.set_submodule(name, ReferenceEmbedding(weights))
         elif isinstance(module, nn.Linear):
             stored = weights.head_name() if name == "lm_head" else name
-            roundings = [_fake_quantize(weights, stored, kind) for kind in activations]
-            decoder.set_submodule(name, ReferenceLinear(weights, stored, roundings))
+            decoder.set_submodule(name, ReferenceLinear(weights, stored, on_inputs(stored)))
         elif isinstance(module, RMSNorm):
             norm = RMSNorm(module.size, module.eps)
             norm.weight = nn.Parameter(
@@ -228,7 +260,7 @@ def _with_stored_weights(
 
 def _fake_quantize(
     weights: WeightStore, name: str, activations: ActivationQuantization
-) -> FakeQuantize | None:
+) -> OnInput | None:
     scheme = weights.schemes[name]
     if scheme is None or activations == "none":
         return None

@@ -5,10 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge_build.backend import Artifact
-from edge_build.kv_scales import KvScales
+from edge_build.calibration.statistics import CalibrationStore, Statistic
 from edge_build.quantization.apply import QuantizedModel
 from edge_build.quantization.recipe import QuantRule
 from edge_build.quantization.weight import WeightStore
@@ -32,20 +30,12 @@ def quantized_format(rules: Mapping[str, QuantRule]) -> ResultFormat[QuantizedMo
     return ResultFormat(lambda model, folder: asdict(_Tensors(model.tensors)), read)
 
 
-def _write_scales(scales: KvScales | None, folder: Path) -> Mapping[str, Any]:
-    if scales is not None:
-        np.save(folder / "keys.npy", scales.keys)
-        np.save(folder / "values.npy", scales.values)
-    return {"has_scales": scales is not None}
+def calibration_format(statistics: tuple[Statistic, ...]) -> ResultFormat[CalibrationStore]:
+    """The store is the stage's folder."""
+    return ResultFormat(
+        lambda store, folder: {}, lambda document, folder: CalibrationStore(folder, statistics)
+    )
 
-
-def _read_scales(document: Mapping[str, Any], folder: Path) -> KvScales | None:
-    if not document["has_scales"]:
-        return None
-    return KvScales(np.load(folder / "keys.npy"), np.load(folder / "values.npy"))
-
-
-KV_SCALES: ResultFormat[KvScales | None] = ResultFormat(_write_scales, _read_scales)
 
 ARTIFACT: ResultFormat[Artifact] = ResultFormat(
     lambda artifact, folder: asdict(artifact),

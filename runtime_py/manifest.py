@@ -105,12 +105,14 @@ class RecipeRule:
         pattern: of names, as `fnmatch` reads it: "layers.*.mlp.*".
         bits: 32 keeps float32.
         group_size: input channels that share a scale; None is the whole row.
+        method: how codes and scales were chosen; None where nothing was, or nothing recorded it.
     """
 
     pattern: str
     bits: int
     group_size: int | None
     reason: str
+    method: str | None = None
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from edge_build import backends
 from edge_build.backend import Artifact, LoweringInput
+from edge_build.calibration.measuring import KvObserver
 from edge_build.kv_cache import KvPrecision, plan_caches
-from edge_build.kv_calibration import scales_of
-from edge_build.kv_scales import KvScales
+from edge_build.kv_scales import KvScales, scales_of
 from edge_build.lowered_cache import user_lowered_cache
 from edge_build.progress import silent
 from edge_build.quantization import recipes
@@ -187,7 +187,10 @@ def calibrated(config: ModelConfig, weights: WeightStore) -> KvScales:
     """Return scales that hold what random tokens give; a few of others may saturate."""
     model = ReferenceModel(config, weights, "none")
     model.run(random_tokens(CONTEXT, seed=1))
-    return scales_of(model.past)
+    observer = KvObserver()
+    for layer, (key, value) in enumerate(model.past):
+        observer(layer, key, key, value)
+    return scales_of(observer.result())
 
 
 def write(backend: str, source: LoweringInput, bundle: Path) -> tuple[Artifact, Path]:

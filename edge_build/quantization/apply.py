@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -14,9 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_build.errors import BuildError
+from edge_build.calibration.statistics import (
+    NO_INPUT_STATISTICS,
+    CalibrationStore,
+    InputStatistics,
+)
 from edge_build.progress import Advance
 from edge_build.quantization import methods
+from edge_build.quantization.finite import finite
 from edge_build.quantization.recipe import QuantRule, QuantScheme
 from edge_build.quantization.weight import WeightStore
 from models.checkpoint import Checkpoint
@@ -37,12 +43,17 @@ class QuantizedModel:
 
 
 def quantize_weights(
-    checkpoint: Checkpoint, rules: Mapping[str, QuantRule], folder: Path, advance: Advance
+    checkpoint: Checkpoint,
+    rules: Mapping[str, QuantRule],
+    folder: Path,
+    advance: Advance,
+    calibration: CalibrationStore | None = None,
 ) -> QuantizedModel:
     """Write every weight to `folder`, quantized as its rule says.
 
     Args:
         advance: told the bytes of the checkpoint that are read.
+        calibration: what the rules' methods need to know of activations.
 
     Raises:
         BuildError: a weight is not finite.
@@ -60,7 +71,11 @@ def quantize_weights(
         if rule.scheme is None:
             size_bytes, sqnr_db = _store_float(checkpoint, name, folder, told), None
         else:
-            size_bytes, sqnr_db = _store_quantized(checkpoint, name, rule.scheme, folder, told)
+            inputs = calibration.inputs(name) if calibration else NO_INPUT_STATISTICS
+            quantize = partial(_quantize_rows, scheme=rule.scheme, inputs=inputs)
+            size_bytes, sqnr_db = _store_quantized(
+                checkpoint, name, rule.scheme, quantize, folder, told
+            )
         entries.append(
             TensorEntry(
                 name=name,
@@ -84,7 +99,7 @@ def _store_float(
     shape = checkpoint.shape(name)
     with _NpyWriter(folder / f"{name}.float.npy", shape, np.dtype(np.float32)) as file:
         for start, stop in _row_blocks(shape):
-            file.append(_finite(name, checkpoint.read_rows(name, start, stop)).numpy())
+            file.append(finite(name, checkpoint.read_rows(name, start, stop)).numpy())
             told(stop)
     return 4 * math.prod(shape)
 
@@ -103,6 +118,7 @@ def _store_quantized(
     checkpoint: Checkpoint,
     name: str,
     scheme: QuantScheme,
+    quantize: Callable[[Tensor], _QuantizedRows],
     folder: Path,
     told: Callable[[int], None],
 ) -> tuple[int, float]:
@@ -114,14 +130,14 @@ def _store_quantized(
     signal = noise = 0.0
     written = 0
 
-    def quantize(block: tuple[int, int]) -> _QuantizedRows:
-        return _quantize_rows(_finite(name, checkpoint.read_rows(name, *block)), scheme)
+    def work(block: tuple[int, int]) -> _QuantizedRows:
+        return quantize(finite(name, checkpoint.read_rows(name, *block)))
 
     with (
         _NpyWriter(folder / f"{name}.codes.npy", packed_shape, code_dtype) as codes_file,
         _NpyWriter(folder / f"{name}.scales.npy", (rows, groups), np.dtype(np.float32)) as scales_f,
     ):
-        for done in _in_parallel(quantize, _row_blocks((rows, in_features))):
+        for done in _in_parallel(work, _row_blocks((rows, in_features))):
             codes_file.append(done.codes)
             scales_f.append(done.scales)
             signal += done.signal
@@ -132,8 +148,8 @@ def _store_quantized(
     return size_bytes, _decibels(signal, noise)
 
 
-def _quantize_rows(weight: Tensor, scheme: QuantScheme) -> _QuantizedRows:
-    codes, scales = methods.load(scheme.method)(weight, scheme)
+def _quantize_rows(weight: Tensor, scheme: QuantScheme, inputs: InputStatistics) -> _QuantizedRows:
+    codes, scales = methods.load(scheme.method).quantize(weight, scheme, inputs)
     grouped = weight.reshape(*scales.shape, -1)
     noise = torch.addcmul(
         grouped, codes.reshape(grouped.shape).float(), scales.unsqueeze(-1), value=-1
@@ -181,16 +197,6 @@ def _decibels(signal: float, noise: float) -> float:
     if noise <= signal * 1e-20:
         return 200.0
     return round(10 * math.log10(signal / noise), 2)
-
-
-def _finite(name: str, block: Tensor) -> Tensor:
-    # The sum is quick to take, and finite only if all values are; a sum alone can also overflow.
-    if not math.isfinite(float(block.sum())) and not bool(torch.isfinite(block).all()):
-        raise BuildError(
-            f"{name}: the checkpoint holds NaN or infinite values; the file is damaged or was "
-            "saved from a diverged training; get it again"
-        )
-    return block
 
 
 def _row_blocks(shape: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -5,6 +5,8 @@ from fnmatch import fnmatchcase
 
 from edge_build.errors import BuildError
 
+DEFAULT_METHOD = "round_to_nearest"
+
 
 @dataclass(frozen=True)
 class QuantScheme:
@@ -18,7 +20,7 @@ class QuantScheme:
 
     bits: int
     group_size: int | None = None
-    method: str = "round_to_nearest"
+    method: str = DEFAULT_METHOD
 
     def __post_init__(self) -> None:
         if self.bits not in (4, 8):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_build.errors import BuildError
-from edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
+from edge_build.quantization import methods
+from edge_build.quantization.recipe import DEFAULT_METHOD, QuantRecipe, QuantRule, QuantScheme
 from runtime_py.manifest import RecipeRule
 
 T = TypeVar("T", str, int)
@@ -79,7 +80,13 @@ def recorded(recipe: QuantRecipe) -> tuple[RecipeRule, ...]:
     return tuple(
         RecipeRule(rule.pattern, 32, None, rule.reason)
         if rule.scheme is None
-        else RecipeRule(rule.pattern, rule.scheme.bits, rule.scheme.group_size, rule.reason)
+        else RecipeRule(
+            rule.pattern,
+            rule.scheme.bits,
+            rule.scheme.group_size,
+            rule.reason,
+            rule.scheme.method,
+        )
         for rule in recipe.rules
     )
 
@@ -95,7 +102,9 @@ def of_record(name: str, rules: Iterable[RecipeRule]) -> QuantRecipe:
         tuple(
             QuantRule(
                 rule.pattern,
-                None if rule.bits == 32 else QuantScheme(rule.bits, rule.group_size),
+                None
+                if rule.bits == 32
+                else QuantScheme(rule.bits, rule.group_size, rule.method or DEFAULT_METHOD),
                 rule.reason,
             )
             for rule in rules
@@ -118,21 +127,24 @@ def _read_toml(path: Path) -> QuantRecipe:
 
 
 def _read_rule(path: Path, entry: Any) -> QuantRule:
-    known = {"pattern", "bits", "group_size", "reason"}
+    known = {"pattern", "bits", "group_size", "method", "reason"}
     if not isinstance(entry, dict) or "pattern" not in entry or set(entry) - known:
         raise BuildError(
             f"--recipe {path}: rule {entry!r} must have a pattern, and may have bits "
-            "(4, 8 or 32), group_size and reason"
+            "(4, 8 or 32), group_size, method and reason"
         )
     pattern = _typed(path, entry, "pattern", str, "")
     bits = _typed(path, entry, "bits", int, 32)
     group_size = _typed(path, entry, "group_size", int, None)
+    method = _typed(path, entry, "method", str, DEFAULT_METHOD)
     reason = _typed(path, entry, "reason", str, f"{path.name}: {pattern}")
     assert pattern is not None
     assert reason is not None
+    assert method is not None
     try:
+        methods.load(method)
         if bits != 32:
-            return QuantRule(pattern, QuantScheme(bits or 0, group_size), reason)
+            return QuantRule(pattern, QuantScheme(bits or 0, group_size, method), reason)
     except BuildError as error:
         raise BuildError(f"--recipe {path}: rule for {pattern!r}: {error}") from error
     if group_size is not None:

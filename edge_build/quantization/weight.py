@@ -3,7 +3,7 @@
 Every backend reads these; nothing downstream quantizes again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,11 @@ class QuantizedWeight:
         return weights
 
 
+def head_name(names: Container[str]) -> str:
+    """Return the weight that makes the logits, of a model's weights: a tied one has no head."""
+    return "lm_head" if "lm_head" in names else "embed_tokens"
+
+
 @dataclass(frozen=True)
 class WeightStore:
     """A model's weights in a folder, memory-mapped: quantized ones and the rest in float32.
@@ -86,7 +91,7 @@ class WeightStore:
 
     def head_name(self) -> str:
         """Return the weight that makes the logits: the head, or the tied embedding."""
-        return "lm_head" if "lm_head" in self.schemes else "embed_tokens"
+        return head_name(self.schemes)
 
     def quantized(self, name: str) -> QuantizedWeight:
         """Map a quantized weight."""

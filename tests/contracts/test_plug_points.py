@@ -44,9 +44,11 @@ def test_every_backend_has_an_engine_and_every_engine_a_backend() -> None:
     assert set(backends.NAMES) == set(engines.NAMES) == {"executorch", "onnx"}
 
 
-@pytest.mark.parametrize("name", methods.NAMES)
-def test_quantization_method_offers_quantize(name: str) -> None:
-    assert callable(methods.load(name))
+@pytest.mark.parametrize("name", methods.names())
+def test_quantization_method_offers_its_constant_under_its_file_name(name: str) -> None:
+    method = methods.load(name)
+    assert isinstance(method, methods.Method)
+    assert callable(method.quantize)
 
 
 def test_all_published_recipes_exist() -> None:
@@ -74,6 +76,8 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         engines.load("exetorch")
     with pytest.raises(BuildError, match="did you mean int4-g32"):
         recipes.load("int4-g23")
+    with pytest.raises(BuildError, match="known: .*round_to_nearest"):
+        methods.load("gptqq")
 
 
 def test_help_loads_no_heavy_library() -> None:

@@ -1,25 +1,41 @@
-"""How scales and codes are chosen: one file a method, found by name."""
+"""How scales and codes are chosen: one file a method with METHOD, found by name."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from pkgutil import iter_modules
 
 from torch import Tensor
 
+from edge_build.calibration.statistics import InputStatistic, InputStatistics
 from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantScheme
 
-# [rows, in] float32, scheme → codes [rows, in] int8, scales [rows, groups] float32 (bf16 values)
-Method = Callable[[Tensor, QuantScheme], tuple[Tensor, Tensor]]
+# [rows, in] float32, scheme, inputs → codes [rows, in] int8, scales [rows, groups] float32, which
+# bfloat16 holds exactly
+Quantize = Callable[[Tensor, QuantScheme, InputStatistics], tuple[Tensor, Tensor]]
 
-NAMES = tuple(
-    sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
-)
+
+@dataclass(frozen=True)
+class Method:
+    """One way to choose codes and scales of a block of rows.
+
+    Attributes:
+        statistics: of the layer's inputs, which calibration then measures.
+    """
+
+    quantize: Quantize
+    statistics: tuple[InputStatistic, ...] = ()
+
+
+def names() -> tuple[str, ...]:
+    """Return the methods, by file name."""
+    return tuple(sorted(module.name for module in iter_modules(__path__)))
 
 
 def load(name: str) -> Method:
-    """Return a method's `quantize` function by file name."""
-    if name not in NAMES:
-        raise BuildError(f"quantization method {name!r} is unknown; known: {', '.join(NAMES)}")
-    method: Method = import_module(f"{__name__}.{name}").quantize
+    """Return a method by file name."""
+    if name not in names():
+        raise BuildError(f"quantization method {name!r} is unknown; known: {', '.join(names())}")
+    method: Method = import_module(f"{__name__}.{name}").METHOD
     return method

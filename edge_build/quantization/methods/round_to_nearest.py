@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from edge_build.calibration.statistics import InputStatistics
+from edge_build.quantization.methods import Method
 from edge_build.quantization.recipe import QuantScheme
 
 # Candidate scales are absmax / divisor. 7 keeps the extremum whole on either side, 8 uses the code
@@ -13,7 +15,7 @@ _DIVISORS_8_BIT = (127.0, 132.0, 138.0)
 _LEAST_SCALE = 2.0**-100
 
 
-def quantize(weight: Tensor, scheme: QuantScheme) -> tuple[Tensor, Tensor]:
+def quantize(weight: Tensor, scheme: QuantScheme, inputs: InputStatistics) -> tuple[Tensor, Tensor]:
     """Choose codes and scales of a block of rows.
 
     Scales are rounded to bfloat16 before codes are chosen, so that a runtime that stores them in
@@ -21,6 +23,7 @@ def quantize(weight: Tensor, scheme: QuantScheme) -> tuple[Tensor, Tensor]:
 
     Args:
         weight: [rows, in] float32.
+        inputs: not read.
 
     Returns:
         Codes [rows, in] int8, and scales [rows, groups] float32.
@@ -49,3 +52,6 @@ def quantize(weight: Tensor, scheme: QuantScheme) -> tuple[Tensor, Tensor]:
 
 def _bf16(scale: Tensor) -> Tensor:
     return scale.to(torch.bfloat16).float().clamp_(min=_LEAST_SCALE)
+
+
+METHOD = Method(quantize)

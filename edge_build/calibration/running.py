@@ -1,0 +1,83 @@
+"""The float model once over a text, layer by layer: weights stream, activations are measured."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from edge_build.calibration.float_weights import FloatWeights
+from edge_build.calibration.measuring import InputObserver, KvObserver
+from edge_build.calibration.statistics import INPUT_STATISTICS, CalibrationStore, Statistic
+from edge_build.calibration.text import calibration_ids
+from edge_build.preparation import Preparation
+from edge_build.progress import Advance
+from edge_build.reference import eager_decoder, reference_threads
+from edge_build.reference_attention import KeepEverything, Packed
+from models.checkpoint import Checkpoint
+
+
+def calibrate(prepared: Preparation, folder: Path, advance: Advance) -> CalibrationStore:
+    """Measure what the build asks for, on the calibration text, and keep it in `folder`.
+
+    Raises:
+        BuildError: a weight is not finite.
+    """
+    tokens = calibration_ids(prepared)
+    layers = prepared.checkpoint.config.num_layers
+
+    def told(layer: int) -> None:
+        advance("calibrate", layer, layers, f"{len(tokens)} tokens")
+
+    told(0)
+    with reference_threads(prepared.parameters):
+        return measure(prepared.checkpoint, tokens, prepared.statistics, folder, told)
+
+
+@torch.no_grad()
+def measure(
+    checkpoint: Checkpoint,
+    tokens: Sequence[int],
+    statistics: Sequence[Statistic],
+    folder: Path,
+    told: Callable[[int], None] = lambda layer: None,
+) -> CalibrationStore:
+    """Read tokens once and keep the statistics of each linear layer's inputs, keys and values.
+
+    Args:
+        told: called with each layer that is done, counted from 1.
+    """
+    config, weights = checkpoint.config, FloatWeights(checkpoint)
+    store = CalibrationStore(folder, tuple(statistics))
+    wanted = tuple(kind for kind in INPUT_STATISTICS if kind in store)
+    inputs: dict[str, InputObserver] = {}
+
+    def observe(name: str) -> tuple[InputObserver, ...]:
+        inputs[name] = InputObserver(wanted)
+        return (inputs[name],)
+
+    def write_layers(done: int) -> None:
+        # At once, because second moments of all layers together would be gigabytes.
+        for name in [name for name in inputs if _layer(name) < done]:
+            store.write_inputs(name, inputs.pop(name).result())
+        told(done)
+
+    kv = KvObserver()
+    decoder = eager_decoder(config, weights, observe)
+    step = KeepEverything(config, None, torch.arange(len(tokens)), (kv,))
+    packed = Packed([step], [len(tokens)], write_layers)
+    hidden = decoder.hidden(torch.tensor([list(tokens)]), packed)
+    write_layers(config.num_layers)
+    # The head multiplies this; its products themselves are not wanted.
+    head = inputs[weights.head_name()]
+    head(decoder.norm(hidden)[0])
+    store.write_inputs(weights.head_name(), head.result())
+    if "kv_bounds" in store:
+        store.write_kv_bounds(kv.result())
+    return store
+
+
+def _layer(name: str) -> float:
+    """Return the number of a weight's layer; the head comes after all of them."""
+    kind, _, rest = name.partition(".")
+    return int(rest.partition(".")[0]) if kind == "layers" else math.inf
