@@ -76,7 +76,7 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         engines.load("exetorch")
     with pytest.raises(BuildError, match="did you mean int4-g32"):
         recipes.load("int4-g23")
-    with pytest.raises(BuildError, match="known: .*round_to_nearest"):
+    with pytest.raises(BuildError, match="known: round_to_nearest"):
         methods.load("gptqq")
 
 

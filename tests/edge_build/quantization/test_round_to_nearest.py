@@ -5,10 +5,15 @@ import math
 import pytest
 import torch
 
-from edge_build.quantization.methods.round_to_nearest import quantize
+from edge_build.calibration.statistics import NO_INPUT_STATISTICS
+from edge_build.quantization import methods
 from edge_build.quantization.recipe import QuantScheme
 
 SCHEMES = [QuantScheme(4, 32), QuantScheme(4, 128), QuantScheme(4), QuantScheme(8)]
+
+
+def quantize(weight: torch.Tensor, scheme: QuantScheme) -> tuple[torch.Tensor, torch.Tensor]:
+    return methods.load("round_to_nearest").quantize(weight, scheme, NO_INPUT_STATISTICS)
 
 
 def restored(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
