@@ -6,8 +6,8 @@ from edge_build import stage_results
 from edge_build.backend import Artifact, Backend, LoweringInput
 from edge_build.build_key import build_key
 from edge_build.bundling import StagedParts, write_manifest, write_text
+from edge_build.calibration.measured import CalibrationStore
 from edge_build.calibration.running import calibrate
-from edge_build.calibration.statistics import CalibrationStore
 from edge_build.golden import record_golden, untouched_notes
 from edge_build.kv_scales import KvScales, scales_of
 from edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache

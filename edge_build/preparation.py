@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_build import backends
 from edge_build.backend import Backend
-from edge_build.calibration.statistics import Statistic
+from edge_build.calibration.measured import Statistic
 from edge_build.errors import BuildError
 from edge_build.kv_cache import CachePlan, plan_caches
 from edge_build.quantization import methods, recipes

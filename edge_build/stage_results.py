@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_build.backend import Artifact
-from edge_build.calibration.statistics import CalibrationStore, Statistic
+from edge_build.calibration.measured import CalibrationStore, Statistic
 from edge_build.quantization.apply import QuantizedModel
 from edge_build.quantization.recipe import QuantRule
 from edge_build.quantization.weight import WeightStore

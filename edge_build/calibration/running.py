@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from edge_build.calibration.float_weights import FloatWeights
+from edge_build.calibration.measured import INPUT_STATISTICS, CalibrationStore, Statistic
 from edge_build.calibration.measuring import InputObserver, KvObserver
-from edge_build.calibration.statistics import INPUT_STATISTICS, CalibrationStore, Statistic
 from edge_build.calibration.text import calibration_ids
 from edge_build.preparation import Preparation
 from edge_build.progress import Advance

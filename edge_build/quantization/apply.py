@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_build.calibration.statistics import (
+from edge_build.calibration.measured import (
     NO_INPUT_STATISTICS,
     CalibrationStore,
     InputStatistics,

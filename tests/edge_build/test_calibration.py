@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_build.calibration.measured import CalibrationStore, KvBounds
 from edge_build.calibration.measuring import KvObserver
 from edge_build.calibration.running import calibrate, measure
-from edge_build.calibration.statistics import CalibrationStore, KvBounds
 from edge_build.calibration.text import calibration_ids
 from edge_build.errors import BuildError
 from edge_build.kv_scales import HEADROOM, LARGEST_CODE, KvScales, scales_of

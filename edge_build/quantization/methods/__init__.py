@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 
 from torch import Tensor
 
-from edge_build.calibration.statistics import InputStatistic, InputStatistics
+from edge_build.calibration.measured import InputStatistic, InputStatistics
 from edge_build.errors import BuildError
 from edge_build.quantization.recipe import QuantScheme
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from edge_build.calibration.statistics import InputStatistics
+from edge_build.calibration.measured import InputStatistics
 from edge_build.quantization.methods import Method
 from edge_build.quantization.recipe import QuantScheme
 

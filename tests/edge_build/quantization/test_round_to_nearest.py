@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from edge_build.calibration.statistics import NO_INPUT_STATISTICS
+from edge_build.calibration.measured import NO_INPUT_STATISTICS
 from edge_build.quantization import methods
 from edge_build.quantization.recipe import QuantScheme
 
