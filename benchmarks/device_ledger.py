@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from device_tests.device.targets import open_target
+from device_tests.profiling.document import Report
 from device_tests.profiling.measured_run import Workload, prompt_of
 from device_tests.profiling.pipeline import Told, profile
-from device_tests.report.document import Report
 from runtime_py.bundle import open_bundle
 from tests.doubles.adb_server import AdbServer
 from tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone

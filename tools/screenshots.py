@@ -21,7 +21,7 @@ from select import select
 from typing import Any
 
 from device_tests.errors import DeviceError
-from device_tests.report.document import Report
+from device_tests.profiling.document import Report
 from device_tests.report.page import render_html
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")

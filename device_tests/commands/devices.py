@@ -55,7 +55,7 @@ def _print(found: "tuple[Listed, ...]") -> None:
 
 
 def _facts(listed: "Listed") -> "Iterator[str]":
-    from device_tests.report.quantities import size_text
+    from device_tests.quantities import size_text
 
     facts = listed.facts
     if facts is None:

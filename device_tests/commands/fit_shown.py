@@ -63,7 +63,7 @@ def _print_summary(console: Any, manifest: "Manifest", found: "list[Fit]") -> No
     from rich.table import Table
     from rich.text import Text
 
-    from device_tests.report.quantities import size_text
+    from device_tests.quantities import size_text
 
     console.print(
         f"{manifest.name}, {manifest.recipe}: {found[0].positions.tokens:,} of "
@@ -129,7 +129,7 @@ def _whose_checkpoint(asked: Asked, manifest: "Manifest") -> str:
 def _print_parts(console: Any, one: "Fit") -> None:
     from rich.table import Table
 
-    from device_tests.report.quantities import size_text
+    from device_tests.quantities import size_text
 
     prediction = one.prediction
     console.print(f"{one.backend}:")

@@ -53,7 +53,7 @@ def shown_progress() -> "Iterator[Told]":
 def _phase_said(line: str) -> str:
     """Return what a line of the runner says of a phase's end; its other lines are too many."""
     from device_tests.memory.events import read_events
-    from device_tests.report.quantities import size_text
+    from device_tests.quantities import size_text
 
     said = [
         f"  {mark.phase}: at most {size_text(mark.peak_bytes)} resident"

@@ -91,7 +91,7 @@ def jobs(
 
 def _list(target: "Target", quiet: bool) -> dict[str, Any]:
     from device_tests.job.listing import look
-    from device_tests.report.quantities import duration_text, size_text
+    from device_tests.quantities import duration_text, size_text
 
     kept = look(target)
     if not quiet:

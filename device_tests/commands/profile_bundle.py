@@ -11,7 +11,7 @@ from device_tests.commands.saving import check_writable, save
 from device_tests.errors import DeviceError
 
 if TYPE_CHECKING:
-    from device_tests.report.document import Report
+    from device_tests.profiling.document import Report
 
 _MOST_THREADS = 4
 _PROMPT_TOKENS, _DECODE_TOKENS = 512, 64
@@ -178,8 +178,8 @@ def _run(
 
 
 def _compare(before: Path, after: Path, as_json: bool) -> None:
+    from device_tests.profiling.document import Report
     from device_tests.report.comparison import compare
-    from device_tests.report.document import Report
 
     def read(path: Path) -> Report:
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from device_tests.fit.changes import Answer, Change, Price, cheapest, price_of
 from device_tests.memory.prediction import Positions, Prediction, full_context, predict
-from device_tests.report.quantities import size_text
+from device_tests.quantities import size_text
 from runtime_py.manifest import Manifest
 
 # Predictions are right within this much of a peak.

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from device_tests.memory.events import Mapping, PhaseMark
 from device_tests.memory.parts import PARTS, Part
-from device_tests.report.document import PartBytes
+from device_tests.memory.values import PartBytes
 
 LOADED = "loaded"
 _NO_FILE = "[anonymous]"

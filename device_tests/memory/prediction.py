@@ -10,8 +10,8 @@ from math import ceil, exp
 
 from device_tests.memory.parts import PARTS, Part
 from device_tests.memory.runtimes import RUNTIMES, ModelShape, RuntimeMemory
-from device_tests.report.document import PartKind
-from device_tests.report.quantities import size_text
+from device_tests.memory.values import PartKind
+from device_tests.quantities import size_text
 from runtime_py.manifest import CacheEntry, Manifest, TensorEntry
 
 # Linux maps pages of a file around a fault, as far as it has them already.

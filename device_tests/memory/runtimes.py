@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from device_tests.report.quantities import size_text
+from device_tests.quantities import size_text
 from runtime_py.manifest import BackendEntry, Manifest, TensorEntry
 
 MB = 1_000_000

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from device_tests.memory.events import check_range
-from device_tests.report.document import Sample
+from device_tests.memory.values import Sample
 from runtime_py.typed_json import FieldError, load_object, read_as
 
 

@@ -7,9 +7,9 @@ from device_tests.device.target import Target
 from device_tests.errors import DeviceError
 from device_tests.job.lifecycle import collect_job, read_record
 from device_tests.job.values import JobResult
+from device_tests.profiling.document import Report
 from device_tests.profiling.measured_run import MeasuredRun, RunNote, check_tokens
 from device_tests.profiling.pipeline import Told, report_of, runner_for
-from device_tests.report.document import Report
 from device_tests.runners.upload import folder_name
 from runtime_py.bundle import Bundle, open_bundle
 from runtime_py.errors import RunError

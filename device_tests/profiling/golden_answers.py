@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from device_tests.errors import DeviceError
 from device_tests.memory.events import Call
-from device_tests.report.document import AnswerDifference, Answers
+from device_tests.profiling.document import AnswerDifference, Answers
 from runtime_py import verification
 from runtime_py.bundle import Bundle
 from runtime_py.golden_cases import GoldenCase

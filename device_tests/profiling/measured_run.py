@@ -20,8 +20,8 @@ from device_tests.job.values import JobResult, JobSpec
 from device_tests.memory.dumpsys import ProcessMemory, ask_process_memory
 from device_tests.memory.events import RunEvents, Watch, read_events
 from device_tests.memory.samples import read_samples
+from device_tests.memory.values import END_OF_RUN, Sample
 from device_tests.profiling import golden_answers
-from device_tests.report.document import END_OF_RUN, Sample
 from device_tests.runners.payload import Payload
 from device_tests.runners.upload import Placed
 from runtime_py import verification

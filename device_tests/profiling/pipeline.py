@@ -17,7 +17,9 @@ from device_tests.memory.attribution import KnownFiles, attribute
 from device_tests.memory.dumpsys import ProcessMemory
 from device_tests.memory.ledger import compare
 from device_tests.memory.prediction import Positions, predict
+from device_tests.memory.values import END_OF_RUN, AndroidAccount, Ledger, PartBytes, Phase
 from device_tests.profiling import golden_answers
+from device_tests.profiling.document import Answers, BundleFacts, Report, RunFacts, Step
 from device_tests.profiling.measured_run import (
     PACKING,
     MeasuredRun,
@@ -26,18 +28,6 @@ from device_tests.profiling.measured_run import (
     measure,
     packed_cache_name,
     script_of,
-)
-from device_tests.report.document import (
-    END_OF_RUN,
-    AndroidAccount,
-    Answers,
-    BundleFacts,
-    Ledger,
-    PartBytes,
-    Phase,
-    Report,
-    RunFacts,
-    Step,
 )
 from device_tests.runners.payload import Payload, payload
 from device_tests.runners.upload import bundle_digest, folder_name, place

@@ -8,9 +8,10 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from device_tests.job.verdict import Verdict
-from device_tests.report.document import END_OF_RUN, PartKind, Report
+from device_tests.memory.values import END_OF_RUN, PartKind
+from device_tests.profiling.document import Report
+from device_tests.quantities import NOTHING
 from device_tests.report.facts_shown import fact_lists
-from device_tests.report.quantities import NOTHING
 from device_tests.report.reading import (
     TIMES_HIDDEN,
     UNATTRIBUTED,

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from device_tests.report.comparison import Comparison, SizeChange, TimeChange
-from device_tests.report.quantities import (
+from device_tests.quantities import (
     NOTHING,
     byte_unit,
     duration_text,
     percent_text,
     rate_text,
 )
+from device_tests.report.comparison import Comparison, SizeChange, TimeChange
 from device_tests.report.reading import verdict_words
 from device_tests.report.terminal import sizes_table, write
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from device_tests.device.facts import DeviceFacts
-from device_tests.report.document import AndroidAccount, BundleFacts, Report, RunFacts
-from device_tests.report.quantities import NOTHING, share_text, size_text
+from device_tests.memory.values import AndroidAccount
+from device_tests.profiling.document import BundleFacts, Report, RunFacts
+from device_tests.quantities import NOTHING, share_text, size_text
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from device_tests.report.document import Report
-from device_tests.report.quantities import NOTHING, duration_text, rate_text, share_text, size_text
+from device_tests.profiling.document import Report
+from device_tests.quantities import NOTHING, duration_text, rate_text, share_text, size_text
 from device_tests.report.reading import (
     TIMES_HIDDEN,
     has_measured,

@@ -6,7 +6,8 @@ are clean, so that a page printed in grey still tells dirty from clean.
 
 from dataclasses import dataclass
 
-from device_tests.report.document import PartKind, Phase, Report
+from device_tests.memory.values import PartKind, Phase
+from device_tests.profiling.document import Report
 from device_tests.report.reading import UNATTRIBUTED, peak_bytes
 
 COLORS = 8

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from device_tests.profiling.document import Report
+from device_tests.quantities import ByteUnit, byte_unit
 from device_tests.report import reading, svg
-from device_tests.report.document import Report
 from device_tests.report.facts_shown import fact_lists
 from device_tests.report.headline import headline
 from device_tests.report.layers import REST, Layer, stack
 from device_tests.report.ledger_shown import LedgerText, band_text, folios_text, ledger_text
 from device_tests.report.memory_chart import ends_in_stack, memory_chart
 from device_tests.report.plot import Frame
-from device_tests.report.quantities import ByteUnit, byte_unit
 from device_tests.report.reading import LedgerRow
 from device_tests.report.speed_chart import speed_chart
 from runtime_py.terminal import printable_line

@@ -9,7 +9,8 @@ from typing import Literal
 
 from device_tests.device.facts import EMULATED, Provenance
 from device_tests.job.verdict import MEASURED, Verdict
-from device_tests.report.document import END_OF_RUN, PartKind, Phase, Report, Step
+from device_tests.memory.values import END_OF_RUN, PartKind, Phase
+from device_tests.profiling.document import Report, Step
 
 UNATTRIBUTED = "unattributed"
 TIMES_HIDDEN = "times are emulated, not shown"

@@ -9,18 +9,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from device_tests.report import reading
-from device_tests.report.document import Report
-from device_tests.report.facts_shown import android_text
-from device_tests.report.headline import headline
-from device_tests.report.ledger_shown import band_text, folios_text, ledger_text
-from device_tests.report.quantities import (
+from device_tests.profiling.document import Report
+from device_tests.quantities import (
     MINUS,
     NOTHING,
     byte_unit,
     duration_text,
     size_text,
 )
+from device_tests.report import reading
+from device_tests.report.facts_shown import android_text
+from device_tests.report.headline import headline
+from device_tests.report.ledger_shown import band_text, folios_text, ledger_text
 from device_tests.report.sparkline import block_rows, resampled, ruler
 from runtime_py.terminal import printable_line
 

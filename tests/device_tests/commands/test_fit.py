@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from device_tests.fit.memory_budget import profiles
-from device_tests.report.quantities import size_text
+from device_tests.quantities import size_text
 from models import shapes
 from pocketlm import main
 

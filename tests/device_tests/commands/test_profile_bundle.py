@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from device_tests.commands import profile_bundle
 from device_tests.commands.profile_bundle import exit_code
 from device_tests.job.verdict import MEASURED, Verdict
-from device_tests.report.document import Answers, Report
+from device_tests.profiling.document import Answers, Report
 from pocketlm import main
 from tests.device_tests.report.sample_reports import failed_report, sample_report
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from device_tests.memory.attribution import LOADED, KnownFiles, attribute
 from device_tests.memory.events import Mapping, PhaseMark, Region
 from device_tests.memory.parts import PARTS
-from device_tests.report.document import PartBytes
+from device_tests.memory.values import PartBytes
 
 FILES = KnownFiles.of(
     artifact=["executorch/model.pte"],

@@ -11,7 +11,7 @@ import pytest
 from device_tests.memory.ledger import compare
 from device_tests.memory.parts import PARTS, Part
 from device_tests.memory.prediction import Positions, predict
-from device_tests.report.document import PartBytes
+from device_tests.memory.values import PartBytes
 from edge_build.planned_manifest import BuildChoices, plan_manifest
 from models import shapes
 

@@ -14,9 +14,9 @@ from device_tests.device.transfer import PIECE_BYTES
 from device_tests.job.lifecycle import run_job
 from device_tests.job.values import JobSpec
 from device_tests.profiling import measured_run
+from device_tests.profiling.document import Report
 from device_tests.profiling.measured_run import RunNote, Workload, prompt_of
 from device_tests.profiling.pipeline import profile
-from device_tests.report.document import Report
 from pocketlm import main
 from runtime_py.bundle import open_bundle
 from tests.device_tests.broken_link import BROKEN, BrokenLink, broken_target

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from device_tests.errors import DeviceError
 from device_tests.memory.events import Call
 from device_tests.profiling import golden_answers
-from device_tests.report.document import Answers
+from device_tests.profiling.document import Answers
 from runtime_py.bundle import Bundle, open_bundle
 from runtime_py.golden import Golden
 from runtime_py.golden_cases import GoldenCase

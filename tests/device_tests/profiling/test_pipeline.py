@@ -14,9 +14,9 @@ from device_tests.job.values import JobResult
 from device_tests.job.verdict import Verdict
 from device_tests.memory.events import read_events
 from device_tests.profiling import pipeline
+from device_tests.profiling.document import AnswerDifference, Answers, Report
 from device_tests.profiling.measured_run import PACKING, MeasuredRun, Workload
 from device_tests.profiling.pipeline import profile
-from device_tests.report.document import AnswerDifference, Answers, Report
 from device_tests.runners.payload import Payload
 from device_tests.runners.upload import Placed
 from runtime_py.bundle import Bundle, open_bundle

@@ -9,9 +9,9 @@ from device_tests.device.target import Target
 from device_tests.device.targets import open_target
 from device_tests.fit.fitting import fit
 from device_tests.fit.memory_budget import room_of
+from device_tests.profiling.document import Report
 from device_tests.profiling.measured_run import Workload, prompt_of
 from device_tests.profiling.pipeline import Told, profile
-from device_tests.report.document import Report
 from device_tests.runners.upload import BUNDLES, RUNNERS
 from edge_build.build import build
 from edge_build.kv_cache import KV_PRECISIONS, KvPrecision

@@ -6,19 +6,21 @@ from dataclasses import replace
 from itertools import pairwise
 
 from device_tests.device.facts import DeviceFacts, Provenance
-from device_tests.report.document import (
+from device_tests.memory.values import (
     AndroidAccount,
-    AnswerDifference,
-    Answers,
-    BundleFacts,
     Ledger,
     LedgerLine,
     PartBytes,
     PartKind,
     Phase,
+    Sample,
+)
+from device_tests.profiling.document import (
+    AnswerDifference,
+    Answers,
+    BundleFacts,
     Report,
     RunFacts,
-    Sample,
     Step,
 )
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from device_tests.device.facts import EMULATED, Provenance
+from device_tests.memory.values import PartBytes
+from device_tests.profiling.document import Report
 from device_tests.report.comparison import Comparison, compare
 from device_tests.report.comparison_terminal import print_comparison
-from device_tests.report.document import PartBytes, Report
 from tests.device_tests.report.sample_reports import (
     MB,
     PHONE,

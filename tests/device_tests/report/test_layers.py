@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from device_tests.report.document import PartBytes
+from device_tests.memory.values import PartBytes
 from device_tests.report.layers import COLORS, REST, stack
 from tests.device_tests.report.sample_reports import MB, failed_report, sample_report
 

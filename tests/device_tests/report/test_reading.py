@@ -7,7 +7,7 @@ import pytest
 
 from device_tests.device.facts import EMULATED, Provenance
 from device_tests.job.verdict import MEASURED, Verdict
-from device_tests.report.document import Step
+from device_tests.profiling.document import Step
 from device_tests.report.reading import (
     UNATTRIBUTED,
     ledger_rows,

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from device_tests.device.facts import EMULATED, Provenance
-from device_tests.report.document import AnswerDifference, Report
+from device_tests.profiling.document import AnswerDifference, Report
 from device_tests.report.terminal import print_report
 from tests.device_tests.report.sample_reports import (
     failed_report,
