@@ -19,6 +19,7 @@ from device_tests.errors import DeviceError
 from edge_build.errors import BuildError
 from models.errors import ModelError
 from runtime_py.errors import RunError
+from runtime_py.process_tuning import process_tuning
 from runtime_py.terminal import say_error
 
 _WRONG_INPUT, _DEVICE_FAILED = 2, 3
@@ -33,7 +34,8 @@ class PocketlmGroup(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with process_tuning():
+                return super().invoke(context)
         except (LostDeviceError, RefusedError) as error:
             self._fail(str(error), _DEVICE_FAILED)
         except (ModelError, BuildError, RunError, DeviceError) as error:

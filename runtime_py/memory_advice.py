@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime_py.process_tuning import may_tune_process
+
 _MADV_DONTNEED = 4
 _MADV_HUGEPAGE = 14
 # mallopt(3).
@@ -56,12 +58,13 @@ def huge_page_heap(size_bytes: int) -> Iterator[None]:
     A token reads all weights once: with pages of 4 KiB the processor looks up an address every
     other microsecond. The kernel gives huge pages where it was asked before a page is touched. So
     the heap grows by what will be needed, asks for them and is handed back untouched; what is
-    allocated next comes from there, instead of from mappings of its own.
+    allocated next comes from there, instead of from mappings of its own. glibc has no way back to
+    thresholds that it adapts itself: only in a process that is ours to tune.
 
     Args:
         size_bytes: what will be allocated, about; what goes beyond lies in small pages.
     """
-    libc = _libc()
+    libc = _libc() if may_tune_process() else None
     if libc is None or not _keep_one_heap(libc):
         yield
         return

@@ -13,6 +13,7 @@ from runtime_py.closing import Closing
 from runtime_py.engine import LoadedModel
 from runtime_py.errors import RunError
 from runtime_py.manifest import Manifest
+from runtime_py.process_tuning import process_tuning
 from runtime_py.runtime_versions import check_versions, is_installed
 
 # Asked in this order when the user names no backend; any other comes after these.
@@ -161,20 +162,27 @@ class Session(Closing):
 
 
 def open_session(
-    bundle: Bundle | Path | str, backend: str | None = None, threads: int | None = None
+    bundle: Bundle | Path | str,
+    backend: str | None = None,
+    threads: int | None = None,
+    *,
+    tune_process: bool = False,
 ) -> Session:
     """Load one artifact of a bundle.
 
     Args:
         bundle: a folder is opened and its files' hashes are checked first.
         backend: None takes the first whose runtime is installed.
-        threads: None is the physical cores.
+        threads: None is the runtime's own choice, with `tune_process` the physical cores.
+        tune_process: let the runtime also set the process's allocator, the threads of its BLAS
+            and where file descriptor 2 leads, as the commands do: decoding may be faster.
 
     Raises:
         RunError: no such bundle, file, backend or runtime.
     """
     opened, name = checked_bundle(bundle, backend)
-    return Session(open_model(opened, name, threads), opened.manifest, name)
+    with process_tuning(tune_process):
+        return Session(open_model(opened, name, threads), opened.manifest, name)
 
 
 def checked_bundle(bundle: Bundle | Path | str, backend: str | None) -> tuple[Bundle, str]:

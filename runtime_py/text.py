@@ -48,16 +48,21 @@ class Answer:
             raise KeyboardInterrupt
 
 
-class Chat:
-    """A conversation: each answer sees the messages before it. Made by `TextModel.chat`."""
+class Chat(Closing):
+    """A conversation: each answer sees the messages before it. Made by `open_chat` or a model."""
 
-    def __init__(self, conversation: Conversation, request: GenerationRequest) -> None:
+    def __init__(
+        self, session: Session, conversation: Conversation, request: GenerationRequest
+    ) -> None:
+        self._session = session
         self._conversation = conversation
         self._request = request
         self._last: tuple[str, Answer] | None = None
 
-    def send(self, message: str) -> Answer:
+    def stream(self, message: str) -> Answer:
         """Return the answer to a user's message; what was not read of the last is left out.
+
+        It is made while it is read: iterate over its pieces, or take `.text`.
 
         Raises:
             RunError: the template refuses the message, or the context is full.
@@ -78,6 +83,10 @@ class Chat:
         """Begin anew, with the system message only."""
         self._last = None
         self._conversation.reset()
+
+    def close(self) -> None:
+        """Release the memory of the model, which holds one conversation at a time."""
+        self._session.close()
 
     def _keep(self) -> None:
         if self._last is not None:
@@ -161,7 +170,7 @@ class TextModel(Closing):
         conversation = Conversation(
             self.session, self.tokenizer, self.template, variables or {}, system
         )
-        return Chat(conversation, self._request(max_new_tokens, sampling))
+        return Chat(self.session, conversation, self._request(max_new_tokens, sampling))
 
     def close(self) -> None:
         """Release the memory of the model."""
@@ -178,7 +187,11 @@ class TextModel(Closing):
 
 
 def open_model(
-    bundle: Bundle | Path | str, backend: str | None = None, threads: int | None = None
+    bundle: Bundle | Path | str,
+    backend: str | None = None,
+    threads: int | None = None,
+    *,
+    tune_process: bool = False,
 ) -> TextModel:
     """Load one artifact of a bundle, its tokenizer and its chat template.
 
@@ -186,7 +199,7 @@ def open_model(
         bundle: a folder is opened and its files' hashes are checked first; a Bundle is taken as
             checked.
         backend: "onnx" or "executorch"; None takes the first whose runtime is installed.
-        threads: None is the physical cores.
+        threads, tune_process: as in `open_session`.
 
     Raises:
         RunError: no such bundle, file, backend or runtime.
@@ -194,7 +207,8 @@ def open_model(
     opened, name = checked_bundle(bundle, backend)
     # Small files first, so that mistakes show at once.
     tokenizer, template = read_tokenizer(opened), read_chat_template(opened)
-    return TextModel(opened, open_session(opened, name, threads), tokenizer, template)
+    session = open_session(opened, name, threads, tune_process=tune_process)
+    return TextModel(opened, session, tokenizer, template)
 
 
 def read_generation_config(bundle: Bundle) -> dict[str, object]:

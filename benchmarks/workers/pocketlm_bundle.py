@@ -10,6 +10,7 @@ from runtime_py import engines
 from runtime_py.bundle import read_bundle
 from runtime_py.engine import LoadedModel
 from runtime_py.engines.onnx import OnnxModel
+from runtime_py.process_tuning import process_tuning
 
 
 class BundleModel:
@@ -67,5 +68,6 @@ def import_runtime(backend: str) -> None:
 
 if __name__ == "__main__":
     requested = read_job()
-    import_runtime(requested.settings["backend"])
-    measure(requested, load)
+    with process_tuning():  # as the commands run it
+        import_runtime(requested.settings["backend"])
+        measure(requested, load)

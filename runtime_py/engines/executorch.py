@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from math import prod
@@ -21,6 +21,7 @@ from runtime_py.errors import RunError
 from runtime_py.executorch_float_twin import write_float_twin
 from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
 from runtime_py.memory_advice import huge_page_heap, release_file_pages
+from runtime_py.process_tuning import may_tune_process
 
 METHOD = "forward"
 _OPERATOR_LIBRARIES = (
@@ -102,17 +103,14 @@ def load(
 
     Args:
         threads: of the whole process, because ExecuTorch has one thread pool; None is the physical
-            cores.
+            cores in a process that is ours to tune, elsewhere the pool as it is.
 
     Raises:
         RunError: executorch is missing, or the file is not a program that it can run.
     """
     with _quiet():
         runtime = _import_runtime()
-    wanted = threads or psutil.cpu_count(logical=False) or 1
-    # A program that is loaded holds on to the pool: with a new one under it, it answers wrongly.
-    if runtime._threadpool_get_thread_count() != wanted:
-        runtime._unsafe_reset_threadpool(wanted)
+    _choose_threads(runtime, threads)
     path = folder / entry.model
     model = LoadedProgram(lambda: _open(runtime, path, entry), manifest, entry)
     # The first call packs the weights. What it writes at position 0 nobody sees: see `reset`.
@@ -120,6 +118,15 @@ def load(
         model.run([0], 0)
     release_file_pages(path)
     return model
+
+
+def _choose_threads(runtime: Any, threads: int | None) -> None:
+    if threads is None and not may_tune_process():
+        return
+    wanted = threads or psutil.cpu_count(logical=False) or 1
+    # A program that is loaded holds on to the pool: with a new one under it, it answers wrongly.
+    if runtime._threadpool_get_thread_count() != wanted:
+        runtime._unsafe_reset_threadpool(wanted)
 
 
 def metadata_differences(
@@ -177,14 +184,22 @@ def _one_thread_per_product() -> AbstractContextManager[None]:
     The attention operator calls it from every thread of ExecuTorch's pool. Teams of more threads
     below those fought for the cores: a decode step of the 1B shape took 1.4 times as long. Only
     the environment reaches threads that torch did not start, and it is read once, at the import;
-    a process that imported torch before keeps its setting.
+    a process that imported torch before keeps its setting, and so does one not ours to tune.
     """
+    if not may_tune_process():
+        return nullcontext()
     return environment_default("OMP_NUM_THREADS", "1")
 
 
 @contextmanager
 def _quiet() -> Iterator[Any]:
-    """Catch what the C++ side writes to stderr; yield a function that returns its last line."""
+    """Catch what the C++ side writes to stderr; yield a function that returns its last line.
+
+    It writes to file descriptor 2, which is the whole process's: only where that is ours to tune.
+    """
+    if not may_tune_process():
+        yield lambda: "its notices are on stderr"
+        return
     with tempfile.TemporaryFile() as caught:
 
         def last_line() -> str:

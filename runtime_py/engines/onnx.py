@@ -5,7 +5,6 @@ follows from the position alone, so going back needs no copying, only the check 
 still there.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -141,7 +140,13 @@ def _open(
 ) -> LoadedModel:
     # Without this, releases for Linux keep an id of the machine and send statistics. They look when
     # they are imported; who wants that has set it.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    with environment_default("ORT_DISABLE_TELEMETRY", "1"):
+        return _open_session(folder, manifest, entry, threads, exact=exact)
+
+
+def _open_session(
+    folder: Path, manifest: Manifest, entry: BackendEntry, threads: int | None, *, exact: bool
+) -> LoadedModel:
     import onnxruntime
 
     path = folder / entry.model

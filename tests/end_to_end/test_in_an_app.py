@@ -55,7 +55,9 @@ def printed(folder: Path, code: str) -> str:
 
 def greedy_answer(folder: Path, backend: str) -> str:
     with open_model(folder / "pico", backend=backend) as model:
-        return model.chat(max_new_tokens=NEW_TOKENS, sampling=SamplingOptions()).send(QUESTION).text
+        return (
+            model.chat(max_new_tokens=NEW_TOKENS, sampling=SamplingOptions()).stream(QUESTION).text
+        )
 
 
 def test_executorch_answers_as_we_do(folder: Path) -> None:
@@ -94,7 +96,7 @@ def test_the_core_library_in_cpp_chooses_our_ids(folder: Path, tmp_path: Path) -
         assert model.template is not None
         text = model.template.render([{"role": "user", "content": QUESTION}])
         prompt = model.tokenizer.encode(text)
-        answer = model.chat(sampling=SamplingOptions()).send(QUESTION)
+        answer = model.chat(sampling=SamplingOptions()).stream(QUESTION)
         expected = answer.text and answer.result.tokens
         size = model.session.vocab_size
     arguments = ["app-executorch/model.pte", size, len(expected), *prompt]

@@ -14,6 +14,7 @@ from runtime_py.memory_advice import (
     parse_smaps,
     release_file_pages,
 )
+from runtime_py.process_tuning import process_tuning
 
 SMAPS = """\
 7f00-9f00 r--p 00000000 08:01 42                         /a/model with spaces.pte
@@ -54,6 +55,7 @@ def test_what_is_allocated_within_the_block_asks_for_huge_pages() -> None:
     code = """
 import ctypes
 from runtime_py.memory_advice import huge_page_heap
+from runtime_py.process_tuning import process_tuning
 
 libc = ctypes.CDLL(None)
 libc.malloc.argtypes, libc.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
@@ -69,7 +71,7 @@ def flags(address):
             start, end = (int(number, 16) for number in first.split("-"))
             inside = start <= address < end
 
-with huge_page_heap(64 << 20):
+with process_tuning(), huge_page_heap(64 << 20):
     within = libc.malloc(16 << 20)
     ctypes.memset(within, 7, 16 << 20)
 after = libc.malloc(40 << 20)
@@ -84,7 +86,7 @@ libc.free(after)
 
 def test_without_glibc_the_block_just_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_advice, "_libc", lambda: None)
-    with huge_page_heap(1 << 30):
+    with process_tuning(), huge_page_heap(1 << 30):
         assert bytes(10) == b"\0" * 10
 
 

@@ -48,23 +48,23 @@ def test_pieces_come_as_they_are_made(folder: Path, fake_bundle: Any) -> None:
 def test_a_chat_remembers_and_processes_only_what_is_new(folder: Path, fake_bundle: Any) -> None:
     with open_model(folder) as model:
         chat = model.chat()
-        assert "".join(chat.send("hello")) == "fine €."
+        assert "".join(chat.stream("hello")) == "fine €."
         asked = len(fake_bundle.model.calls)
-        assert chat.send("ab").text == "cd"
+        assert chat.stream("ab").text == "cd"
         assert fake_bundle.model.calls[asked][0] > 0
         assert [message["content"] for message in chat.messages] == ["hello", "fine €.", "ab", "cd"]
         chat.reset()
         assert chat.messages == []
-        assert chat.send("hello").text == "fine €."
+        assert chat.stream("hello").text == "fine €."
 
 
 def test_an_answer_that_was_not_read_is_left_out(folder: Path) -> None:
     with open_model(folder) as model:
         chat = model.chat()
-        chat.send("hello")
-        assert chat.send("hello").text == "fine €."
+        chat.stream("hello")
+        assert chat.stream("hello").text == "fine €."
         assert len(chat.messages) == 2
-        next(iter(chat.send("ab")))
+        next(iter(chat.stream("ab")))
         assert chat.messages[-1] == {"role": "assistant", "content": "c"}
 
 
@@ -83,9 +83,9 @@ def test_variables_and_the_system_message_reach_the_template(
     fake_bundle.write("chat_template.jinja", source)
     with open_model(folder) as model:
         chat = model.chat("brief", max_new_tokens=1, variables={"enable_thinking": False})
-        assert chat.send("hello").result.prompt_tokens == 0
+        assert chat.stream("hello").result.prompt_tokens == 0
         assert chat.messages == [{"role": "system", "content": "brief"}]
-        _ = chat.send("hello").text
+        _ = chat.stream("hello").text
     ids = [token for _, tokens in fake_bundle.model.calls for token in tokens]
     assert fake_bundle.tokenizer.decode(ids) == "briefFalse"
 
