@@ -6,6 +6,7 @@ content. It is written under another name first, so that there is a whole one or
 
 import fcntl
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from edge_build.byte_sizes import shown_size
 from runtime_py.user_cache import lowered_folder
+
+_LOG = logging.getLogger("pocketlm.lowered_cache")
 
 # A template takes 0.1 to 0.3 MB.
 LIMIT_BYTES = 1 << 28
@@ -51,7 +54,9 @@ class LoweredCache:
         path = self.folder / f"{key}{_ENDING}"
         with _locked(self.folder, key):
             found = self._read(path)
-            if found is None:
+            if found is not None:
+                _LOG.info("%s: lowered by an earlier build", path.name)
+            else:
                 found = lower()
                 self._write(path, found)
         return found

@@ -4,6 +4,7 @@ Imports heavy libraries only inside a command. ModelError passes through to pock
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -113,7 +114,8 @@ def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import Progress
 
     started = time.monotonic()
-    bar = Progress(console=Console(stderr=True), transient=True)
+    quiet = not logging.getLogger("pocketlm").isEnabledFor(logging.WARNING)  # -q
+    bar = Progress(console=Console(stderr=True, quiet=quiet), transient=True)
     task = bar.add_task(label, total=None)
 
     def advance(done: int, total: int) -> None:

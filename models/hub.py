@@ -1,10 +1,13 @@
 """From what a user calls a checkpoint to a folder: a path, or an id on the Hugging Face Hub."""
 
+import logging
 import re
 from pathlib import Path
 
 from models import shapes
 from models.errors import ModelError
+
+_LOG = logging.getLogger("pocketlm.hub")
 
 # No pickle: opening one runs code.
 _WANTED = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja")
@@ -60,6 +63,7 @@ def _download(hub_id: str) -> Path:
             f"{hub_id}: no such folder, and downloading needs the package huggingface_hub; "
             "install it, or give a folder"
         ) from error
+    _LOG.info("%s: asking the Hugging Face Hub", hub_id)
     try:
         return Path(snapshot_download(hub_id, allow_patterns=list(_WANTED)))
     except errors.RepositoryNotFoundError as error:  # a gated repository is one of these

@@ -21,6 +21,7 @@ from models.errors import ModelError
 from runtime_py.errors import RunError
 from runtime_py.process_tuning import process_tuning
 from runtime_py.terminal import say_error
+from runtime_py.verbosity import add_verbosity_options, command_logging
 
 _WRONG_INPUT, _DEVICE_FAILED = 2, 3
 # What a shell reports for a program that Ctrl-C ended.
@@ -34,7 +35,7 @@ class PocketlmGroup(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            with process_tuning():
+            with process_tuning(), command_logging():
                 return super().invoke(context)
         except (LostDeviceError, RefusedError) as error:
             self._fail(str(error), _DEVICE_FAILED)
@@ -143,3 +144,4 @@ for command in (
     *device_tests.cli.COMMANDS,
 ):
     main.add_command(command)
+add_verbosity_options(main)

@@ -1,8 +1,10 @@
 """Session: where a model stands in its context; prefill, decode, rewind, reset. Knows no text."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from operator import index
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from runtime_py.runtime_versions import check_versions, is_installed
 
 # Asked in this order when the user names no backend; any other comes after these.
 PREFERRED_BACKENDS = ("onnx", "executorch")
+
+_LOG = logging.getLogger("pocketlm.session")
 
 Logits = NDArray[np.float32]
 
@@ -213,7 +217,10 @@ def open_model(
     if exact:
         assert engine.exact is not None, f"engine {backend} has no exact form"
         load = engine.exact.load
-    return load(bundle.folder, bundle.manifest, entry, threads)
+    begun = perf_counter()
+    model = load(bundle.folder, bundle.manifest, entry, threads)
+    _LOG.info("%s: %s loaded in %.2f s", bundle.folder, backend, perf_counter() - begun)
+    return model
 
 
 def choose_backend(bundle: Bundle) -> str:

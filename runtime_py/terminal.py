@@ -4,6 +4,7 @@ A manifest, a template or a device may say anything: escape sequences, character
 direction of what follows, markup of the library that draws tables.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+# What the library tells; -v and -q of the commands are its levels.
+LOGGER = logging.getLogger("pocketlm")
 
 # Room for the longest path and advice. What libraries say may quote the whole of a file.
 _LONGEST_LINE = 1000
@@ -39,15 +43,27 @@ def one_line(message: str) -> str:
     return f"{line[:half]} … {line[-half:]}"
 
 
+def is_quiet() -> bool:
+    """Say whether progress and notes are unwanted: -q."""
+    return not LOGGER.isEnabledFor(logging.WARNING)
+
+
+def is_verbose() -> bool:
+    """Say whether details are wanted: -v."""
+    return LOGGER.isEnabledFor(logging.INFO)
+
+
 def say(*lines: str, err: bool = False) -> None:
-    """Print lines on stdout or stderr."""
+    """Print lines on stdout, or notes on stderr."""
+    if err and is_quiet():
+        return
     for line in lines:
         click.echo(printable(line), err=err)
 
 
 def say_error(message: str) -> None:
     """Print a mistake on stderr, on one line."""
-    say(f"error: {one_line(message)}", err=True)
+    click.echo(printable(f"error: {one_line(message)}"), err=True)
 
 
 def bar_text(text: str) -> str:
@@ -58,7 +74,10 @@ def bar_text(text: str) -> str:
 
 
 def make_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":
-    """Return a console that escapes whatever it prints and takes no markup."""
+    """Return a console that escapes whatever it prints and takes no markup.
+
+    What goes to stderr is progress and notes: nothing is shown with -q.
+    """
     from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
     from rich.measure import Measurement
     from rich.segment import Segment
@@ -82,8 +101,9 @@ def make_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":
         ) -> list[ConsoleRenderable]:
             return [Escaped(renderable) for renderable in renderables]
 
+    quiet = stderr and is_quiet()
     console = Console(
-        stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False
+        stderr=stderr, quiet=quiet, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False
     )
     console.push_render_hook(Escaping())
     return console

@@ -14,8 +14,11 @@ _HEAD = """\
 
 Written by `python -m tools.cli_reference` from the commands' own help. Exit codes: 0 done, 1 a
 check failed, 2 wrong input, 3 a device failed, 130 Ctrl-C. Answers go to stdout, progress and
-notes to stderr.
+notes to stderr. Every command also takes `-h`; `-v` shows details and what the library does, `-q`
+results and errors alone.
 """
+# Of every command; said once, at the top.
+_EVERYWHERE = ("verbose", "quiet")
 
 
 def render() -> str:
@@ -29,7 +32,11 @@ def render() -> str:
 def section(name: str, command: click.Command) -> str:
     """Return what the page says of one command."""
     arguments = [p for p in command.params if isinstance(p, click.Argument)]
-    options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    options = [
+        p
+        for p in command.params
+        if isinstance(p, click.Option) and not p.hidden and p.name not in _EVERYWHERE
+    ]
     usage = " ".join(("pocketlm", name, "[OPTIONS]", *map(_argument, arguments)))
     lines = [f"## pocketlm {name}", "", f"`{usage}`", "", *_help(command)]
     if options:

@@ -12,6 +12,7 @@ from device_tests.commands.fit_shown import Asked, print_fits
 from device_tests.commands.flags import json_option
 from device_tests.commands.planned_shape import planned_shape
 from device_tests.errors import DeviceError
+from runtime_py.terminal import is_verbose
 
 if TYPE_CHECKING:
     from device_tests.fit.fitting import Fit
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     is_flag=True,
     help="As `profile --packed-cache` runs it: packed weights mapped from a file.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Each part of memory, and every comparison.")
 @json_option
 def fit(
     what: str,
@@ -58,7 +58,6 @@ def fit(
     chunk: int | None,
     kv: str | None,
     packed_cache: bool,
-    verbose: bool,
     as_json: bool,
 ) -> None:
     """Predict the memory of a bundle, a checkpoint, or a published shape.
@@ -107,7 +106,7 @@ def fit(
         click.echo(json.dumps(_document(manifest, found), indent=1))
     else:
         asked = _asked_of_bundle(what, manifest, names) if built else _asked_of_plan(what, typed)
-        print_fits(asked, manifest, found, verbose=verbose)
+        print_fits(asked, manifest, found, verbose=is_verbose())
     if any(one.judgement.answer == "will not fit" for one in found):
         sys.exit(1)
 

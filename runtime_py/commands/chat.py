@@ -18,7 +18,7 @@ from runtime_py.commands.flags import (
     threads_option,
 )
 from runtime_py.errors import RunError
-from runtime_py.terminal import say_error
+from runtime_py.terminal import say, say_error
 
 if TYPE_CHECKING:
     from runtime_py.conversation import Conversation
@@ -66,7 +66,7 @@ def chat(
             max_new_tokens=max_new_tokens,
         )
         conversation = Conversation(model.session, model.tokenizer, template, variables, system)
-        click.echo("/help lists commands, /exit ends, Ctrl-C ends an answer", err=True)
+        say("/help lists commands, /exit ends, Ctrl-C ends an answer", err=True)
         while (typed := _next_typed()) is not None and typed != Typed("/exit", is_command=True):
             if not typed.is_command:
                 _turn(conversation, typed.text, request)
@@ -89,7 +89,7 @@ def _turn(conversation: "Conversation", text: str, request: "GenerationRequest")
         try:
             generation = conversation.ask(text, request)
             if conversation.left_out:
-                click.echo(
+                say(
                     f"[context full: the {conversation.left_out} oldest messages were left out]",
                     err=True,
                 )
@@ -100,7 +100,7 @@ def _turn(conversation: "Conversation", text: str, request: "GenerationRequest")
             say_error(f"{error}{hint}")
             return
         conversation.keep(text, generation)
-    click.echo(f"[{timings(generation.result)}]", err=True)
+    say(f"[{timings(generation.result)}]", err=True)
 
 
 def _next_typed() -> Typed | None:

@@ -19,6 +19,7 @@ from runtime_py.commands.flags import (
     threads_option,
 )
 from runtime_py.errors import RunError
+from runtime_py.terminal import say
 
 if TYPE_CHECKING:
     from runtime_py.generation import GenerationRequest, GenerationResult
@@ -88,7 +89,7 @@ def run(
             click.echo(json.dumps(document, indent=1))
         else:
             print_pieces(generation)
-            click.echo(timings(generation.result), err=True)
+            say(timings(generation.result), err=True)
         interrupted = generation.result.reason == "interrupted"
     if interrupted:
         sys.exit(INTERRUPTED)
