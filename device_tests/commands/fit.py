@@ -74,7 +74,7 @@ def fit(
       pocketlm fit ./my-bundle --device adb --json
     """
     from device_tests.fit import fitting
-    from device_tests.fit.memory_budget import profiles, room_called
+    from device_tests.fit.memory_budget import find_budget, profiles
     from device_tests.fit.variants import variants
 
     built = (Path(what) / "manifest.json").exists()
@@ -89,18 +89,18 @@ def fit(
         raise DeviceError(f"--backend {backend}: {what} has {known}")
     if packed_cache and "executorch" not in names:
         raise DeviceError("--packed-cache: only executorch keeps packed weights in a file")
-    rooms = [room_called(name) for name in device_names] or list(profiles())
+    budgets = [find_budget(name) for name in device_names] or list(profiles())
     found = [
         fitting.fit(
             manifest,
             name,
-            room,
+            budget,
             variants(manifest, name),
             tokens=context if built else None,
             packed_cache=packed_cache and name == "executorch",
         )
         for name in names
-        for room in rooms
+        for budget in budgets
     ]
     if as_json:
         click.echo(json.dumps(_document(manifest, found), indent=1))
@@ -177,7 +177,7 @@ def _document(manifest: "Manifest", found: "list[Fit]") -> dict[str, Any]:
         "fits": [
             {
                 "backend": one.backend,
-                "device": asdict(one.room),
+                "device": asdict(one.budget),
                 "answer": one.judgement.answer,
                 "reasons": one.judgement.reasons,
                 "positions": one.positions.tokens,

@@ -56,7 +56,7 @@ def print_fits(asked: Asked, manifest: "Manifest", found: "list[Fit]", *, verbos
         _print_parts(console, ours[0])
         for one in ours:
             for reason in one.judgement.reasons:
-                console.print(f"{one.room.name}: {reason}")
+                console.print(f"{one.budget.name}: {reason}")
 
 
 def _print_summary(console: Any, manifest: "Manifest", found: "list[Fit]") -> None:
@@ -75,12 +75,15 @@ def _print_summary(console: Any, manifest: "Manifest", found: "list[Fit]") -> No
         column.justify = "right"
     for one in found:
         answer = one.judgement.answer
-        prediction, room = one.prediction, one.room
+        prediction, budget = one.prediction, one.budget
         sizes = (
-            prediction.dirty_bytes, room.most_bytes, prediction.peak_bytes, room.available_bytes,
-        )  # fmt: skip
+            prediction.dirty_bytes,
+            budget.most_bytes,
+            prediction.peak_bytes,
+            budget.available_bytes,
+        )
         shown = map(size_text, sizes)
-        table.add_row(room.name, one.backend, Text(answer, _STYLES[answer]), *shown)
+        table.add_row(budget.name, one.backend, Text(answer, _STYLES[answer]), *shown)
     console.print(table)
 
 
@@ -90,7 +93,7 @@ def _print_remedies(console: Any, asked: Asked, one: "Fit") -> list[str]:
     helps = [change for change in one.changes if _RANKS[change.answer] < _RANKS[answer]]
     if answer == "fits":
         return []
-    console.print(f"{one.room.name}, {one.backend}: {answer}; it would")
+    console.print(f"{one.budget.name}, {one.backend}: {answer}; it would")
     commands = [command_of(asked, change) for change in helps[:_MOST_CHANGES]]
     for change, command in zip(helps, commands, strict=False):
         verb = "fit" if change.answer == "fits" else "be tight"

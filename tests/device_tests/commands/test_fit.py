@@ -31,7 +31,7 @@ def test_a_shape_is_held_against_every_profile_and_backend() -> None:
         128,
     )
     asked = [(one["backend"], one["device"]["name"]) for one in found["fits"]]
-    names = [room.name for room in profiles()]
+    names = [budget.name for budget in profiles()]
     assert asked == [(backend, name) for backend in ("executorch", "onnx") for name in names]
     for one in found["fits"]:
         parts = one["parts"]

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from device_tests.commands.fit_shown import Asked, command_of
 from device_tests.fit import memory_budget
 from device_tests.fit.changes import Change, Price
-from device_tests.fit.fitting import Room, fit
+from device_tests.fit.fitting import fit
+from device_tests.fit.memory_budget import MemoryBudget
 from device_tests.fit.variants import variants
 from edge_build.quantization import recipes
 from edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
@@ -68,13 +69,13 @@ def invoke(*arguments: object) -> Result:
 def just_too_small(manifest_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the only device hold the bundle with int8 caches, and not as it is."""
     manifest = open_bundle(str(manifest_folder), check_hashes=False).manifest
-    board = Room("board", 10**9, 10**9, 0, evicts=False)
+    board = MemoryBudget("board", 10**9, 10**9, 0, evicts=False)
     now, then = (
         fit(one, "onnx", board).prediction.dirty_bytes
         for one in (manifest, dict(variants(manifest, "onnx"))["--kv int8"])
     )
     small = replace(board, available_bytes=int(1.05 * (now + then) / 2))
-    monkeypatch.setattr(memory_budget, "room_called", lambda name: small)
+    monkeypatch.setattr(memory_budget, "find_budget", lambda name: small)
 
 
 @pytest.fixture

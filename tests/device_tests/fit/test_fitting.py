@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.fit.fitting import Room, Variant, fit, judge, positions_of
+from device_tests.fit.fitting import Variant, fit, judge, positions_of
+from device_tests.fit.memory_budget import MemoryBudget
 from device_tests.memory.prediction import Positions, PredictedPart, Prediction
 from tests.device_tests.small_manifest import FLOATS, TENSORS, small_manifest
 
 MB = 1_000_000
-PHONE = Room("phone", 4000 * MB, 1200 * MB, 2000 * MB, evicts=True)
-BOARD = Room("board", 4000 * MB, 1200 * MB, 400 * MB, evicts=False)
+PHONE = MemoryBudget("phone", 4000 * MB, 1200 * MB, 2000 * MB, evicts=True)
+BOARD = MemoryBudget("board", 4000 * MB, 1200 * MB, 400 * MB, evicts=False)
 ORDER = ("will not fit", "tight", "fits")
 
 
@@ -29,7 +30,7 @@ def needs(dirty_mb: int, clean_mb: int = 0, load_mb: int = 0) -> Prediction:
 
 
 @pytest.mark.parametrize(
-    ("room", "need", "answer"),
+    ("budget", "need", "answer"),
     [
         # A quarter of the RAM is 1000 MB, and 950 + 5 % = 997.5 MB.
         (PHONE, needs(950), "fits"),
@@ -47,8 +48,8 @@ def needs(dirty_mb: int, clean_mb: int = 0, load_mb: int = 0) -> Prediction:
         (BOARD, needs(1150), "will not fit"),
     ],
 )
-def test_the_rule(room: Room, need: Prediction, answer: str) -> None:
-    assert judge(need, room).answer == answer
+def test_the_rule(budget: MemoryBudget, need: Prediction, answer: str) -> None:
+    assert judge(need, budget).answer == answer
 
 
 def test_a_phone_with_much_available_may_use_it() -> None:
@@ -89,11 +90,11 @@ SIZES = st.integers(0, 20_000)
 def test_more_room_never_gives_a_worse_answer(
     need: Prediction, ram: int, available: int, swap: int, more: tuple[int, int, int], evicts: bool
 ) -> None:
-    small = Room("a", ram * MB, available * MB, swap * MB, evicts)
-    large = Room(
+    small = MemoryBudget("a", ram * MB, available * MB, swap * MB, evicts)
+    large = MemoryBudget(
         "b", (ram + more[0]) * MB, (available + more[1]) * MB, (swap + more[2]) * MB, evicts
     )
-    answers = [ORDER.index(judge(need, room).answer) for room in (small, large)]
+    answers = [ORDER.index(judge(need, budget).answer) for budget in (small, large)]
     assert answers[0] <= answers[1]
 
 
@@ -102,8 +103,10 @@ def test_needing_more_never_gives_a_better_answer(
     need: tuple[int, int, int], more: tuple[int, int, int]
 ) -> None:
     larger = tuple(size + grown for size, grown in zip(need, more, strict=True))
-    for room in (PHONE, BOARD):
-        before, after = (ORDER.index(judge(needs(*sizes), room).answer) for sizes in (need, larger))
+    for budget in (PHONE, BOARD):
+        before, after = (
+            ORDER.index(judge(needs(*sizes), budget).answer) for sizes in (need, larger)
+        )
         assert after <= before
 
 
@@ -116,8 +119,8 @@ def test_positions_go_to_the_end_or_as_far_as_asked() -> None:
     assert positions_of(manifest, 999) == Positions(999, 20, whole.rows)
 
 
-def room_for(prediction: Prediction, ratio: float) -> Room:
-    return Room("r", 10**12, int(ratio * prediction.peak_bytes), 0, evicts=False)
+def budget_for(prediction: Prediction, ratio: float) -> MemoryBudget:
+    return MemoryBudget("r", 10**12, int(ratio * prediction.peak_bytes), 0, evicts=False)
 
 
 def test_what_fits_needs_no_change() -> None:
@@ -142,8 +145,8 @@ def chunks_of(*sizes: int) -> list[Variant]:
 def test_what_makes_it_fit_is_proposed_and_nothing_more() -> None:
     manifest = small_manifest(prefill_chunk=1000)
     # Small enough that only the shortest chunks fit; what is a little too large is tight.
-    room = room_for(fit(manifest, "onnx", PHONE).prediction, 0.97)
-    found = fit(manifest, "onnx", room, chunks_of(995, 990, 10, 5, 1000))
+    budget = budget_for(fit(manifest, "onnx", PHONE).prediction, 0.97)
+    found = fit(manifest, "onnx", budget, chunks_of(995, 990, 10, 5, 1000))
     assert found.judgement.answer != "fits"
     # Nobody gives up more than it takes, or something for nothing.
     assert [(change.what, change.answer == "fits") for change in found.changes] == [
@@ -155,8 +158,8 @@ def test_what_makes_it_fit_is_proposed_and_nothing_more() -> None:
 
 def test_what_a_part_of_it_achieves_as_well_is_not_proposed() -> None:
     manifest = small_manifest(prefill_chunk=1000)
-    room = room_for(fit(manifest, "executorch", PHONE).prediction, 0.97)
-    found = fit(manifest, "executorch", room, chunks_of(10))
+    budget = budget_for(fit(manifest, "executorch", PHONE).prediction, 0.97)
+    found = fit(manifest, "executorch", budget, chunks_of(10))
     # Not both, because a shorter chunk is enough.
     assert [(change.what, change.answer) for change in found.changes] == [
         ("--chunk 10", "fits"),
@@ -182,16 +185,16 @@ def test_where_it_cannot_run_what_lets_it_run_is_proposed_too() -> None:
 
 def test_context_is_given_up_last() -> None:
     manifest = small_manifest(prefill_chunk=1000)
-    room = room_for(fit(manifest, "onnx", PHONE).prediction, 0.97)
+    budget = budget_for(fit(manifest, "onnx", PHONE).prediction, 0.97)
     shorter = replace(small_manifest(prefill_chunk=10), context_length=manifest.context_length - 1)
-    found = fit(manifest, "onnx", room, [("--context 1", shorter), *chunks_of(8)])
+    found = fit(manifest, "onnx", budget, [("--context 1", shorter), *chunks_of(8)])
     assert [change.what for change in found.changes] == ["--chunk 8", "--context 1"]
     assert found.changes[1].price.positions == 1
 
 
 def test_where_nothing_is_enough_what_helps_most_comes_first() -> None:
     manifest = small_manifest(prefill_chunk=1000)
-    none = Room("none", MB, MB, 0, evicts=False)
+    none = MemoryBudget("none", MB, MB, 0, evicts=False)
     found = fit(manifest, "onnx", none, chunks_of(500, 1000, 10, 100))
     assert [change.what for change in found.changes] == ["--chunk 10", "--chunk 100", "--chunk 500"]
     assert {change.answer for change in found.changes} == {"will not fit"}
@@ -199,14 +202,14 @@ def test_where_nothing_is_enough_what_helps_most_comes_first() -> None:
 
 def test_every_change_may_come_with_a_packed_cache() -> None:
     manifest = small_manifest(prefill_chunk=1000)
-    none = Room("none", MB, MB, 0, evicts=False)
+    none = MemoryBudget("none", MB, MB, 0, evicts=False)
     found = fit(manifest, "executorch", none, chunks_of(500))
     saved = {change.what: change.saved_dirty_bytes for change in found.changes}
     assert saved["--chunk 500 --packed-cache"] == saved["--chunk 500"] + saved["--packed-cache"]
 
 
 def test_a_packed_cache_is_a_change_of_executorch_alone() -> None:
-    tiny = Room("tiny", 10 * MB, 10 * MB, 0, evicts=False)
+    tiny = MemoryBudget("tiny", 10 * MB, 10 * MB, 0, evicts=False)
     for backend, packed_cache, expected in (
         ("executorch", False, ["--packed-cache"]),
         ("executorch", True, []),

@@ -117,9 +117,9 @@ def test_choices_are_those_that_the_bundle_was_planned_with(backend: str) -> Non
 @pytest.mark.parametrize("backend", ["executorch", "onnx"])
 def test_every_variant_is_smaller(backend: str) -> None:
     manifest = planned()
-    room = profiles()[0]
-    now = fit(manifest, backend, room).prediction
+    budget = profiles()[0]
+    now = fit(manifest, backend, budget).prediction
     for what, variant in variants(manifest, backend):
-        after = fit(variant, backend, room).prediction
+        after = fit(variant, backend, budget).prediction
         assert after.peak_bytes < now.peak_bytes or after.dirty_bytes < now.dirty_bytes, what
         assert list(variant.backends) == [backend]

@@ -8,7 +8,7 @@ import pytest
 from device_tests.device.target import Target
 from device_tests.device.targets import open_target
 from device_tests.fit.fitting import fit
-from device_tests.fit.memory_budget import room_of
+from device_tests.fit.memory_budget import device_budget
 from device_tests.profiling.document import Report
 from device_tests.profiling.measured_run import Workload, prompt_of
 from device_tests.profiling.pipeline import Told, profile
@@ -161,8 +161,8 @@ def test_fit_foresees_how_a_run_ends(
         target = open_target(f"adb:{small.serial}")
         prompt = 48
         manifest = open_bundle(wide_bundle).manifest
-        room = room_of(target.name, target.facts())
-        foreseen = fit(manifest, "executorch", room, tokens=prompt + DECODE)
+        budget = device_budget(target.name, target.facts())
+        foreseen = fit(manifest, "executorch", budget, tokens=prompt + DECODE)
         assert foreseen.judgement.answer == answer, foreseen.judgement
         report = profiled(target, wide_bundle, "executorch", prompt, answers=False)
         assert report.verdict == verdict, report.reason
