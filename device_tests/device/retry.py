@@ -1,4 +1,4 @@
-"""Goes on where a connection comes back. Knows no device and no job."""
+"""Tries again while a device is lost, until the connection is back or the time is up."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 2.0
 
 
-def persist(action: Callable[[], T], reconnect_s: float) -> T:
+def retry(action: Callable[[], T], reconnect_s: float) -> T:
     """Do something, again and again while the device is lost.
 
     Args:

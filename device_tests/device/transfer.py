@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from device_tests.device.retry import persist
+from device_tests.device.retry import retry
 from device_tests.device.shell import check, new_nonce, quote, read_sections, section
 from device_tests.device.shell_numbers import NUMBER
 from device_tests.device.system_files import disk_command, read_free_bytes
@@ -255,7 +255,7 @@ def _remove_parts(target: Copier, delivery: Delivery, *, lost: bool = False) -> 
 
 def _wait_for(target: Copier) -> None:
     with suppress(LostDeviceError):
-        persist(lambda: target.run("true", timeout_s=5), RECONNECT_S)
+        retry(lambda: target.run("true", timeout_s=5), RECONNECT_S)
 
 
 def _describe_source(path: Path, size: int | None = None) -> _Content:

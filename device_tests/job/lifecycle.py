@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from device_tests.device.retry import persist
+from device_tests.device.retry import retry
 from device_tests.device.shell import check, new_nonce, quote
 from device_tests.device.target import LostDeviceError, RefusedError, Target
 from device_tests.errors import DeviceError
@@ -57,17 +57,17 @@ def run_job(
     folder = job_folder(target, nonce)
     out_folder.mkdir(parents=True, exist_ok=True)
     try:
-        live = persist(lambda: remove_stale(target), reconnect_s)
+        live = retry(lambda: remove_stale(target), reconnect_s)
         if live:
             raise DeviceError(
                 f"{target.name}: job {live[0]} is still running there, and two at a time would "
                 f"measure each other; wait for its end, or: pocketlm jobs collect {live[0]} --on "
                 f"{target.name}, or remove instead of collect"
             )
-        boot_id = persist(lambda: ask_boot_id(target), reconnect_s)
+        boot_id = retry(lambda: ask_boot_id(target), reconnect_s)
         record = JobRecord(nonce, spec.fetch, spec.timeout_s, boot_id, spec.note)
         _prepare(target, spec, record, folder)
-        persist(lambda: _start(target, folder), reconnect_s)
+        retry(lambda: _start(target, folder), reconnect_s)
     except LostDeviceError as error:
         return JobResult(nonce, "lost_device", str(error))
     except RefusedError as error:
@@ -95,7 +95,7 @@ def collect_job(
     """
     folder = job_folder(target, nonce)
     try:
-        record = persist(lambda: read_record(target, nonce), reconnect_s)
+        record = retry(lambda: read_record(target, nonce), reconnect_s)
     except LostDeviceError as error:
         return JobResult(nonce, "lost_device", str(error))
     with _only_whole(out_folder) as whole:

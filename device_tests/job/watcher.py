@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from device_tests.device.retry import persist
+from device_tests.device.retry import retry
 from device_tests.device.shell import check, quote
 from device_tests.device.system_counters import counters_command
 from device_tests.device.target import LostDeviceError, RefusedError, Target
@@ -98,7 +98,7 @@ class Attendance:
             read = state.output_end
 
     def _ask(self, read: int) -> JobState:
-        return persist(
+        return retry(
             lambda: ask_state(self.target, self.folder, read, timeout_s=_ANSWER_S),
             self.reconnect_s,
         )
@@ -112,7 +112,7 @@ class Attendance:
 
     def _kill_runner(self) -> None:
         command = kill_runner_command(self.folder)
-        persist(lambda: self.target.run(command), self.reconnect_s)
+        retry(lambda: self.target.run(command), self.reconnect_s)
 
     def _result(self, state: JobState, stopped: bool) -> JobResult:
         if not state.there:
@@ -133,11 +133,11 @@ class Attendance:
                 f"{printable_line(nonce)}; remove it: "
                 f"pocketlm jobs remove {self.record.nonce} --on {self.target.name}"
             )
-        files = persist(self._fetch, self.reconnect_s)
+        files = retry(self._fetch, self.reconnect_s)
         after = _text(files, AFTER)
         if status is None:
             # The job's shell cannot say it any more.
-            after = persist(lambda: self.target.run(counters_command()), self.reconnect_s).output
+            after = retry(lambda: self.target.run(counters_command()), self.reconnect_s).output
         outcome = judge(
             Ending(
                 status,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from device_tests.device.retry import persist
+from device_tests.device.retry import retry
 from device_tests.device.target import LostDeviceError, RefusedError
 
 
@@ -20,25 +20,25 @@ class Failing:
 
 
 def test_goes_on_when_the_device_is_back() -> None:
-    assert persist(Failing(2, LostDeviceError("gone")), reconnect_s=30) == 3
+    assert retry(Failing(2, LostDeviceError("gone")), reconnect_s=30) == 3
 
 
 def test_gives_up_when_the_time_is_over() -> None:
     action = Failing(1000, LostDeviceError("gone"))
     with pytest.raises(LostDeviceError, match="gone"):
-        persist(action, reconnect_s=0.5)
+        retry(action, reconnect_s=0.5)
     assert 1 < action.calls < 5
 
 
 def test_no_time_is_no_second_try() -> None:
     action = Failing(1, LostDeviceError("gone"))
     with pytest.raises(LostDeviceError):
-        persist(action, reconnect_s=0)
+        retry(action, reconnect_s=0)
     assert action.calls == 1
 
 
 def test_a_refusal_is_final() -> None:
     action = Failing(1, RefusedError("no", "permission"))
     with pytest.raises(RefusedError):
-        persist(action, reconnect_s=30)
+        retry(action, reconnect_s=30)
     assert action.calls == 1
