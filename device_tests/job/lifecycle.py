@@ -24,7 +24,7 @@ from device_tests.job.script import (
 )
 from device_tests.job.state import JOBS, ask_boot_id, remove_stale
 from device_tests.job.values import JobRecord, JobResult, JobSpec
-from device_tests.job.watcher import Attendance, OnOutput, abandon, stop
+from device_tests.job.watcher import JobWatcher, OnOutput, abandon, stop
 from runtime_py.terminal import printable_line
 from runtime_py.typed_json import FieldError, load_object, read_as
 
@@ -76,7 +76,7 @@ def run_job(
     except BaseException:
         abandon(target, folder)
         raise
-    return Attendance(target, record, folder, out_folder, on_output, reconnect_s).until_end()
+    return JobWatcher(target, record, folder, out_folder, on_output, reconnect_s).until_end()
 
 
 def collect_job(
@@ -99,7 +99,7 @@ def collect_job(
     except LostDeviceError as error:
         return JobResult(nonce, "lost_device", str(error))
     with _only_whole(out_folder) as whole:
-        result = Attendance(target, record, folder, out_folder, on_output, reconnect_s).until_end()
+        result = JobWatcher(target, record, folder, out_folder, on_output, reconnect_s).until_end()
         whole.update(result.files.values())
     return result
 

@@ -39,7 +39,7 @@ OnOutput = Callable[[str], None]  # one line of the runner's output
 
 
 @dataclass(frozen=True)
-class Attendance:
+class JobWatcher:
     """A job that was started, and who waits for it."""
 
     target: Target
