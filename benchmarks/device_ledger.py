@@ -20,7 +20,7 @@ from typing import Any
 from device_tests.device.targets import open_target
 from device_tests.profiling.document import Report
 from device_tests.profiling.measured_run import Workload, prompt_of
-from device_tests.profiling.pipeline import Told, profile
+from device_tests.profiling.pipeline import ProgressCallbacks, profile
 from runtime_py.bundle import open_bundle
 from tests.doubles.adb_server import AdbServer
 from tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone
@@ -34,7 +34,7 @@ def profiles(options: argparse.Namespace, folder: Path | None) -> Iterator[Repor
         os.environ["ANDROID_ADB_SERVER_PORT"] = adb.environment["ANDROID_ADB_SERVER_PORT"]
         adb.connect(phone.serial)
         target = open_target(f"adb:{phone.serial}")
-        told = Told(say, lambda done, total, name: None, lambda line: None)
+        told = ProgressCallbacks(say, lambda done, total, name: None, lambda line: None)
         for path in options.bundles:
             bundle = open_bundle(path)
             for backend in options.backend or sorted(bundle.manifest.backends):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from device_tests.profiling.pipeline import Told
+    from device_tests.profiling.pipeline import ProgressCallbacks
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
@@ -22,11 +22,11 @@ target_option = click.option(
 
 
 @contextmanager
-def shown_progress() -> "Iterator[Told]":
+def shown_progress() -> "Iterator[ProgressCallbacks]":
     """Show on stderr what a device is sent and what its runner says."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-    from device_tests.profiling.pipeline import Told
+    from device_tests.profiling.pipeline import ProgressCallbacks
     from runtime_py.terminal import bar_text, make_console
 
     console = make_console(stderr=True)
@@ -47,7 +47,7 @@ def shown_progress() -> "Iterator[Told]":
             if said:
                 step(said)
 
-        yield Told(step, sending, line)
+        yield ProgressCallbacks(step, sending, line)
 
 
 def _phase_said(line: str) -> str:

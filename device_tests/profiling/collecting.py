@@ -9,7 +9,7 @@ from device_tests.job.lifecycle import collect_job, read_record
 from device_tests.job.values import JobResult
 from device_tests.profiling.document import Report
 from device_tests.profiling.measured_run import MeasuredRun, RunNote, check_tokens
-from device_tests.profiling.pipeline import Told, report_of, runner_for
+from device_tests.profiling.pipeline import ProgressCallbacks, report_of, runner_for
 from device_tests.runners.upload import folder_name
 from runtime_py.bundle import Bundle, open_bundle
 from runtime_py.errors import RunError
@@ -31,7 +31,13 @@ class Collected:
 
 
 def collect(
-    target: Target, job_id: str, out: Path, told: Told, *, bundle: str | None, raw: bool
+    target: Target,
+    job_id: str,
+    out: Path,
+    told: ProgressCallbacks,
+    *,
+    bundle: str | None,
+    raw: bool,
 ) -> Collected:
     """Wait for a job's end, bring back what it left into `out`, and make its report.
 

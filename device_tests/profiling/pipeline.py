@@ -35,7 +35,7 @@ from runtime_py.bundle import Bundle
 
 
 @dataclass(frozen=True)
-class Told:
+class ProgressCallbacks:
     """Where a profile's progress goes.
 
     Attributes:
@@ -49,7 +49,7 @@ class Told:
     line: Callable[[str], None]
 
 
-def profile(target: Target, bundle: Bundle, load: Workload, told: Told) -> Report:
+def profile(target: Target, bundle: Bundle, load: Workload, told: ProgressCallbacks) -> Report:
     """Run a bundle on a device and account for its memory.
 
     Whatever happens on the device is a verdict in the report.
@@ -67,7 +67,9 @@ def profile(target: Target, bundle: Bundle, load: Workload, told: Told) -> Repor
     return report_of(target.name, device, bundle, runner, load, run)
 
 
-def runner_for(target: Target, device: DeviceFacts, backend: str, told: Told) -> Payload:
+def runner_for(
+    target: Target, device: DeviceFacts, backend: str, told: ProgressCallbacks
+) -> Payload:
     """Return the runner and its libraries for a device.
 
     Raises:
@@ -78,7 +80,12 @@ def runner_for(target: Target, device: DeviceFacts, backend: str, told: Told) ->
 
 
 def _run(
-    target: Target, bundle: Bundle, runner: Payload, load: Workload, out: Path, told: Told
+    target: Target,
+    bundle: Bundle,
+    runner: Payload,
+    load: Workload,
+    out: Path,
+    told: ProgressCallbacks,
 ) -> MeasuredRun:
     try:
         told.step(f"sending what {target.name} does not have yet")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from device_tests.profiling.pipeline import Told
+from device_tests.profiling.pipeline import ProgressCallbacks
 
 
 @dataclass
@@ -14,8 +14,10 @@ class Heard:
     lines: list[str] = field(default_factory=list)
 
     @property
-    def told(self) -> Told:
-        return Told(self.steps.append, lambda done, of, name: self.sent.append(name), self.say)
+    def told(self) -> ProgressCallbacks:
+        return ProgressCallbacks(
+            self.steps.append, lambda done, of, name: self.sent.append(name), self.say
+        )
 
     def say(self, line: str) -> None:
         self.lines.append(line)

@@ -11,12 +11,12 @@ from device_tests.device.target import Target
 from device_tests.device.targets import open_target
 from device_tests.job.verdict import MEASURED
 from device_tests.profiling.measured_run import Workload, prompt_of
-from device_tests.profiling.pipeline import Told, profile
+from device_tests.profiling.pipeline import ProgressCallbacks, profile
 from runtime_py import open_bundle
 
 pytestmark = pytest.mark.phone
 
-QUIET = Told(lambda step: None, lambda done, total, name: None, lambda line: None)
+QUIET = ProgressCallbacks(lambda step: None, lambda done, total, name: None, lambda line: None)
 
 
 @pytest.fixture

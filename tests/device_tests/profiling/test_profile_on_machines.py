@@ -11,7 +11,7 @@ from device_tests.fit.fitting import fit
 from device_tests.fit.memory_budget import device_budget
 from device_tests.profiling.document import Report
 from device_tests.profiling.measured_run import Workload, prompt_of
-from device_tests.profiling.pipeline import Told, profile
+from device_tests.profiling.pipeline import ProgressCallbacks, profile
 from device_tests.runners.upload import BUNDLES, RUNNERS
 from edge_build.build import build
 from edge_build.kv_cache import KV_PRECISIONS, KvPrecision
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.devices
 
 DECODE = 16
 BACKENDS = ("executorch", "onnx")
-QUIET = Told(lambda step: None, lambda done, total, name: None, lambda line: None)
+QUIET = ProgressCallbacks(lambda step: None, lambda done, total, name: None, lambda line: None)
 
 
 @pytest.fixture(scope="module")
