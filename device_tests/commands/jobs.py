@@ -15,7 +15,7 @@ from runtime_py.terminal import say
 
 if TYPE_CHECKING:
     from device_tests.device.target import Target
-    from device_tests.job.listing import Kept
+    from device_tests.job.stored import Stored
     from device_tests.profiling.collecting import Collected
 
 EVERYTHING = "all"
@@ -90,32 +90,32 @@ def jobs(
 
 
 def _list(target: "Target", quiet: bool) -> dict[str, Any]:
-    from device_tests.job.listing import look
+    from device_tests.job.stored import list_stored
     from device_tests.quantities import duration_text, size_text
 
-    kept = look(target)
+    stored = list_stored(target)
     if not quiet:
-        for job in kept.jobs:
+        for job in stored.jobs:
             say(f"job {job.id}: {job.state}, {duration_text(job.age_s)} ago")
-        for folder in kept.folders:
+        for folder in stored.folders:
             say(f"{folder.name}: {size_text(folder.size_bytes)}")
-        if not kept.jobs and not kept.folders:
-            say(f"{target.name}: nothing lies in {kept.folder}")
+        if not stored.jobs and not stored.folders:
+            say(f"{target.name}: nothing lies in {stored.folder}")
         else:
             say(
-                f"all in {kept.folder} on {target.name}; "
+                f"all in {stored.folder} on {target.name}; "
                 f"to remove it: pocketlm jobs remove all --on {target.name}"
             )
-    return {"target": target.name, **asdict(kept)}
+    return {"target": target.name, **asdict(stored)}
 
 
 def _collect(
     target: "Target", job_id: str, out: Path, bundle: str | None, raw: bool
 ) -> "Collected":
-    from device_tests.job.listing import known_job
+    from device_tests.job.stored import find_job
     from device_tests.profiling.collecting import collect
 
-    known_job(target, job_id)
+    find_job(target, job_id)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DeviceError(f"--out {out}: there is something already; name a new folder")
     with shown_progress() as told:
@@ -163,19 +163,21 @@ def _collected(
 
 def _remove(target: "Target", job_id: str, quiet: bool) -> dict[str, Any]:
     from device_tests.job.lifecycle import stop_job
-    from device_tests.job.listing import Kept, known_job, remove_everything
+    from device_tests.job.stored import Stored, find_job, remove_everything
 
     if job_id == EVERYTHING:
-        kept = remove_everything(target)
+        stored = remove_everything(target)
     else:
-        job = known_job(target, job_id)
+        job = find_job(target, job_id)
         stop_job(target, job_id)
-        kept = Kept(str(target.folder), (job,), ())
+        stored = Stored(str(target.folder), (job,), ())
     if not quiet:
-        say(f"removed from {target.name}: {_counted(kept)}")
-    return {"target": target.name, "removed": asdict(kept)}
+        say(f"removed from {target.name}: {_counted(stored)}")
+    return {"target": target.name, "removed": asdict(stored)}
 
 
-def _counted(kept: "Kept") -> str:
-    size = sum(folder.size_bytes for folder in kept.folders)
-    return f"{len(kept.jobs)} jobs, {len(kept.folders)} bundles and runners ({size / 1e6:,.1f} MB)"
+def _counted(stored: "Stored") -> str:
+    size = sum(folder.size_bytes for folder in stored.folders)
+    return (
+        f"{len(stored.jobs)} jobs, {len(stored.folders)} bundles and runners ({size / 1e6:,.1f} MB)"
+    )

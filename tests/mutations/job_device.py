@@ -11,7 +11,7 @@ from device_tests.errors import DeviceError
 from device_tests.job.script import AFTER, BEFORE, ERRORS, OUTPUT, SAMPLES, SPEC
 
 JOB = "0f3a5b2c9d8e7f61"
-KEPT, STATE, LISTING = "kept.txt", "state.txt", "listing.txt"
+STORED, STATE, LISTING = "stored.txt", "state.txt", "listing.txt"
 _STATE = f"""
 @@ there
 yes
@@ -83,7 +83,7 @@ _EVENTS = (_START, _RUNTIME, _LOADED, _PHASE, _CALL, {"event": "end"})
 _MOST_QUESTIONS = 20
 
 FILES = {
-    KEPT: f"job {JOB} ended 12\nkept bundles/abc 1000\nkept runners/def 20\n",
+    STORED: f"job {JOB} ended 12\nstored bundles/abc 1000\nstored runners/def 20\n",
     STATE: _STATE,
     LISTING: "\n".join((OUTPUT, ERRORS, SAMPLES, BEFORE, AFTER, "more.json")) + "\n",
     SPEC: json.dumps(_RECORD),
@@ -107,8 +107,8 @@ class JobDevice:
         self.questions = 0
 
     def run(self, command: str, *, timeout_s: float = 30) -> Finished:
-        if "kept $kept" in command:
-            return self._answer(KEPT)
+        if "stored $stored" in command:
+            return self._answer(STORED)
         if "@@ there" in command:
             self.questions += 1
             if self.questions > _MOST_QUESTIONS:

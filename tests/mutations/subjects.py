@@ -20,7 +20,7 @@ from tests.mutations.changes import (
     change_template,
     change_words,
 )
-from tests.mutations.job_device import JOB, KEPT, LISTING, STATE, job_device
+from tests.mutations.job_device import JOB, LISTING, STATE, STORED, job_device
 from tests.mutations.judging import Failure, run_command, run_function
 from tests.mutations.world import (
     BUNDLE,
@@ -172,7 +172,7 @@ def _jobs(world: Path) -> list[Subject]:
         return Subject(f"job: {name}", f"{DEVICE}/{name}", change, read)
 
     return [
-        subject(KEPT, change_words, [*look, *collect, *remove]),
+        subject(STORED, change_words, [*look, *collect, *remove]),
         subject(SPEC, change_json, collect),
         *(subject(name, change_words, collect) for name in (STATE, LISTING, BEFORE, AFTER, ERRORS)),
         *(subject(name, change_events, collect) for name in (OUTPUT, SAMPLES)),

@@ -12,11 +12,11 @@ from device_tests.job.script import DONE, PID_FILE, kill_function, remove_comman
 from device_tests.job.state import JOBS
 from device_tests.runners.upload import BUNDLES, RUNNERS
 
-JobPlace = Literal["running", "ended", "dead"]
+JobStatus = Literal["running", "ended", "dead"]
 
 
 @dataclass(frozen=True)
-class KeptJob:
+class StoredJob:
     """One job.
 
     Attributes:
@@ -25,12 +25,12 @@ class KeptJob:
     """
 
     id: str
-    state: JobPlace
+    state: JobStatus
     age_s: int
 
 
 @dataclass(frozen=True)
-class KeptFolder:
+class StoredFolder:
     """One bundle or runner: "bundles/DIGEST" or "runners/DIGEST"."""
 
     name: str
@@ -38,15 +38,15 @@ class KeptFolder:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Stored:
     """Everything of ours on a device."""
 
     folder: str
-    jobs: tuple[KeptJob, ...]
-    folders: tuple[KeptFolder, ...]
+    jobs: tuple[StoredJob, ...]
+    folders: tuple[StoredFolder, ...]
 
 
-def look(target: Target) -> Kept:
+def list_stored(target: Target) -> Stored:
     """Return what lies on a device.
 
     Raises:
@@ -63,26 +63,26 @@ for job in {JOBS}/*; do
   ! is_running "$job/{PID_FILE}" || state=running
   echo "job ${{job##*/}} $state $((now - $(stat -c %Y "$job")))"
 done
-for kept in {BUNDLES}/* {RUNNERS}/*; do
-  [ ! -d "$kept" ] || echo "kept $kept $(du -sk "$kept" | cut -f 1)"
+for stored in {BUNDLES}/* {RUNNERS}/*; do
+  [ ! -d "$stored" ] || echo "stored $stored $(du -sk "$stored" | cut -f 1)"
 done"""
     lines = check(target.run(command), f"{target.name}: looking at {target.folder}")
     jobs = re.findall(rf"^job (\w+) (running|ended|dead) (-?{NUMBER})$", lines, re.MULTILINE)
-    folders = re.findall(rf"^kept (\w+/\w+) ({NUMBER})$", lines, re.MULTILINE)
-    return Kept(
+    folders = re.findall(rf"^stored (\w+/\w+) ({NUMBER})$", lines, re.MULTILINE)
+    return Stored(
         str(target.folder),
-        tuple(KeptJob(name, state, max(0, int(age))) for name, state, age in jobs),
-        tuple(KeptFolder(name, 1024 * int(size)) for name, size in folders),
+        tuple(StoredJob(name, state, max(0, int(age))) for name, state, age in jobs),
+        tuple(StoredFolder(name, 1024 * int(size)) for name, size in folders),
     )
 
 
-def known_job(target: Target, job_id: str) -> KeptJob:
+def find_job(target: Target, job_id: str) -> StoredJob:
     """Return a job that is there.
 
     Raises:
         DeviceError: there is none of that name.
     """
-    jobs = look(target).jobs
+    jobs = list_stored(target).jobs
     found = next((job for job in jobs if job.id == job_id), None)
     if found is None:
         known = ", ".join(job.id for job in jobs) or "none"
@@ -90,14 +90,14 @@ def known_job(target: Target, job_id: str) -> KeptJob:
     return found
 
 
-def remove_everything(target: Target) -> Kept:
+def remove_everything(target: Target) -> Stored:
     """Remove every job, bundle and runner; return what was there.
 
     Raises:
         DeviceError: a job still runs.
     """
-    kept = look(target)
-    running = [job.id for job in kept.jobs if job.state == "running"]
+    stored = list_stored(target)
+    running = [job.id for job in stored.jobs if job.state == "running"]
     if running:
         raise DeviceError(
             f"{target.name}: job {running[0]} is still running; wait for its end, or stop it: "
@@ -110,4 +110,4 @@ def remove_everything(target: Target) -> Kept:
         f"rm -rf {ours}"
     )
     check(target.run(command, timeout_s=120), f"{target.name}: removing {target.folder}")
-    return kept
+    return stored
