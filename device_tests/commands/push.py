@@ -28,7 +28,7 @@ def push(folder: str, target_name: str, backends: tuple[str, ...], as_json: bool
       pocketlm push pico --on ssh:raspberrypi --backend onnx
     """
     from device_tests.device.targets import open_target
-    from device_tests.runners.upload import place_bundle
+    from device_tests.runners.upload import upload_bundle
     from runtime_py.bundle import open_bundle
 
     bundle = open_bundle(folder)
@@ -38,14 +38,16 @@ def push(folder: str, target_name: str, backends: tuple[str, ...], as_json: bool
     target = open_target(target_name)
     try:
         with shown_progress() as told:
-            place = place_bundle(target, bundle, chosen, told.sending)
+            uploaded = upload_bundle(target, bundle, chosen, told.sending)
     finally:
         target.close()
     if as_json:
         click.echo(
-            json.dumps({"target": target.name, "folder": str(place), "backends": chosen}, indent=1)
+            json.dumps(
+                {"target": target.name, "folder": str(uploaded), "backends": chosen}, indent=1
+            )
         )
     else:
-        say(f"{bundle.manifest.name} is on {target.name}, in {place}")
+        say(f"{bundle.manifest.name} is on {target.name}, in {uploaded}")
         say(f"next: pocketlm profile {shlex.quote(folder)} --on {target.name}")
         say(f"to remove it: pocketlm jobs remove all --on {target.name}")

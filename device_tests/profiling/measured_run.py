@@ -23,7 +23,7 @@ from device_tests.memory.samples import read_samples
 from device_tests.memory.values import END_OF_RUN, Sample
 from device_tests.profiling import golden_answers
 from device_tests.runners.payload import Payload
-from device_tests.runners.upload import Placed
+from device_tests.runners.upload import Uploaded
 from runtime_py import verification
 from runtime_py.bundle import Bundle
 
@@ -138,7 +138,7 @@ def check_tokens(bundle: Bundle, prompt_tokens: int, decode_tokens: int) -> None
 def measure(
     target: Target,
     payload: Payload,
-    placed: Placed,
+    uploaded: Uploaded,
     load: Workload,
     commands: Sequence[str],
     out: Path,
@@ -154,12 +154,12 @@ def measure(
     with TemporaryDirectory() as temporary:
         script = Path(temporary) / SCRIPT
         script.write_text("\n".join(commands) + "\n", encoding="utf-8")
-        note = RunNote(str(placed.source), placed.bundle.name, load)
+        note = RunNote(str(uploaded.source), uploaded.bundle.name, load)
         spec = JobSpec(
-            command=_command(payload, placed, load),
+            command=_command(payload, uploaded, load),
             files={SCRIPT: script},
             companion=(
-                str(placed.runner / payload.sampler[0]), PID, str(_SAMPLE_MS), str(_ROLLUP_EVERY),
+                str(uploaded.runner / payload.sampler[0]), PID, str(_SAMPLE_MS), str(_ROLLUP_EVERY),
             ),
             fetch=(LOGITS,),
             timeout_s=load.timeout_s,
@@ -203,22 +203,22 @@ class _Asking:
                 self.account = ask_process_memory(self._target, pid)
 
 
-def _command(payload: Payload, placed: Placed, load: Workload) -> tuple[str, ...]:
+def _command(payload: Payload, uploaded: Uploaded, load: Workload) -> tuple[str, ...]:
     def there(word: str) -> str:
         # The payload's words are as seen from its own folder.
-        return str(placed.runner / word) if word.startswith(".") else word
+        return str(uploaded.runner / word) if word.startswith(".") else word
 
     options = ["--script", SCRIPT, "--threads", str(load.threads)]
     if load.answers:
         options += ["--logits", LOGITS]
     if load.packed_cache:
-        options += ["--packed-cache", str(packed_cache_of(placed))]
-    return (*map(there, payload.command), str(placed.bundle), *options)
+        options += ["--packed-cache", str(packed_cache_of(uploaded))]
+    return (*map(there, payload.command), str(uploaded.bundle), *options)
 
 
-def packed_cache_of(placed: Placed) -> PurePosixPath:
+def packed_cache_of(uploaded: Uploaded) -> PurePosixPath:
     """Return where a bundle's packed weights are kept: they suit one device and one runtime."""
-    return placed.runner / packed_cache_name(placed.bundle.name)
+    return uploaded.runner / packed_cache_name(uploaded.bundle.name)
 
 
 def packed_cache_name(bundle: str) -> str:

@@ -1,4 +1,4 @@
-"""Bundle + target → report: place, run, attribute, predict, judge. The pipeline on one screen."""
+"""Bundle + target → report: send, run, attribute, predict, judge. The pipeline on one screen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from device_tests.profiling.measured_run import (
     script_of,
 )
 from device_tests.runners.payload import Payload, payload
-from device_tests.runners.upload import bundle_digest, folder_name, place
+from device_tests.runners.upload import bundle_digest, folder_name, upload
 from runtime_py.bundle import Bundle
 
 
@@ -89,19 +89,19 @@ def _run(
 ) -> MeasuredRun:
     try:
         told.step(f"sending what {target.name} does not have yet")
-        placed = place(target, bundle, runner, told.sending)
+        uploaded = upload(target, bundle, runner, told.sending)
     except LostDeviceError as error:
         return MeasuredRun.failed(JobResult("", "lost_device", str(error)))
     except RefusedError as error:
         return MeasuredRun.failed(JobResult("", error.reason, str(error)))
     if load.packed_cache:
         told.step("packing weights into a file")
-        packing = measure(target, runner, placed, load, PACKING, out / "packing", told.line)
+        packing = measure(target, runner, uploaded, load, PACKING, out / "packing", told.line)
         if packing.job.verdict not in MEASURED:
             return packing
     told.step(f"running on {target.name}")
     commands = script_of(bundle, load)
-    return measure(target, runner, placed, load, commands, out, told.line)
+    return measure(target, runner, uploaded, load, commands, out, told.line)
 
 
 def report_of(

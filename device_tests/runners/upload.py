@@ -22,11 +22,11 @@ from runtime_py.recorded_settings import GOLDEN_FOLDER
 BUNDLES, RUNNERS = "bundles", "runners"
 _DIGEST_LENGTH = 16
 # Bytes sent, bytes in all, and the file that is being sent.
-Sending = Callable[[int, int, str], None]
+UploadProgress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Placed:
+class Uploaded:
     """Where a bundle and its runner lie on a device.
 
     Attributes:
@@ -41,7 +41,7 @@ class Placed:
 @dataclass(frozen=True)
 class _File:
     source: Path
-    place: PurePosixPath
+    path: PurePosixPath
     size_bytes: int
     executable: bool
 
@@ -56,31 +56,31 @@ def folder_name(bundle: Bundle) -> str:
     return bundle_digest(bundle)[:_DIGEST_LENGTH]
 
 
-def place(target: Target, bundle: Bundle, payload: Payload, sending: Sending) -> Placed:
+def upload(target: Target, bundle: Bundle, payload: Payload, progress: UploadProgress) -> Uploaded:
     """Send what a run needs and the device does not have yet.
 
     Args:
-        sending: told bytes done, bytes in all and the file.
+        progress: told bytes done, bytes in all and the file.
 
     Raises:
         LostDeviceError, RefusedError: the device went away, or is full, or forbids it.
     """
-    placed = Placed(
+    uploaded = Uploaded(
         target.folder / BUNDLES / folder_name(bundle),
         target.folder / RUNNERS / payload.digest[:_DIGEST_LENGTH],
         bundle.folder.resolve(),
     )
-    send_all(target, _bundle_files(bundle, (payload.backend,), placed.bundle), sending)
+    _send_all(target, _bundle_files(bundle, (payload.backend,), uploaded.bundle), progress)
     runner = [
-        _File(file.path, placed.runner / file.name, file.path.stat().st_size, file.executable)
+        _File(file.path, uploaded.runner / file.name, file.path.stat().st_size, file.executable)
         for file in payload.files
     ]
-    send_all(target, runner, sending)
-    return placed
+    _send_all(target, runner, progress)
+    return uploaded
 
 
-def place_bundle(
-    target: Target, bundle: Bundle, backends: tuple[str, ...], sending: Sending
+def upload_bundle(
+    target: Target, bundle: Bundle, backends: tuple[str, ...], progress: UploadProgress
 ) -> PurePosixPath:
     """Send a bundle with the artifacts of some backends; return its folder on the device.
 
@@ -88,22 +88,22 @@ def place_bundle(
         LostDeviceError, RefusedError: the device went away, or is full, or forbids it.
     """
     folder = target.folder / BUNDLES / folder_name(bundle)
-    send_all(target, _bundle_files(bundle, backends, folder), sending)
+    _send_all(target, _bundle_files(bundle, backends, folder), progress)
     return folder
 
 
-def send_all(target: Target, files: list[_File], sending: Sending) -> None:
+def _send_all(target: Target, files: list[_File], progress: UploadProgress) -> None:
     """Send files that are not there yet, and let the programs among them be run."""
     total, before = sum(file.size_bytes for file in files), 0
     for file in files:
 
-        def told(done: int, of: int, before: int = before, name: str = file.place.name) -> None:
-            sending(before + done, total, name)
+        def told(done: int, of: int, before: int = before, name: str = file.path.name) -> None:
+            progress(before + done, total, name)
 
         told(0, file.size_bytes)
-        target.send(file.source, file.place, told)
+        target.send(file.source, file.path, told)
         before += file.size_bytes
-    programs = [quote(file.place) for file in files if file.executable]
+    programs = [quote(file.path) for file in files if file.executable]
     if programs:
         check(target.run(f"chmod 755 {' '.join(programs)}"), f"{target.name}: chmod")
 

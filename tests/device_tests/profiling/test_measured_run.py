@@ -28,11 +28,11 @@ from device_tests.profiling.measured_run import (
     script_of,
 )
 from device_tests.runners.payload import Payload
-from device_tests.runners.upload import Placed
+from device_tests.runners.upload import Uploaded
 from runtime_py.bundle import Bundle, open_bundle
 from runtime_py.verification import read_golden
 
-PLACED = Placed(PurePosixPath("/data/bundles/9f2c"), PurePosixPath("/data/runners/1a2b"))
+UPLOADED = Uploaded(PurePosixPath("/data/bundles/9f2c"), PurePosixPath("/data/runners/1a2b"))
 PAYLOAD = Payload(
     backend="executorch",
     architecture="aarch64",
@@ -88,7 +88,7 @@ def test_the_measured_run_comes_before_the_answers(bundle: Bundle) -> None:
 
 
 def test_packed_weights_are_of_one_bundle_and_one_runner() -> None:
-    assert packed_cache_of(PLACED) == PLACED.runner / packed_cache_name("9f2c")
+    assert packed_cache_of(UPLOADED) == UPLOADED.runner / packed_cache_name("9f2c")
     assert packed_cache_name("9f2c") == "9f2c.packed-weights.bin"
 
 
@@ -112,7 +112,9 @@ def run_with(
         return JobResult("n", verdict, "because", files=files)
 
     monkeypatch.setattr(measured_run, "run_job", run_job)
-    found = measure(open_target("host"), PAYLOAD, PLACED, load, ["a", "b"], out, lambda line: None)
+    found = measure(
+        open_target("host"), PAYLOAD, UPLOADED, load, ["a", "b"], out, lambda line: None
+    )
     return asked[0], scripts[0], found
 
 
@@ -179,7 +181,7 @@ def heard(monkeypatch: pytest.MonkeyPatch, out: Path) -> tuple[list[str], Measur
     monkeypatch.setattr(measured_run, "run_job", run_job)
     lines: list[str] = []
     target = open_target("host")
-    return lines, measure(target, PAYLOAD, PLACED, workload(), ["a"], out, lines.append)
+    return lines, measure(target, PAYLOAD, UPLOADED, workload(), ["a"], out, lines.append)
 
 
 def test_android_is_asked_once_when_nothing_is_measured_any_more(

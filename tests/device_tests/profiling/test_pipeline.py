@@ -18,7 +18,7 @@ from device_tests.profiling.document import AnswerDifference, Answers, Report
 from device_tests.profiling.measured_run import PACKING, MeasuredRun, Workload
 from device_tests.profiling.pipeline import profile
 from device_tests.runners.payload import Payload
-from device_tests.runners.upload import Placed
+from device_tests.runners.upload import Uploaded
 from runtime_py.bundle import Bundle, open_bundle
 from tests.device_tests.heard import Heard
 from tests.device_tests.report.sample_reports import PHONE
@@ -85,13 +85,13 @@ def made_up(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Profile
     ) -> Report:
         left = list(runs)
 
-        def place(*arguments: object) -> Placed:
+        def upload(*arguments: object) -> Uploaded:
             if isinstance(left[0], Exception):
                 raise left[0]
-            return Placed(PurePosixPath("/data/b"), PurePosixPath("/data/r"))
+            return Uploaded(PurePosixPath("/data/b"), PurePosixPath("/data/r"))
 
         def measure(
-            device: Target, payload: Payload, placed: Placed, load: Workload,
+            device: Target, payload: Payload, uploaded: Uploaded, load: Workload,
             commands: Sequence[str], *more: object,
         ) -> MeasuredRun:  # fmt: skip
             if asked is not None:
@@ -103,7 +103,7 @@ def made_up(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Profile
             return MeasuredRun(job, read_events(text), (), np.zeros(0, np.float32))
 
         monkeypatch.setattr(pipeline, "payload", lambda *arguments: runner)
-        monkeypatch.setattr(pipeline, "place", place)
+        monkeypatch.setattr(pipeline, "upload", upload)
         monkeypatch.setattr(pipeline, "measure", measure)
         return profile(target or Phone(), bundle, load, Heard().told)  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from device_tests.device.external_tool import ToolRun
 from device_tests.device.shell_target import ShellTarget
 from device_tests.device.targets.host import HostLink
 from device_tests.runners.payload import Payload, PayloadFile
-from device_tests.runners.upload import Placed, bundle_digest, folder_name, place, place_bundle
+from device_tests.runners.upload import Uploaded, bundle_digest, folder_name, upload, upload_bundle
 from runtime_py.bundle import Bundle, read_bundle
 from runtime_py.manifest import FileEntry
 from tests.device_tests.small_manifest import small_manifest
@@ -97,7 +97,7 @@ def test_folders_are_called_by_their_digests(
     manifest = (bundle.folder / "manifest.json").read_bytes()
     assert bundle_digest(bundle) == hashlib.sha256(manifest).hexdigest()
     assert folder_name(bundle) == bundle_digest(bundle)[:16]
-    assert place(target, bundle, payload, unheard) == Placed(
+    assert upload(target, bundle, payload, unheard) == Uploaded(
         target.folder / "bundles" / folder_name(bundle),
         target.folder / "runners" / payload.digest[:16],
         bundle.folder,
@@ -107,28 +107,28 @@ def test_folders_are_called_by_their_digests(
 def test_a_run_needs_one_backend_and_no_answers(
     target: ShellTarget, bundle: Bundle, payload: Payload, link: CountingLink
 ) -> None:
-    placed = place(target, bundle, payload, unheard)
+    uploaded = upload(target, bundle, payload, unheard)
     manifest = (bundle.folder / "manifest.json").read_text()
     names = ("tokenizer.json", "onnx/model.onnx", "onnx/model.onnx.data")
-    assert there(placed.bundle) == {name: FILES[name] for name in names} | {
+    assert there(uploaded.bundle) == {name: FILES[name] for name in names} | {
         "manifest.json": manifest
     }
-    assert sorted(there(placed.runner)) == ["libx.so", "runner", "sampler"]
+    assert sorted(there(uploaded.runner)) == ["libx.so", "runner", "sampler"]
     # A folder that has a manifest is whole.
     assert link.pushed[3] == "manifest.json"
 
 
 def test_programs_can_be_executed(target: ShellTarget, bundle: Bundle, payload: Payload) -> None:
-    placed = place(target, bundle, payload, unheard)
+    uploaded = upload(target, bundle, payload, unheard)
     for name, executable in (("runner", True), ("sampler", True)):
-        assert os.access(placed.runner / name, os.X_OK) == executable
-    assert not os.access(placed.bundle / "manifest.json", os.X_OK)
+        assert os.access(uploaded.runner / name, os.X_OK) == executable
+    assert not os.access(uploaded.bundle / "manifest.json", os.X_OK)
 
 
 def test_a_bundle_alone_has_the_backends_that_were_asked_for(
     target: ShellTarget, bundle: Bundle
 ) -> None:
-    both = place_bundle(target, bundle, ("executorch", "onnx"), unheard)
+    both = upload_bundle(target, bundle, ("executorch", "onnx"), unheard)
     assert sorted(there(both)) == sorted(
         ["manifest.json", *(name for name in FILES if not name.startswith("golden/"))]
     )
@@ -137,30 +137,30 @@ def test_a_bundle_alone_has_the_backends_that_were_asked_for(
 def test_what_is_there_already_is_not_sent_again(
     target: ShellTarget, bundle: Bundle, payload: Payload, link: CountingLink
 ) -> None:
-    place(target, bundle, payload, unheard)
+    upload(target, bundle, payload, unheard)
     assert len(link.pushed) == 7
-    place(target, bundle, payload, unheard)
-    place_bundle(target, bundle, ("onnx",), unheard)
+    upload(target, bundle, payload, unheard)
+    upload_bundle(target, bundle, ("onnx",), unheard)
     assert len(link.pushed) == 7
     # Another backend adds its own files.
-    place_bundle(target, bundle, ("executorch", "onnx"), unheard)
+    upload_bundle(target, bundle, ("executorch", "onnx"), unheard)
     assert link.pushed[7:] == ["model.pte", "more.bin"]
 
 
 def test_a_file_that_was_damaged_there_is_sent_again(
     target: ShellTarget, bundle: Bundle, link: CountingLink
 ) -> None:
-    folder = place_bundle(target, bundle, ("onnx",), unheard)
+    folder = upload_bundle(target, bundle, ("onnx",), unheard)
     Path(folder / "onnx/model.onnx").write_text("GRAPH")
     link.pushed.clear()
-    place_bundle(target, bundle, ("onnx",), unheard)
+    upload_bundle(target, bundle, ("onnx",), unheard)
     assert link.pushed == ["model.onnx"]
     assert there(folder)["onnx/model.onnx"] == "graph"
 
 
 def test_progress_is_of_all_files_together(target: ShellTarget, bundle: Bundle) -> None:
     heard: list[tuple[int, int, str]] = []
-    place_bundle(target, bundle, ("onnx",), lambda *told: heard.append(told))
+    upload_bundle(target, bundle, ("onnx",), lambda *told: heard.append(told))
     total = 6 + 5 + 7 + (bundle.folder / "manifest.json").stat().st_size
     assert {of for _, of, _ in heard} == {total}
     done = [so_far for so_far, _, _ in heard]
@@ -174,7 +174,7 @@ def test_progress_is_of_all_files_together(target: ShellTarget, bundle: Bundle) 
 def test_real_bundles_leave_out_what_only_the_host_needs(
     target: ShellTarget, pico_bundle: Path
 ) -> None:
-    folder = place_bundle(target, read_bundle(pico_bundle), ("executorch",), unheard)
+    folder = upload_bundle(target, read_bundle(pico_bundle), ("executorch",), unheard)
     names = {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
     assert {"manifest.json", "executorch/model.pte", "tokenizer.json"} <= names
     assert not any(name.startswith(("golden/", "onnx/")) for name in names)
