@@ -141,7 +141,7 @@ def _long_length(prepared: Preparation) -> int:
 
     Fed tokens are included in the text of a large model.
     """
-    rings = [cache.capacity for cache in prepared.caches.layers if cache.kind == "ring"]
+    rings = [cache.capacity for cache in prepared.caches.layers if cache.layout.overwrites]
     beyond = 7 + (text_rows(prepared) if is_large(prepared) else prepared.caches.chunk)
     length = min(max(rings, default=0) + beyond, _LONGEST_PROMPT)
     work = prepared.parameters * golden_ways(prepared) * length
@@ -157,7 +157,7 @@ def _placed(prepared: Preparation, longest: int) -> Iterator[tuple[str, tuple[Pl
         # Every row of a small table, and of a large one rows at equal distances.
         yield "table", _in_chunks(0, _spread(tokens, vocab_size), chunk)
         reached = max(reached, tokens)
-    rings = [cache for cache in caches.layers if cache.kind == "ring"]
+    rings = [cache for cache in caches.layers if cache.layout.overwrites]
     widest = max(rings, key=lambda cache: cache.capacity, default=None)
     if widest is not None and widest.window is not None and longest <= widest.capacity:
         places = (0, widest.window - _EDGE_TOKENS // 2, widest.capacity - _EDGE_TOKENS // 2)

@@ -1,36 +1,24 @@
-"""Which layer gets which cache, and the arithmetic of ring slots. Knows no tensors.
-
-docs/kv-cache.md has the proof and a worked example.
-"""
+"""Which layer gets which cache. What a kind of cache is stands in `runtime_py/caches`."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge_build.errors import BuildError
 from models.config import ModelConfig
-from runtime_py.manifest import CacheEntry, CacheKind, CacheQuantization
+from runtime_py import caches
+from runtime_py.manifest import CacheEntry, CacheQuantization
 
 KvPrecision = Literal["float32", "int8"]
 KV_PRECISIONS: tuple[KvPrecision, ...] = ("float32", "int8")
 
 
-def ring_capacity(window: int, chunk: int, context_length: int) -> int:
-    """Return the slots of a local layer: one per position that a query of a chunk can still see."""
-    return min(context_length, window + chunk - 1)
-
-
-def slot_position(slot: int, newest: int, capacity: int) -> int:
-    """Return the position that a ring slot holds once `newest` is written; negative is empty."""
-    return newest - (newest - slot) % capacity
-
-
 @dataclass(frozen=True)
 class CachePlan:
-    """The caches of one build, before a backend says how it stores local layers.
+    """The caches of one build.
 
     Attributes:
-        layers: one entry a layer; local layers are of kind "ring", and values are float32 until a
-            backend's way to store int8 is chosen with `stored`.
+        layers: one entry a layer; values are float32 until a backend's way to store int8 is chosen
+            with `stored`.
         chunk: most tokens written at once.
     """
 
@@ -40,9 +28,8 @@ class CachePlan:
 
     @property
     def rewind_tokens(self) -> int | None:
-        """How far back a true ring can go: its slots beyond the window. None is any distance."""
-        rings = [c for c in self.layers if c.kind == "ring"]
-        return self.chunk if rings else None
+        """How far back all caches can go after any number of tokens. None is any distance."""
+        return caches.rewind_tokens(cache.layout for cache in self.layers)
 
     @property
     def size_bytes(self) -> int:
@@ -54,9 +41,24 @@ class CachePlan:
         layers = (replace(c, dtype=dtype, quantization=quantization) for c in self.layers)
         return replace(self, layers=tuple(layers))
 
+    def with_local(self, kind: str) -> "CachePlan":
+        """Return the plan with layers that have a window kept in another kind of cache.
+
+        Where that would take as many slots as there are positions, nothing is overwritten.
+        """
+        return replace(self, layers=tuple(self._kept(cache, kind) for cache in self.layers))
+
+    def _kept(self, cache: CacheEntry, kind: str) -> CacheEntry:
+        if cache.window is None:
+            return cache
+        slots = caches.load(kind).slots(cache.window, self.chunk, self.context_length)
+        if slots >= self.context_length:
+            kind, slots = caches.GLOBAL, self.context_length
+        return replace(cache, kind=kind, capacity=slots)
+
 
 def plan_caches(config: ModelConfig, context_length: int, chunk: int) -> CachePlan:
-    """Choose every layer's cache.
+    """Choose every layer's cache; a backend may choose another kind for layers with a window.
 
     Raises:
         BuildError: the context exceeds the model's, or the chunk exceeds the context.
@@ -71,13 +73,10 @@ def plan_caches(config: ModelConfig, context_length: int, chunk: int) -> CachePl
             f"--chunk {chunk}: the context has {context_length} positions; give 1 to that"
         )
 
-    def entry(window: int | None) -> CacheEntry:
-        capacity, kind = context_length, "linear"
-        if window is not None and window < context_length:
-            capacity = ring_capacity(window, chunk, context_length)
-            # A ring that holds the whole context never wraps.
-            kind = "ring" if capacity < context_length else "linear"
-        typed: CacheKind = "ring" if kind == "ring" else "linear"
-        return CacheEntry(typed, capacity, window, config.num_key_value_heads, config.head_dim)
-
-    return CachePlan(tuple(entry(layer.window) for layer in config.layers), context_length, chunk)
+    layers = (
+        CacheEntry(
+            caches.GLOBAL, context_length, layer.window, config.num_key_value_heads, config.head_dim
+        )
+        for layer in config.layers
+    )
+    return CachePlan(tuple(layers), context_length, chunk).with_local(caches.LOCAL)

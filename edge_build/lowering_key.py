@@ -24,6 +24,8 @@ def lowering_key(source: LoweringInput, caches: CachePlan, module: str, **furthe
         name: scheme and (scheme.bits, scheme.group_size)
         for name, scheme in source.weights.schemes.items()
     }
+    # Kinds of caches are found by name, so that nothing imports them.
+    kinds = sorted({type(cache.layout).__module__ for cache in caches.layers})
     determining = {
         **further,
         "config": asdict(source.config),
@@ -32,6 +34,6 @@ def lowering_key(source: LoweringInput, caches: CachePlan, module: str, **furthe
         "tools": tool_versions(),
         "python": sys.version_info[:2],
         "machine": platform.machine(),
-        "program": program_digest(module),
+        "program": program_digest(module, *kinds),
     }
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()

@@ -11,10 +11,10 @@ _PACKAGES = ("edge_build", "models", "runtime_py")
 
 
 @cache
-def program_digest(module: str | None = None) -> str:
-    """Return the digest of a module and of every one of ours that it imports, or of all."""
-    if module is not None:
-        return _digest(imported_files(module))
+def program_digest(*modules: str) -> str:
+    """Return the digest of some modules and of every one of ours that they import, or of all."""
+    if modules:
+        return _digest(set().union(*map(imported_files, modules)))
     return _digest(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py"))
 
 

@@ -43,15 +43,6 @@ class LoadedModel(Protocol):
         """
         ...
 
-    def rewind_error(self, length: int, target: int) -> str | None:
-        """Say why the caches cannot go from `length` tokens back to `target`; None if they can.
-
-        Args:
-            length: the most tokens they held since the last reset: what was overwritten on the
-                way there stays lost, even after an earlier rewind.
-        """
-        ...
-
     def close(self) -> None:
         """Release the runtime's memory."""
         ...

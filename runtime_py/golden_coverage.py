@@ -14,7 +14,7 @@ class Coverage:
     Attributes:
         positions: different positions that a token stood at, of `context_length`.
         has_last_position: whether one stood at the very last.
-        has_wraps: whether in every cache with fewer slots than positions a slot was used twice.
+        has_wraps: whether in every cache that overwrites slots one was used twice.
         has_window_edges: whether in every layer with a window a token was seen, and later not.
         table_rows: different token ids that were fed, of `vocab_size`.
     """
@@ -52,9 +52,8 @@ def coverage_of(
     """Return what the cases of some golden answers touch."""
     sequences = list(_positions(golden))
     touched = set[int]().union(*sequences)
-    local = [cache for cache in caches if cache.window is not None]
-    wraps = [cache.capacity for cache in local if cache.capacity < context_length]
-    edges = [cache.window for cache in local if cache.window and cache.window < context_length]
+    wraps = [cache.capacity for cache in caches if cache.layout.overwrites]
+    edges = [cache.window for cache in caches if cache.window and cache.window < context_length]
     return Coverage(
         context_length=context_length,
         positions=len(touched),

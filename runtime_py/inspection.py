@@ -3,13 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from runtime_py.manifest import (
-    BackendEntry,
-    CacheKind,
-    CacheQuantization,
-    Manifest,
-    TensorEntry,
-)
+from runtime_py.manifest import BackendEntry, CacheQuantization, Manifest, TensorEntry
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class CachePart:
     """Layers whose caches are alike; `scale_bytes` are constants of the artifact."""
 
     backend: str
-    kind: CacheKind
+    kind: str
     window: int | None
     capacity: int
     dtype: str
@@ -87,7 +81,7 @@ def weight_parts(manifest: Manifest) -> tuple[WeightPart, ...]:
 
 def cache_parts(backend: str, entry: BackendEntry) -> tuple[CachePart, ...]:
     """Add up caches by kind."""
-    parts: dict[tuple[CacheKind, int | None, int, str, CacheQuantization], CachePart] = {}
+    parts: dict[tuple[str, int | None, int, str, CacheQuantization], CachePart] = {}
     for cache in entry.caches:
         key = cache.kind, cache.window, cache.capacity, cache.dtype, cache.quantization
         part = parts.get(key, CachePart(backend, *key, 0, 0, 0))

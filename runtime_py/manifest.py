@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from runtime_py.cache_layout import CacheLayout
+from runtime_py.caches import load as load_cache_kind
 from runtime_py.errors import RunError
 from runtime_py.readings import Readings
 from runtime_py.typed_json import FieldError, load_object, read_as
@@ -18,7 +20,6 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 _DIGEST_KEY = "manifest_sha256"
 
-CacheKind = Literal["ring", "windowed", "linear"]
 ActivationQuantization = Literal["none", "per_token_asymmetric", "per_block_symmetric"]
 CacheQuantization = Literal["none", "per_channel", "per_token"]
 AttentionQuantization = Literal["none", "kv_per_channel", "kv_per_token", "qkv_per_token"]
@@ -43,8 +44,7 @@ class CacheEntry:
     """The key/value cache of one layer.
 
     Attributes:
-        kind: "linear" keeps every position; "ring" overwrites slot position mod capacity;
-            "windowed" keeps the newest rows contiguous and evicts inside the runtime's kernel.
+        kind: the name of a file in `runtime_py/caches`, which says what is in which slot.
         capacity: slots.
         window: keys that a query sees, itself included; None sees all.
         dtype: of what a slot holds, "float32" or "int8" codes.
@@ -53,7 +53,7 @@ class CacheEntry:
             point beside each head's codes, in the cache.
     """
 
-    kind: CacheKind
+    kind: str
     capacity: int
     window: int | None
     num_key_value_heads: int
@@ -62,12 +62,30 @@ class CacheEntry:
     quantization: CacheQuantization = "none"
 
     @property
-    def size_bytes(self) -> int:
-        """Bytes of keys and values together, with the scales that are kept in slots."""
+    def layout(self) -> CacheLayout:
+        """What is in which slot, and what of it a query sees.
+
+        Raises:
+            RunError: there is no such kind.
+        """
+        return load_cache_kind(self.kind)(self.capacity, self.window)
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of a slot's keys and values together, with the scales that are kept there."""
         head_bytes = self.head_dim * DTYPE_BYTES[self.dtype]
         if self.quantization == "per_token":
             head_bytes += _TOKEN_SCALE_BYTES
-        return 2 * self.capacity * self.num_key_value_heads * head_bytes
+        return 2 * self.num_key_value_heads * head_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all slots."""
+        return self.capacity * self.slot_bytes
+
+    def touched_bytes(self, length: int) -> int:
+        """Bytes of the slots ever written after `length` tokens: the most a decode step reads."""
+        return self.layout.touched_slots(length) * self.slot_bytes
 
     @property
     def scale_bytes(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runtime_py import caches
 from runtime_py.manifest import (
     DTYPE_BYTES,
     AttentionQuantization,
@@ -152,6 +153,9 @@ def _check_backend(place: str, entry: BackendEntry, manifest: Manifest, layers: 
 
 
 def _check_cache(cache: CacheEntry, place: str, context_length: int) -> None:
+    if cache.kind not in caches.names():
+        known = ", ".join(caches.names())
+        raise FieldError(f"{place}.kind: expected one of {known}, found {cache.kind!r}")
     if cache.dtype not in DTYPE_BYTES:
         known = ", ".join(DTYPE_BYTES)
         raise FieldError(f"{place}.dtype: {cache.dtype!r} is unknown; known: {known}")
@@ -165,6 +169,11 @@ def _check_cache(cache: CacheEntry, place: str, context_length: int) -> None:
     _check_range(f"{place}.head_dim", cache.head_dim, 1)
     if cache.window is not None:
         _check_range(f"{place}.window", cache.window, 1)
+    if cache.layout.overwrites and (cache.window or cache.capacity + 1) > cache.capacity:
+        raise FieldError(
+            f"{place}.window: {cache.window} in a cache of kind {cache.kind!r} with "
+            f"{cache.capacity} slots, which overwrites the others; expected 1 to {cache.capacity}"
+        )
 
 
 def _check_attention(entry: BackendEntry, place: str) -> None:

@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime_py import engines
+from runtime_py import caches, engines
 from runtime_py.bundle import Bundle, read_bundle
 from runtime_py.closing import Closing
 from runtime_py.engine import LoadedModel
@@ -34,6 +34,7 @@ class Session(Closing):
         self.context_length = manifest.context_length
         self.prefill_chunk = manifest.prefill_chunk
         self.vocab_size = manifest.vocab_size
+        self._layouts = {cache.layout for cache in manifest.backends[backend].caches}
         self._model = model
         self._position = 0
         # The most tokens since the last reset: what they overwrote stays lost after a rewind.
@@ -109,7 +110,7 @@ class Session(Closing):
                 f"rewind to {position}: the session stands at {self._position}; give 0 to "
                 f"{self._position}"
             )
-        return self._model.rewind_error(self._longest, position)
+        return caches.rewind_error(self._layouts, self._longest, position)
 
     def reset(self) -> None:
         """Forget every token."""

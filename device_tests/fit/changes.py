@@ -58,7 +58,7 @@ def price_of(before: Manifest, after: Manifest, backend: str, packed: bool) -> P
 
     def slot_bytes(manifest: Manifest) -> int:
         caches = manifest.backends[backend].caches
-        return sum(cache.size_bytes // cache.capacity for cache in caches)
+        return sum(cache.slot_bytes for cache in caches)
 
     return Price(
         positions=given_up(lambda manifest: manifest.context_length),

@@ -138,22 +138,21 @@ def _cache_parts(
     runtime: RuntimeMemory, caches: Sequence[CacheEntry], tokens: int
 ) -> Iterator[PredictedPart]:
     for is_ring in (False, True):
-        members = [cache for cache in caches if (cache.kind != "linear") == is_ring]
+        members = [cache for cache in caches if cache.layout.overwrites == is_ring]
         if not members:
             continue
         size = sum(_touched_bytes(runtime, cache, tokens) for cache in members)
-        slots = sorted({min(tokens, cache.capacity) for cache in members})
+        slots = sorted({cache.layout.touched_slots(tokens) for cache in members})
         shown = " or ".join(f"{count:,}" for count in slots)
-        row = members[0].size_bytes // members[0].capacity
+        row = members[0].slot_bytes
         text = f"{len(members)} layers x {shown} positions x {row:,} bytes"
         yield _part("KV cache, rings" if is_ring else "KV cache, global", size, text)
 
 
 def _touched_bytes(runtime: RuntimeMemory, cache: CacheEntry, tokens: int) -> int:
     """Pages that were written: each run of positions that lie side by side ends within a page."""
-    slots = min(tokens, cache.capacity)
     runs = 2 * (cache.num_key_value_heads if runtime.heads_apart else 1)
-    run_bytes = cache.size_bytes / cache.capacity * slots / runs
+    run_bytes = cache.touched_bytes(tokens) / runs
     return min(
         _in_pages(cache.size_bytes / runs) * runs, _in_pages(run_bytes) * runs
     )  # fmt: skip

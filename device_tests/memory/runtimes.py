@@ -119,7 +119,7 @@ class ExecutorchMemory:
         columns = 2 * (shape.hidden + shape.query + shape.key_value)
         columns += 2 * shape.head_dim * shape.rotations
         slots = max(cache.capacity for cache in entry.caches)
-        rings = [cache.capacity for cache in entry.caches if cache.kind == "ring"]
+        rings = [cache.capacity for cache in entry.caches if cache.layout.overwrites]
         if shape.caps_scores:
             # One more residual, because attention and MLP are one delegate, and whole masks.
             columns += shape.hidden + slots * shape.masks

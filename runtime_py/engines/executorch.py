@@ -19,7 +19,7 @@ from runtime_py.engine import Engine, ExactForm
 from runtime_py.environment import environment_default
 from runtime_py.errors import RunError
 from runtime_py.executorch_float_twin import write_float_twin
-from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
+from runtime_py.manifest import BackendEntry, Manifest
 from runtime_py.memory_advice import huge_page_heap, release_file_pages
 from runtime_py.process_tuning import may_tune_process
 
@@ -67,17 +67,6 @@ class LoadedProgram:
         self._program = None
         self._program = self._open_program()
 
-    def rewind_error(self, length: int, target: int) -> str | None:
-        lost = [cache for cache in self._entry.caches if not _still_holds(cache, length, target)]
-        if not lost:
-            return None
-        slack = lost[0].capacity
-        return (
-            f"rewind from {length} to {target}: a ring cache of {slack} slots has overwritten what "
-            f"position {target} has to see; go back at most {self._entry.rewind_tokens} tokens, or "
-            "to 0"
-        )
-
     def close(self) -> None:
         self._program = None
         self._resources.close()
@@ -85,15 +74,6 @@ class LoadedProgram:
     def keep(self, resources: ExitStack) -> None:
         """Hold what the program needs on disk until it is closed."""
         self._resources = resources
-
-
-def _still_holds(cache: CacheEntry, length: int, target: int) -> bool:
-    """Say whether everything that the token at `target` has to see is in the cache."""
-    if target == 0 or cache.kind == "linear":
-        return True
-    assert cache.window is not None, "a ring has a window"
-    oldest_seen = max(0, target - cache.window + 1)
-    return oldest_seen >= length - cache.capacity
 
 
 def load(

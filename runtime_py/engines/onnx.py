@@ -1,8 +1,7 @@
 """Runs bundles in ONNX Runtime on the CPU. Knows nothing of how they were built.
 
 Caches are ours: each is one buffer that the graph reads and writes in place. What a cache holds
-follows from the position alone, so going back needs no copying, only the check that the rows are
-still there.
+follows from the position alone, so going back needs no copying.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,14 +63,6 @@ class OnnxModel:
         for cache in self._caches:
             cache.fill(0)
 
-    def rewind_error(self, length: int, target: int) -> str | None:
-        """Say why the caches cannot go from `length` tokens back to `target`; None if they can."""
-        for cache in dict.fromkeys(self.entry.caches):
-            error = _rewind_error(cache, length, target)
-            if error is not None:
-                return error
-        return None
-
     def close(self) -> None:
         """Release the runtime's memory."""
         self._binding = self._session = None
@@ -86,36 +77,6 @@ class OnnxModel:
             self._binding.bind_output(f"present.{layer}.{kind}", *place)
         logits = self._logits
         self._binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-
-
-def resident_rows(length: int, capacity: int, window: int) -> int:
-    """Return the newest positions that a windowed cache holds after `length` tokens.
-
-    ONNX Runtime evicts capacity - window + 1 rows at once; which rows are left depends on the
-    length alone (GroupQueryAttention, "Windowed KV Cache").
-    """
-    if length <= capacity:
-        return length
-    evicted = capacity - window + 1
-    return length - evicted * -(-(length - capacity) // evicted)
-
-
-def _rewind_error(cache: CacheEntry, length: int, target: int) -> str | None:
-    if cache.kind == "linear" or cache.window is None:
-        return None
-    if cache.kind == "windowed":
-        held, wanted = (resident_rows(n, cache.capacity, cache.window) for n in (length, target))
-        possible = wanted == held - (length - target)
-    else:
-        # The ring holds the newest `capacity` positions; the next token must find its window.
-        possible = max(0, target - cache.window + 1) >= length - cache.capacity
-    if possible:
-        return None
-    return (
-        f"cannot go back from {length} tokens to {target}: layers with a window of "
-        f"{cache.window} keep {cache.capacity} positions ({cache.kind}), and some that position "
-        f"{target} needs are gone; start again from an empty session"
-    )
 
 
 def _allocate(cache: CacheEntry) -> NDArray[Any]:

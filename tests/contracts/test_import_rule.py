@@ -13,6 +13,9 @@ PACKAGES = ("models", "edge_build", "runtime_py", "device_tests")
 # The contract between building and running: what is on disk, and how text becomes tokens.
 CONTRACT_MODULES = {
     "runtime_py.manifest",
+    # What is in which slot of a cache: builds plan and trace it, runtimes go back in it.
+    "runtime_py.caches",
+    "runtime_py.cache_layout",
     "runtime_py.golden",
     "runtime_py.golden_cases",
     "runtime_py.golden_coverage",

@@ -140,10 +140,11 @@ class ProgramCopy(BundleCopy):
 
     def _plan_memory(self) -> None:
         """Give values their places as the build does: those of a sound program stay."""
-        kinds = [cache.kind for cache in self.manifest.backends[self.backend].caches]
+        caches = self.manifest.backends[self.backend].caches
+        overwrites = [cache.layout.overwrites for cache in caches]
         plan = self.plan
         plan.non_const_buffer_sizes = plan_memory(
-            plan.values, plan.chains[0].instructions, plan.operators, plan.outputs, kinds
+            plan.values, plan.chains[0].instructions, plan.operators, plan.outputs, overwrites
         )
 
     # Its constants.

@@ -1,11 +1,11 @@
-"""Ring arithmetic: enough slots, not one too many, and the right position in each."""
+"""Which layer gets which cache, and the bytes of all together."""
+
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edge_build.errors import BuildError
-from edge_build.kv_cache import plan_caches, ring_capacity, slot_position
+from edge_build.kv_cache import plan_caches
 from models import shapes
 from models.config import LayerConfig, ModelConfig
 from runtime_py.manifest import CacheQuantization
@@ -28,60 +28,6 @@ def config_with(windows: tuple[int | None, ...], longest: int = 100) -> ModelCon
     )
 
 
-def first_missing_key(window: int, chunk: int, capacity: int, tokens: int) -> int | None:
-    """Write a ring as a device would, chunk by chunk; return a key that a query misses."""
-    slots: dict[int, int] = {}
-    for start in range(0, tokens, chunk):
-        stop = min(start + chunk, tokens)
-        slots.update({position % capacity: position for position in range(start, stop)})
-        for query in range(start, stop):
-            for key in range(max(0, query - window + 1), query + 1):
-                if slots.get(key % capacity) != key:
-                    return key
-    return None
-
-
-@pytest.mark.parametrize("window", range(1, 8))
-@pytest.mark.parametrize("chunk", range(1, 8))
-def test_ring_keeps_every_position_in_the_window_and_one_slot_fewer_does_not(
-    window: int, chunk: int
-) -> None:
-    capacity = ring_capacity(window, chunk, context_length=1000)
-    assert first_missing_key(window, chunk, capacity, tokens=60) is None
-    if capacity > 1:
-        assert first_missing_key(window, chunk, capacity - 1, tokens=60) is not None
-
-
-@given(st.integers(1, 300), st.integers(1, 200), st.integers(1, 1000))
-def test_ring_is_never_larger_than_the_context(window: int, chunk: int, context: int) -> None:
-    assert ring_capacity(window, chunk, context) == min(context, window + chunk - 1)
-
-
-@given(st.integers(1, 64), st.integers(0, 500))
-def test_slot_holds_the_newest_position_written_to_it(capacity: int, newest: int) -> None:
-    written = {position % capacity: position for position in range(newest + 1)}
-    for slot in range(capacity):
-        position = slot_position(slot, newest, capacity)
-        if slot in written:
-            assert position == written[slot]
-        else:
-            assert position < 0
-
-
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 100), st.integers(0, 20))
-def test_rewinding_by_up_to_a_chunk_never_shows_a_stale_key(
-    window: int, chunk: int, kept: int, back: int
-) -> None:
-    capacity = ring_capacity(window, chunk, context_length=10_000)
-    back = min(back, chunk)
-    slots = {position % capacity: position for position in range(kept + back)}
-    slots[kept % capacity] = kept  # the next token after rewinding to `kept` tokens
-    for slot in range(capacity):
-        claimed = slot_position(slot, kept, capacity)
-        if 0 <= claimed <= kept and claimed > kept - window:
-            assert slots[slot] == claimed
-
-
 def test_plan_gives_rings_to_local_layers_and_the_context_to_global_ones() -> None:
     plan = plan_caches(config_with((8, None)), context_length=40, chunk=5)
     local, full = plan.layers
@@ -98,6 +44,16 @@ def test_a_ring_that_would_hold_the_whole_context_is_linear_with_a_window() -> N
         8,
     )
     assert plan.rewind_tokens is None
+
+
+def test_a_backend_chooses_another_kind_for_layers_with_a_window() -> None:
+    plan = plan_caches(config_with((8, None)), context_length=40, chunk=5).stored("per_token")
+    kept = plan.with_local("windowed")
+    assert kept.layers == (replace(plan.layers[0], kind="windowed"), plan.layers[1])
+    assert kept.rewind_tokens == 0
+    assert kept.with_local("ring") == plan
+    everything = plan.with_local("linear")
+    assert [(c.kind, c.capacity) for c in everything.layers] == [("linear", 40)] * 2
 
 
 @pytest.mark.parametrize(

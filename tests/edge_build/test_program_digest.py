@@ -18,6 +18,12 @@ def test_it_covers_everything_that_the_part_imports_also_in_functions() -> None:
     } <= names
 
 
+def test_it_covers_several_parts_at_once() -> None:
+    both = program_digest(LOWERING, "runtime_py.caches.ring")
+    assert both not in (program_digest(LOWERING), program_digest("runtime_py.caches.ring"))
+    assert both == program_digest("runtime_py.caches.ring", LOWERING)
+
+
 def test_it_leaves_out_what_cannot_change_the_part() -> None:
     folders = {path.parent.name for path in imported_files(LOWERING)}
     assert folders.isdisjoint({"onnx", "lint", "runner_files", "commands"})

@@ -82,9 +82,6 @@ class _Model:
 
     def clear(self) -> None: ...
 
-    def rewind_error(self, length: int, target: int) -> str | None:
-        return None
-
     def close(self) -> None: ...
 
 

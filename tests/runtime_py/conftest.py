@@ -122,14 +122,12 @@ class FakeModel:
 
     Attributes:
         answers: prompt → ids that follow; without one, logits follow from the history.
-        rewind_depth: what a ring allows; None is any.
         on_run: called before each run, to fail or to interrupt.
         disturb: changes logits, to stand for a broken artifact.
     """
 
     vocab_size: int
     answers: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
-    rewind_depth: int | None = None
     on_run: Callable[["FakeModel"], None] = lambda model: None
     disturb: Callable[["FakeModel", NDArray[np.float32]], NDArray[np.float32]] = (
         lambda model, logits: logits
@@ -157,11 +155,6 @@ class FakeModel:
 
     def clear(self) -> None:
         self.history = []
-
-    def rewind_error(self, length: int, target: int) -> str | None:
-        if self.rewind_depth is None or length - target <= self.rewind_depth:
-            return None
-        return f"rewind from {length} to {target}: the ring keeps {self.rewind_depth}; reset"
 
     def close(self) -> None:
         self.closed = True

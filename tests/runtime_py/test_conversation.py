@@ -83,8 +83,8 @@ def test_a_changed_history_is_processed_from_where_it_parts(chat: Chat) -> None:
 
 
 def test_what_a_ring_cannot_go_back_to_is_processed_again(chat: Chat) -> None:
-    chat.model.rewind_depth = 0
-    chat.say("ab", "cd  ")
+    # The answer runs once around the ring, and all but its beginning is trimmed.
+    chat.say("ab", "cd" + 12 * " ")
     second = "".join(chat.say("ef", "gh"))
     assert second == "<bos>u:ab<end_of_turn>a:cd<end_of_turn>u:ef<end_of_turn>a:gh"
     assert chat.model.resets == 1

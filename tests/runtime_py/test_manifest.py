@@ -41,15 +41,24 @@ LAYERS = 2
 def caches(
     dtype: str, quantization: str, capacity: int
 ) -> st.SearchStrategy[tuple[CacheEntry, ...]]:
-    entries = st.builds(
-        CacheEntry,
-        kind=st.sampled_from(["ring", "windowed", "linear"]),
-        capacity=st.integers(1, capacity),
-        window=st.none() | SIZES,
-        num_key_value_heads=SIZES,
-        head_dim=SIZES,
-        dtype=st.just(dtype),
-        quantization=st.just(quantization),
+    # Who overwrites has a window, and slots for it.
+    windows = [
+        *((kind, st.integers(1, capacity), st.just(1)) for kind in ("ring", "windowed")),
+        ("ring", st.just(capacity), st.integers(1, capacity)),
+        ("linear", st.integers(1, capacity), st.none() | SIZES),
+    ]
+    entries = st.one_of(
+        st.builds(
+            CacheEntry,
+            kind=st.just(kind),
+            capacity=slots,
+            window=window,
+            num_key_value_heads=SIZES,
+            head_dim=SIZES,
+            dtype=st.just(dtype),
+            quantization=st.just(quantization),
+        )
+        for kind, slots, window in windows
     )
     return st.lists(entries, min_size=LAYERS, max_size=LAYERS).map(tuple)
 
@@ -267,6 +276,17 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
             f"backends.onnx.caches[1].{key}: 0 is not between 1 and",
         )
         for key in ("capacity", "window", "num_key_value_heads", "head_dim")
+    ),
+    (
+        lambda d: d["backends"]["onnx"]["caches"][1].update(kind="round"),
+        "backends.onnx.caches[1].kind: expected one of linear, ring, windowed, found 'round'",
+    ),
+    *(
+        (
+            lambda d, window=window: d["backends"]["onnx"]["caches"][1].update(window=window),  # type: ignore[misc]
+            f"backends.onnx.caches[1].window: {window} in a cache of kind 'ring' with 11 slots",
+        )
+        for window in (None, 12)
     ),
     (lambda d: d.update(prefill_chunk=65), "prefill_chunk: 65 is not between 1 and"),
     (lambda d: d.update(prefill_chunk=0), "prefill_chunk: 0 is not between 1 and"),

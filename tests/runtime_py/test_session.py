@@ -108,29 +108,28 @@ def test_a_rewind_to_where_the_session_never_was_is_refused(
     assert f"rewind to {position}: the session stands at 3" in message
 
 
-def test_a_rewind_beyond_the_ring_has_the_engine_s_reason(
-    fake_bundle: Any, session: Session
-) -> None:
-    fake_bundle.model.rewind_depth = 2
-    session.prefill([2, 3, 4, 5, 6])
-    assert error_of(session.rewind, 2) == "rewind from 5 to 2: the ring keeps 2; reset"
-    assert session.position == 5
+def test_a_rewind_beyond_a_ring_says_how_far_back_is_possible(session: Session) -> None:
+    session.prefill([7] * 15)
+    assert error_of(session.rewind, 10) == (
+        "rewind from 15 to 10: a cache of 11 slots has overwritten what position 10 has to see (a "
+        "window of 8); go back to 11 or later, or to 0"
+    )
+    assert session.position == 15
+    session.rewind(11)
 
 
-def test_two_short_rewinds_reach_no_further_than_one(fake_bundle: Any, session: Session) -> None:
-    fake_bundle.model.rewind_depth = 2
-    session.prefill([2, 3, 4, 5, 6])
-    session.rewind(3)
-    assert "rewind from 5 to 2" in error_of(session.rewind, 2)
+def test_two_short_rewinds_reach_no_further_than_one(session: Session) -> None:
+    session.prefill([7] * 15)
+    session.rewind(12)
+    assert "rewind from 15 to 10" in error_of(session.rewind, 10)
     session.decode(9)
-    assert "rewind from 5 to 2" in error_of(session.rewind, 2)
+    assert "rewind from 15 to 10" in error_of(session.rewind, 10)
     session.reset()
     session.prefill([2, 3, 4])
     session.rewind(1)
 
 
 def test_a_rewind_to_the_beginning_is_a_reset(fake_bundle: Any, session: Session) -> None:
-    fake_bundle.model.rewind_depth = 2
     expected = session.prefill([2])
     session.prefill([3, 4, 5, 6])
     session.rewind(0)

@@ -10,9 +10,9 @@ extern "C" {
 #endif
 
 typedef struct {
-  const char *kind;  // "linear", "windowed" or "ring"
-  long capacity;     // slots
-  long heads;        // of keys and values
+  int overwrites;  // 0: every position has a slot of its own
+  long capacity;   // slots
+  long heads;      // of keys and values
   long head_dim;
   int item_bytes;  // 4: float32, 1: int8 codes
 } bundle_cache;

@@ -125,7 +125,7 @@ extern "C" const float* engine_run(engine* loaded, const int64_t* tokens, int co
 // activations; what a model does not have takes no number. Logits lie among the activations.
 extern "C" size_t engine_regions(const engine* loaded, engine_region* out, size_t room) {
   const bundle* opened = loaded->opened;
-  auto is_ring = [](const bundle_cache& c) { return std::strcmp(c.kind, "ring") == 0; };
+  auto is_ring = [](const bundle_cache& c) { return c.overwrites != 0; };
   const bundle_cache *first = opened->caches, *last = first + opened->layers;
   std::vector<const char*> parts = {"activations"};
   if (!std::all_of(first, last, is_ring)) parts.push_back("kv-global");

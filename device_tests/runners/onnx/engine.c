@@ -142,7 +142,7 @@ static OrtValue *bind_output(engine *e, const char *name, const char *part, cons
 
 static void bind_cache(engine *e, size_t layer, const char *kind) {
   const bundle_cache *cache = &e->opened->caches[layer];
-  const char *part = strcmp(cache->kind, "linear") == 0 ? "kv-global" : "kv-ring";
+  const char *part = cache->overwrites ? "kv-ring" : "kv-global";
   int64_t shape[] = {1, cache->heads, cache->capacity, cache->head_dim};
   char past[64], present[64];
   snprintf(past, sizeof past, "past_key_values.%zu.%s", layer, kind);

@@ -13,6 +13,7 @@ from torch.nn import functional
 from edge_build.kv_cache import CachePlan
 from models.config import LayerConfig, ModelConfig
 from models.layers import inverse_frequencies, visible
+from runtime_py.cache_layout import CacheLayout
 from runtime_py.manifest import CacheEntry
 
 Rotation = tuple[Tensor, Tensor]
@@ -105,26 +106,26 @@ class CachedStep:
             for index, kind in enumerate(attention.rotation_kinds)
         }
         self.masks = {
-            kind: self._mask(*kind)
-            for kind in dict.fromkeys(
-                _mask_kind(entry) for entry in self.plan.layers if self._needs_mask(entry)
+            layout: self._mask(layout)
+            for layout in dict.fromkeys(
+                entry.layout for entry in self.plan.layers if self._needs_mask(entry.layout)
             )
         }
         self.slots = {
-            capacity: self._slots(capacity)
-            for capacity in dict.fromkeys(
-                entry.capacity for entry in self.plan.layers if entry.kind == "ring"
+            layout: self._slots(layout)
+            for layout in dict.fromkeys(
+                entry.layout for entry in self.plan.layers if entry.layout.overwrites
             )
         }
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        entry = self.plan.layers[layer]
+        layout = self.plan.layers[layer].layout
         turn = self.rotations[_rotation_kind(self.config.layers[layer])]
         query, key = self._rotate(query, turn), self._rotate(key, turn)
         cache = self.attention.layers[layer]
         assert isinstance(cache, LayerCache)
-        self._write(entry, cache, key, value)
-        mask = self.masks.get(_mask_kind(entry))
+        self._write(layout, cache, key, value)
+        mask = self.masks.get(layout)
         if self.attention.plain:
             assert mask is not None, "plain attention always has a mask"
             return self._plain_attention(query, cache, mask)
@@ -146,23 +147,23 @@ class CachedStep:
             )
         return attended
 
-    def _needs_mask(self, entry: CacheEntry) -> bool:
-        windowed = entry.window is not None and entry.window < self.plan.context_length
-        return windowed or entry.kind == "ring" or self.attention.plain
+    def _needs_mask(self, layout: CacheLayout) -> bool:
+        windowed = layout.window is not None and layout.window < self.plan.context_length
+        return windowed or layout.overwrites or self.attention.plain
 
-    def _mask(self, window: int | None, capacity: int) -> Tensor:
+    def _mask(self, layout: CacheLayout) -> Tensor:
         """Return [T, S] float32: 0 where a query may look, -inf elsewhere."""
-        slots = torch.arange(capacity)
+        slots = torch.arange(layout.capacity)
         # Of slots that nothing was written to, torch says a position below 0. In ExecuTorch the
         # remainder keeps its sign (findings/executorch_remainder_sign.sh): one after the newest.
         # No query may look at either.
-        held = self.newest - torch.remainder(self.newest - slots, capacity)  # [S]
-        hidden = ~visible(self.positions, held, window)
+        held = layout.position_in(slots, self.newest)  # [S]
+        hidden = ~visible(self.positions, held, layout.window)
         return torch.zeros(hidden.shape).masked_fill(hidden, float("-inf"))
 
-    def _slots(self, capacity: int) -> Tensor:
-        """Return the ring's slots of the new tokens, [1, T], or [K, T] where heads are a batch."""
-        slots = torch.remainder(self.positions, capacity).unsqueeze(0)
+    def _slots(self, layout: CacheLayout) -> Tensor:
+        """Return the slots of the new tokens, [1, T], or [K, T] where heads are a batch."""
+        slots = layout.slot_of(self.positions, self.newest).unsqueeze(0)
         batch = self.config.num_key_value_heads if self.attention.plain else 1
         return slots.expand(batch, -1)
 
@@ -173,22 +174,22 @@ class CachedStep:
         swapped = functional.linear(x.reshape(-1, 2), self.attention.swap)
         return x * cosines + swapped.reshape(1, -1, heads, size) * sines
 
-    def _write(self, entry: CacheEntry, cache: LayerCache, key: Tensor, value: Tensor) -> None:
+    def _write(self, layout: CacheLayout, cache: LayerCache, key: Tensor, value: Tensor) -> None:
         if self.attention.plain:
             key, value = key.permute(2, 1, 0, 3), value.permute(2, 1, 0, 3)  # [K, T, 1, D]
         for name, rows in (("key", key), ("value", value)):
             if cache.quantized:
                 for new, buffer in zip(quantize_rows(rows), cache.rows(name), strict=True):
-                    self._write_buffer(entry, buffer, new)
+                    self._write_buffer(layout, buffer, new)
             else:
-                self._write_buffer(entry, cache.get_buffer(name), rows)
+                self._write_buffer(layout, cache.get_buffer(name), rows)
 
-    def _write_buffer(self, entry: CacheEntry, buffer: Tensor, new: Tensor) -> None:
-        if entry.kind == "ring":
-            slots = self.slots[entry.capacity]
+    def _write_buffer(self, layout: CacheLayout, buffer: Tensor, new: Tensor) -> None:
+        if layout.overwrites:
+            slots = self.slots[layout]
             torch.ops.llama.update_cache_with_indices(new, buffer, 0, slots)
         else:
-            # Unlike the ring's operator this one checks its bounds without aborting.
+            # Unlike the operator above this one checks its bounds without aborting.
             torch.ops.llama.update_cache(new, buffer, self.start)
 
     def _plain_attention(self, query: Tensor, cache: LayerCache, mask: Tensor) -> Tensor:
@@ -248,10 +249,6 @@ def _as_float(codes: Tensor) -> Tensor:
 
 def _rotation_kind(layer: LayerConfig) -> tuple[float, float]:
     return layer.rope_theta, layer.rope_factor
-
-
-def _mask_kind(entry: CacheEntry) -> tuple[int | None, int]:
-    return entry.window, entry.capacity
 
 
 def _start(input_pos: Tensor, tokens: int, plan: CachePlan) -> int:

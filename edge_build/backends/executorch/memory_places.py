@@ -20,7 +20,6 @@ from executorch.exir.schema import (
 
 from edge_build.backends.executorch.arena import Lifetime, place
 from edge_build.backends.executorch.inspection import CACHE_PREFIX
-from runtime_py.manifest import CacheKind
 
 _VIEW = "executorch_prim::et_view"
 # Kernels may read a little past the end of a tensor, also of the last one.
@@ -36,20 +35,19 @@ def plan_memory(
     instructions: Sequence[Instruction],
     operators: Sequence[Operator],
     outputs: Sequence[int],
-    cache_kinds: Sequence[CacheKind],
+    overwrites: Sequence[bool],
 ) -> list[int]:
     """Give every planned value its place; return the bytes of each memory, from memory 0 on.
 
     Args:
         values: changed in place.
         outputs: values that live to the end, as caches do from the beginning.
-        cache_kinds: of each layer.
+        overwrites: whether each layer uses slots again, as a ring does.
     """
     caches = dict(cache_names(values))
     spans, shares = _lifetimes(values, instructions, operators, outputs)
     memories = [[value for value in spans if value not in caches]]
-    # Rings are what an engine calls "ring"; where a layer keeps every position, it is global.
-    is_ring = {value: cache_kinds[layer_of_cache(name)] == "ring" for value, name in caches.items()}
+    is_ring = {value: overwrites[layer_of_cache(name)] for value, name in caches.items()}
     memories += [[v for v in caches if is_ring[v] == ring] for ring in (False, True)]
     sizes, places = [0], {}
     for members in filter(None, memories):

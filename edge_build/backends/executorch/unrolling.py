@@ -173,9 +173,9 @@ class _Unrolled:
     def program(self) -> Program:
         """Return the program with memory planned for its values."""
         outputs = [self.layer_values[value] for value in self.plan.outputs]
-        kinds = [cache.kind for cache in self.source.caches.layers]
+        overwrites = [cache.layout.overwrites for cache in self.source.caches.layers]
         memory_bytes = plan_memory(
-            self.values, self.instructions, self.plan.operators, outputs, kinds
+            self.values, self.instructions, self.plan.operators, outputs, overwrites
         )
         chain = replace(self.plan.chains[0], instructions=self.instructions, stacktrace=None)
         plan = replace(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge_build.backend import Artifact, Backend, LoweringInput
 from edge_build.backends.onnx.choices import LOCAL_CACHE, foresee
+from edge_build.backends.onnx.kinds import LOCAL_KINDS
 
 
 def lower(source: LoweringInput, bundle: Path) -> Artifact:
@@ -21,7 +22,7 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
 BACKEND = Backend(
     "onnx",
     lower,
-    options={LOCAL_CACHE: ("windowed", "ring")},
+    options={LOCAL_CACHE: LOCAL_KINDS},
     # GroupQueryAttention reads constant scales only.
     kv={"float32": "none", "int8": "per_channel"},
     foresee=foresee,

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edge_build.backends.onnx.kinds import operators_of
 from models.config import LayerConfig, ModelConfig
 from models.layers import visible
+from runtime_py.cache_layout import CacheLayout
 from runtime_py.manifest import CacheEntry
 
 _QUANTIZED_CACHE = {
@@ -44,14 +46,14 @@ class StepInputs:
 class CachedAttention:
     """An AttentionStep over caches that are graph inputs.
 
-    "linear" and "windowed" layers are GroupQueryAttention, which writes its cache itself and, for
-    a window, evicts what no later token sees.
+    Most kinds are GroupQueryAttention, which writes its cache itself and, for a window, evicts what
+    no later token sees (kinds.py).
 
-    "ring" layers scatter to position mod S and attend with a mask. The scatter comes first: the
-    runtime does not know that input and output are the same memory, so nothing may read the old
-    ring while the new one is written. The slots beyond the window keep what the first token of a
-    chunk still sees. A ring of codes is never multiplied by its scales: a channel's scale of keys
-    goes to the query, and that of values to the result, which are smaller.
+    A ring scatters to position mod S and attends with a mask. The scatter comes first: the runtime
+    does not know that input and output are the same memory, so nothing may read the old ring while
+    the new one is written. The slots beyond the window keep what the first token of a chunk still
+    sees. A ring of codes is never multiplied by its scales: a channel's scale of keys goes to the
+    query, and that of values to the result, which are smaller.
     """
 
     def __init__(
@@ -61,13 +63,13 @@ class CachedAttention:
         self.total = inputs.total.to(torch.int32).reshape(())
         self.last = (inputs.total - 1).to(torch.int32)
         self.present: list[tuple[Tensor, Tensor]] = []
-        self.masks: dict[tuple[int, int | None], Tensor] = {}
+        self.masks: dict[CacheLayout, Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend in one layer; see AttentionStep."""
-        if self.caches[layer].kind == "ring":
-            return self._attend_in_ring(layer, query, key, value)
-        return self._attend_in_kernel(layer, query, key, value)
+        if operators_of(self.caches[layer]).in_kernel:
+            return self._attend_in_kernel(layer, query, key, value)
+        return self._attend_in_ring(layer, query, key, value)
 
     def _attend_in_kernel(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         cache = self.caches[layer]
@@ -86,7 +88,7 @@ class CachedAttention:
         }
         if cache.window is not None:
             attributes["local_window_size"] = cache.window
-        if cache.kind == "windowed":
+        if operators_of(cache).slides:
             attributes["sliding_window_cache"] = 1
         if self.inputs.scales is not None:
             attributes |= _QUANTIZED_CACHE
@@ -144,15 +146,14 @@ class CachedAttention:
 
     def _mask(self, cache: CacheEntry) -> Tensor:
         """Return what is added to scores, [T, S]: one tensor for all layers of a kind."""
-        kind = (cache.capacity, cache.window)
-        if kind not in self.masks:
+        layout = cache.layout
+        if layout not in self.masks:
             newest = self.inputs.total - 1
-            slots = torch.arange(cache.capacity)
-            held = newest - torch.remainder(newest - slots, cache.capacity)
-            seen = visible(self.inputs.positions, held, cache.window)
+            held = layout.position_in(torch.arange(layout.capacity), newest)
+            seen = visible(self.inputs.positions, held, layout.window)
             # A float, so that no layer converts it again.
-            self.masks[kind] = torch.where(seen, 0.0, float("-inf"))
-        return self.masks[kind]
+            self.masks[layout] = torch.where(seen, 0.0, float("-inf"))
+        return self.masks[layout]
 
 
 def _operator(

@@ -1,9 +1,9 @@
 """What a bundle's options and shapes decide for ONNX Runtime, before anything is traced."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from edge_build.backend import Foreseen
+from edge_build.backends.onnx.kinds import LOCAL_KINDS
 from edge_build.kv_cache import CachePlan
 from models.config import ModelConfig
 from runtime_py.manifest import CacheEntry
@@ -20,8 +20,8 @@ _UNFUSED_SCORES_BYTES = 32 << 20
 
 def foresee(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> Foreseen:
     """Return how the artifact will be run."""
-    local_cache = options.get(LOCAL_CACHE, "windowed")
-    layers = plan.layers if local_cache == "ring" else tuple(map(_windowed, plan.layers))
+    local_cache = options.get(LOCAL_CACHE, LOCAL_KINDS[0])
+    layers = plan.with_local(local_cache).layers
     return Foreseen(
         caches=layers,
         options={
@@ -31,10 +31,6 @@ def foresee(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) ->
         },
         logits_size=config.vocab_size,
     )
-
-
-def _windowed(cache: CacheEntry) -> CacheEntry:
-    return replace(cache, kind="windowed") if cache.kind == "ring" else cache
 
 
 def _attention(config: ModelConfig, chunk: int, caches: Sequence[CacheEntry]) -> dict[str, str]:

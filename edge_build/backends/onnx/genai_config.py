@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from edge_build.backend import LoweringInput
+from edge_build.backends.onnx.kinds import operators_of
 from edge_build.kv_cache import CachePlan
 from models.config import ModelConfig
 from runtime_py.manifest import CacheEntry
@@ -21,9 +22,8 @@ def runs_in_genai(plan: CachePlan) -> bool:
     It knows one window, and it cuts only a first prompt into chunks: a true ring would be written
     past its slack without a word.
     """
-    kinds = {cache.kind for cache in plan.layers}
-    windows = {cache.window for cache in plan.layers if cache.kind == "windowed"}
-    return "ring" not in kinds and len(windows) <= 1
+    windows = {cache.window for cache in plan.layers if operators_of(cache).slides}
+    return all(operators_of(cache).in_kernel for cache in plan.layers) and len(windows) <= 1
 
 
 def genai_config(source: LoweringInput, model: str, session_options: dict[str, str]) -> str:
@@ -98,7 +98,7 @@ def _decoder(
             **session_options,
         },
     }
-    local = [layer for layer, cache in enumerate(plan.layers) if cache.kind == "windowed"]
+    local = [layer for layer, cache in enumerate(plan.layers) if operators_of(cache).slides]
     if local:
         decoder["sliding_window"] = _sliding_window(plan.layers[local[0]], local)
     return decoder

@@ -10,8 +10,8 @@ from edge_build.backends.onnx.choices import SESSION_OPTIONS, foresee
 from edge_build.backends.onnx.external_data import attach_weights
 from edge_build.backends.onnx.genai_config import GENAI_CONFIG_NAME, genai_config, runs_in_genai
 from edge_build.backends.onnx.kept_graph import graph_from_bytes, graph_key, graph_to_bytes
+from edge_build.backends.onnx.kinds import free_axis, operators_of
 from edge_build.backends.onnx.memory_plan import memory_plan
-from edge_build.backends.onnx.metadata import free_axis
 from edge_build.backends.onnx.simplify import PREFIX, simplify
 from edge_build.backends.onnx.tracing import stored_tensors, trace
 from edge_build.kv_cache import CachePlan
@@ -21,11 +21,8 @@ MODEL = "onnx/model.onnx"
 
 # Every runtime of the floors below reads it; they stop at 11 to 13.
 _IR_VERSION = 10
-# The first release whose CPU kernels do what the graph asks, by what asks it.
-_FLOOR = "1.23"  # RMSNormalization-23; windows that count the query's own token
-_WINDOWED_FLOOR = "1.29"  # GroupQueryAttention with sliding_window_cache
-_RING_FLOOR = "1.25"  # TensorScatter-24
-_CODES_FLOOR = "1.27"  # GroupQueryAttention over int8 keys and values
+# The first release whose CPU kernels have GroupQueryAttention over int8 keys and values.
+_CODES_FLOOR = "1.27"
 
 
 def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
@@ -63,7 +60,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         activation_quantization=_activation_quantization(source),
         runtime_floor={"onnxruntime": _floor(caches)},
         caches=caches,
-        rewind_tokens=_rewind_tokens(caches, source.caches.chunk),
+        rewind_tokens=plan.rewind_tokens,
         logits_size=foreseen.logits_size,
         memory_plan=memory_plan(source, data_file.stat().st_size),
         options=foreseen.options,
@@ -87,22 +84,10 @@ def _has_codes(plan: CachePlan) -> bool:
 
 
 def _floor(caches: tuple[CacheEntry, ...]) -> str:
-    kinds = {cache.kind for cache in caches}
-    floors = {
-        _WINDOWED_FLOOR: "windowed" in kinds,
-        _CODES_FLOOR: any(cache.dtype == "int8" for cache in caches),
-        _RING_FLOOR: "ring" in kinds,
-    }
-    # Highest first.
-    return next((floor for floor, needed in floors.items() if needed), _FLOOR)
-
-
-def _rewind_tokens(caches: tuple[CacheEntry, ...], chunk: int) -> int | None:
-    """How far back is possible at any length; a windowed cache that just evicted has no slack."""
-    kinds = {cache.kind for cache in caches}
-    if "windowed" in kinds:
-        return 0
-    return chunk if "ring" in kinds else None
+    floors = {operators_of(cache).floor for cache in caches}
+    if any(cache.dtype == "int8" for cache in caches):
+        floors.add(_CODES_FLOOR)
+    return max(floors, key=lambda floor: tuple(map(int, floor.split("."))))
 
 
 def _activation_quantization(source: LoweringInput) -> ActivationQuantization:

@@ -1,21 +1,8 @@
-"""What model.onnx says of its caches: free axes, their full sizes, and so their bytes."""
+"""What model.onnx says of its caches: the bytes of its free axes at full size."""
 
 from pathlib import Path
 
 import onnx_ir
-
-from runtime_py.manifest import CacheEntry
-
-
-def free_axis(cache: CacheEntry) -> str | None:
-    """Name the axis of slots where the graph leaves it open; None where it is fixed.
-
-    Stock runners allocate fewer slots when they are asked for fewer tokens, and only a true ring
-    depends on their number. The full number stands in the metadata under the axis' name.
-    """
-    if cache.kind == "ring":
-        return None
-    return "context_length" if cache.kind == "linear" else f"window_{cache.window}_slots"
 
 
 def kv_cache_bytes(model: Path) -> int:

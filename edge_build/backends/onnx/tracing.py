@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 
 from edge_build.backends.onnx import stored
 from edge_build.backends.onnx.attention import CachedAttention, StepInputs
-from edge_build.backends.onnx.metadata import free_axis
+from edge_build.backends.onnx.kinds import free_axis, least_opset
 from edge_build.backends.onnx.parts import Part, replace_parts
 from edge_build.backends.onnx.stored import StoredTensor
 from edge_build.kv_cache import CachePlan
@@ -23,9 +23,6 @@ from models.config import LayerConfig, ModelConfig
 from models.decoder import Decoder
 from models.layers import inverse_frequencies, rotary_tables
 from runtime_py.manifest import CacheEntry
-
-OPSET = 23
-RING_OPSET = 24  # TensorScatter
 
 
 def cache_names(layer: int) -> tuple[str, str]:
@@ -84,10 +81,9 @@ def trace(
     Initializers have shapes but no bytes yet; `stored_tensors` says where those are.
 
     Args:
-        plan: local layers are "windowed" or "ring", as this build keeps them.
+        plan: the caches as this build keeps them.
         kv_scales: of int8 caches; None for float32.
     """
-    has_rings = any(cache.kind == "ring" for cache in plan.layers)
     # Rotary tables hold real numbers; everything made inside the mode is a shape.
     with FakeTensorMode(), _quiet():
         graph = _Graph(config, weights, plan, kv_scales).eval()
@@ -101,7 +97,7 @@ def trace(
             optimize=False,
             verify=False,
             verbose=False,
-            opset_version=RING_OPSET if has_rings else OPSET,
+            opset_version=least_opset(plan.layers),
             dynamic_shapes=({1: "new"}, {1: "total"}, [_axes(cache) for cache in plan.layers]),
             input_names=["input_ids", "attention_mask", *names],
             output_names=["logits", *(n.replace("past_key_values", "present") for n in names)],

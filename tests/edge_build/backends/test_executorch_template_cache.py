@@ -97,7 +97,7 @@ def test_another_program_or_tool_changes_the_key(
     module = "edge_build.lowering_key"
     before = key(source)
     with monkeypatch.context() as patch:
-        patch.setattr(f"{module}.program_digest", lambda _: "other")
+        patch.setattr(f"{module}.program_digest", lambda *_: "other")
         assert key(source) != before
     monkeypatch.setattr(f"{module}.tool_versions", lambda: {"executorch": "other"})
     assert key(source) != before

@@ -74,7 +74,7 @@ def test_another_option_program_or_tool_changes_the_key(
     before = key(source)
     assert key(source, "ring") != before
     with monkeypatch.context() as patch:
-        patch.setattr(f"{module}.program_digest", lambda _: "other")
+        patch.setattr(f"{module}.program_digest", lambda *_: "other")
         assert key(source) != before
     monkeypatch.setattr(f"{module}.tool_versions", lambda: {"torch": "other"})
     assert key(source) != before

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("executorch")
 
-from runtime_py import engines
+from runtime_py import caches, engines
 from runtime_py.engine import LoadedModel
 from runtime_py.engines.executorch import LoadedProgram, _roomy_folder
 from runtime_py.errors import RunError
@@ -42,6 +42,10 @@ def fresh(model: LoadedModel, tokens: list[int]) -> np.ndarray:
     return logits_after(model, tokens, [s for s in splits if s])[-1]
 
 
+def rewind_error(built: Lowered, length: int, target: int) -> str | None:
+    return caches.rewind_error((c.layout for c in built.entry.caches), length, target)
+
+
 def test_caches_need_no_clearing(built: Lowered, model: LoadedModel) -> None:
     tokens = random_tokens(20, seed=1)
     expected = fresh(built.load(), tokens)
@@ -53,32 +57,16 @@ def test_caches_need_no_clearing(built: Lowered, model: LoadedModel) -> None:
 @pytest.mark.parametrize("back", range(CHUNK + 1))
 @pytest.mark.parametrize("length", [WINDOW, RING, RING + 1, 2 * RING + 3, CONTEXT - CHUNK])
 def test_after_an_allowed_rewind_answers_are_those_of_the_other_text(
-    model: LoadedModel, length: int, back: int
+    built: Lowered, model: LoadedModel, length: int, back: int
 ) -> None:
     first, other = random_tokens(length, seed=3), random_tokens(CHUNK, seed=4)
     target = length - back
     expected = fresh(model, first[:target] + other)
     fresh(model, first)
-    assert model.rewind_error(length, target) is None
+    assert rewind_error(built, length, target) is None
     found = [model.run(other[:2], target), model.run(other[2:], target + 2)][-1]
     # Other chunk borders change the order of float32 sums, which can move a rounded activation.
     assert np.abs(found - expected).max() < 5e-2 * expected.std()
-
-
-def test_rewind_is_refused_just_where_a_ring_has_lost_a_key(model: LoadedModel) -> None:
-    for length in range(1, CONTEXT + 1):
-        for target in range(length + 1):
-            # A key is lost once the ring's slots hold newer positions only.
-            lost = target > 0 and max(0, target - WINDOW + 1) < length - RING
-            assert (model.rewind_error(length, target) is not None) == lost
-    message = model.rewind_error(40, 20)
-    assert message is not None
-    assert f"at most {CHUNK} tokens" in message
-
-
-def test_linear_caches_rewind_any_distance() -> None:
-    model = lowered_executorch("qwen3", "int8-channel").load()
-    assert all(model.rewind_error(CONTEXT, target) is None for target in range(CONTEXT + 1))
 
 
 def test_logits_belong_to_the_caller_and_have_no_padding(model: LoadedModel) -> None:

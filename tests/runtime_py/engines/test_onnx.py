@@ -14,8 +14,8 @@ import onnxruntime
 import pytest
 
 from edge_build.kv_cache import KvPrecision
-from runtime_py import engines
-from runtime_py.engines.onnx import OnnxModel, resident_rows, with_float_products
+from runtime_py import caches, engines
+from runtime_py.engines.onnx import OnnxModel, with_float_products
 from runtime_py.errors import RunError
 from runtime_py.manifest import CacheEntry
 from runtime_py.memory_advice import parse_smaps
@@ -80,9 +80,10 @@ def test_every_rewind_that_is_allowed_is_right(local_cache: str, kv: KvPrecision
     tokens = random_tokens(CONTEXT)
     allowed = 0
     model = built.load()
+    layouts = [cache.layout for cache in built.entry.caches]
     for length in range(SLOTS - 1, 3 * SLOTS):
         for target in range(max(0, length - SLOTS), length):
-            if model.rewind_error(length, target) is not None:
+            if caches.rewind_error(layouts, length, target) is not None:
                 continue
             allowed += 1
             if length % 3:  # enough of them
@@ -95,43 +96,17 @@ def test_every_rewind_that_is_allowed_is_right(local_cache: str, kv: KvPrecision
     assert allowed > SLOTS
 
 
-def test_ring_goes_back_by_the_chunk_always_and_no_further_once_it_wrapped() -> None:
-    model = lowered_onnx(Build("gemma3_text", local_cache="ring")).load()
-    for length in range(CHUNK, CONTEXT):
-        assert model.rewind_error(length, length - CHUNK) is None
-    assert model.rewind_error(SLOTS, 0) is None
-    message = model.rewind_error(3 * SLOTS, 3 * SLOTS - CHUNK - 1)
-    assert message is not None
-    assert f"window of {WINDOW}" in message and "empty session" in message
-
-
-def test_ring_refuses_even_the_start_once_it_wrapped() -> None:
-    model = lowered_onnx(Build("gemma3_text", local_cache="ring")).load()
-    assert model.rewind_error(SLOTS + 1, 0) is not None
-
-
-def test_linear_caches_go_back_any_distance() -> None:
-    model = lowered_onnx(Build("qwen3")).load()
-    assert model.rewind_error(CONTEXT, 0) is None
-
-
-def test_windowed_rows_follow_the_runtimes_formula() -> None:
-    # Capacity 12, window 8: rows grow to 12, then five are evicted at once.
-    assert [resident_rows(n, 12, 8) for n in (1, 8, 12, 13, 14, 17, 18)] == [1, 8, 12, 8, 9, 12, 8]
-    for length in range(1, 100):
-        assert min(length, 8) <= resident_rows(length, 12, 8) <= min(length, 12)
-
-
-def test_resident_rows_are_the_newest_positions() -> None:
+def test_a_windowed_cache_holds_the_positions_that_its_kind_says() -> None:
     model = lowered_onnx(Build("gemma3_text")).load()
     assert isinstance(model, OnnxModel)
+    layout = model.entry.caches[0].layout
     seen: list[np.ndarray] = []
     for position, token in enumerate(random_tokens(3 * SLOTS)):
         model.run([token], position)
-        rows = resident_rows(position + 1, SLOTS, WINDOW)
         values = model._caches[1][0, 0]
-        seen.append(values[rows - 1].copy())
-        assert np.array_equal(values[:rows], np.stack(seen[position + 1 - rows :]))
+        seen.append(values[layout.slot_of(position, position)].copy())
+        for held in layout.held(position + 1):
+            assert np.array_equal(values[layout.slot_of(held, position)], seen[held])
 
 
 def test_manifest_options_reach_the_session() -> None:
@@ -221,7 +196,7 @@ def test_damaged_weights_are_a_clear_error(tmp_path: Path, damage: str) -> None:
 def test_caches_that_differ_from_the_manifest_are_a_clear_error() -> None:
     built = lowered_onnx(Build("gemma3_text", local_cache="ring"))
     wrong = tuple(
-        replace(cache, capacity=cache.capacity + 1) if cache.kind == "ring" else cache
+        replace(cache, capacity=cache.capacity + 1) if cache.layout.overwrites else cache
         for cache in built.artifact.caches
     )
     entry = replace(built.entry, caches=wrong)

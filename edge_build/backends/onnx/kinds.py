@@ -1,0 +1,68 @@
+"""How ONNX Runtime writes and attends to each kind of cache; what a kind is, it says itself."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edge_build.errors import BuildError
+from runtime_py.manifest import CacheEntry
+
+
+@dataclass(frozen=True)
+class KindOperators:
+    """The operators of one kind.
+
+    Attributes:
+        opset: least version of the ONNX operators.
+        floor: the first release whose CPU kernels do what the graph asks.
+        in_kernel: whether GroupQueryAttention writes the cache; else TensorScatter does, which
+            takes slots modulo their number, and Attention gets a mask.
+        slides: whether GroupQueryAttention evicts what no later token sees.
+        free_axis: name of the axis of slots where the graph leaves it open; stock runners allocate
+            fewer slots when they are asked for fewer tokens. None where their number is fixed.
+    """
+
+    opset: int
+    floor: str
+    in_kernel: bool
+    slides: bool
+    free_axis: str | None
+
+
+_OPERATORS = {
+    # Windows that count the query's own token, and RMSNormalization-23.
+    "linear": KindOperators(23, "1.23", True, False, "context_length"),
+    # sliding_window_cache
+    "windowed": KindOperators(23, "1.29", True, True, "window_{window}_slots"),
+    # TensorScatter-24
+    "ring": KindOperators(24, "1.25", False, False, None),
+}
+# For layers with a window; the first is the default.
+LOCAL_KINDS = ("windowed", "ring")
+
+
+def operators_of(cache: CacheEntry) -> KindOperators:
+    """Return how a cache is written and attended to.
+
+    Raises:
+        BuildError: no operators do that.
+    """
+    if cache.kind not in _OPERATORS:
+        raise BuildError(
+            f"onnx: no operators of ONNX Runtime keep a cache of kind {cache.kind!r}; choose one "
+            f"of {', '.join(LOCAL_KINDS)}"
+        )
+    return _OPERATORS[cache.kind]
+
+
+def least_opset(caches: Iterable[CacheEntry]) -> int:
+    """Return the version of ONNX operators that a graph needs."""
+    return max(operators_of(cache).opset for cache in caches)
+
+
+def free_axis(cache: CacheEntry) -> str | None:
+    """Name the axis of slots where the graph leaves it open; None where it is fixed.
+
+    The full number of slots stands in the metadata under the axis' name.
+    """
+    axis = operators_of(cache).free_axis
+    return None if axis is None else axis.format(window=cache.window)

@@ -1,0 +1,34 @@
+"""Every position has a slot of its own: a ring as long as the context, which never wraps."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from runtime_py.cache_layout import CacheLayout, Whole
+
+
+@dataclass(frozen=True)
+class Linear(CacheLayout):
+    """A layer that keeps every position."""
+
+    overwrites: ClassVar[bool] = False
+
+    @staticmethod
+    def slots(window: int | None, chunk: int, context_length: int) -> int:
+        return context_length
+
+    def slot_of(self, position: Whole, newest: Whole) -> Whole:
+        return position
+
+    def position_in(self, slot: Whole, newest: Whole) -> Whole:
+        position: Whole = newest - (newest - slot) % self.capacity
+        return position
+
+    @property
+    def rewind_tokens(self) -> None:
+        return None
+
+    def earliest_rewind(self, length: int) -> int:
+        return 0
+
+
+KIND = Linear

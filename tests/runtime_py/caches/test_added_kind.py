@@ -1,0 +1,154 @@
+"""A kind of cache is one file: one in another folder plans, inspects, predicts and goes back."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from device_tests.memory.prediction import full_context, predict
+from edge_build import backends
+from edge_build.backend import Backend, Foreseen
+from edge_build.backends.executorch.attention import CachedAttention
+from edge_build.kv_cache import plan_caches
+from edge_build.planned_manifest import BuildChoices, plan_manifest
+from models import shapes
+from models.config import LayerConfig
+from runtime_py import caches
+from runtime_py.commands.inspect_bundle import inspect_bundle
+from runtime_py.errors import RunError
+from runtime_py.inspection import cache_parts
+from runtime_py.manifest import CacheEntry, Manifest
+from runtime_py.session import open_session
+
+# Rings of a power of two, as some runtimes want them.
+DOUBLED = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+from runtime_py.cache_layout import CacheLayout
+
+
+@dataclass(frozen=True)
+class Doubled(CacheLayout):
+    overwrites: ClassVar[bool] = True
+
+    @staticmethod
+    def slots(window, chunk, context_length):
+        return min(context_length, 1 << (window + chunk - 2).bit_length())
+
+    def slot_of(self, position, newest):
+        return position % self.capacity
+
+    def position_in(self, slot, newest):
+        return newest - (newest - slot) % self.capacity
+
+    @property
+    def rewind_tokens(self):
+        return self.capacity - self.window + 1
+
+    def earliest_rewind(self, length):
+        return 0 if length <= self.capacity else length - self.rewind_tokens
+
+
+KIND = Doubled
+"""
+SHAPE = "gemma-3-1b"
+WINDOW, CHUNK, CONTEXT = 512, 128, 4096
+
+
+@pytest.fixture
+def doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Put one file more on the package's path."""
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    (folder / "doubled.py").write_text(DOUBLED)
+    monkeypatch.setattr(caches, "__path__", [*caches.__path__, str(folder)])
+    yield "doubled"
+    sys.modules.pop("runtime_py.caches.doubled", None)
+    vars(caches).pop("doubled", None)
+
+
+@pytest.fixture
+def planned(doubled: str, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """What is planned with a backend that keeps local layers so."""
+    load = backends.load
+
+    def keeping(name: str) -> Backend:
+        return replace(
+            load(name),
+            foresee=lambda config, plan, options: Foreseen(
+                plan.with_local(doubled).layers, {}, config.vocab_size
+            ),
+        )
+
+    monkeypatch.setattr(backends, "load", keeping)
+    choices = BuildChoices("int4-g32", CONTEXT, CHUNK, backends=("onnx",))
+    return plan_manifest(SHAPE, shapes.load(SHAPE).config, choices)
+
+
+def test_it_plans(planned: Manifest) -> None:
+    entry = planned.backends["onnx"]
+    found = {(cache.kind, cache.capacity, cache.window) for cache in entry.caches}
+    assert found == {("doubled", 1024, WINDOW), ("linear", CONTEXT, None)}
+    # 22 local layers of 1,024 slots, 4 global ones; one head of 256 channels in float32.
+    assert entry.kv_cache_bytes == (22 * 1024 + 4 * CONTEXT) * 2 * 256 * 4
+    assert caches.rewind_tokens(cache.layout for cache in entry.caches) == 1024 - WINDOW + 1
+    local = next(part for part in cache_parts("onnx", entry) if part.kind == "doubled")
+    assert (local.layers, local.size_bytes) == (22, 22 * 1024 * 2 * 256 * 4)
+
+
+def test_a_prediction_counts_its_slots_among_those_that_are_overwritten(planned: Manifest) -> None:
+    found = predict(planned, "onnx", full_context(planned), "aarch64")
+    assert found.of("KV cache, rings") == 22 * 1024 * 2 * 256 * 4
+    assert found.of("KV cache, global") == 4 * CONTEXT * 2 * 256 * 4
+
+
+@pytest.fixture
+def bundle(doubled: str, fake_bundle: Any) -> Any:
+    """A bundle whose caches have sixteen slots for a window of eight."""
+    local, cache = CacheEntry(doubled, 16, 8, 1, 4), CacheEntry(caches.GLOBAL, 64, None, 1, 4)
+    entries = fake_bundle.manifest().backends
+    kept = {name: replace(e, caches=(local, local, cache)) for name, e in entries.items()}
+    fake_bundle.write_manifest(backends=kept)
+    return fake_bundle
+
+
+def test_it_is_inspected(bundle: Any) -> None:
+    shown = CliRunner().invoke(inspect_bundle, [str(bundle.folder)])
+    assert shown.exit_code == 0, shown.output
+    assert any("doubled" in line and "16" in line for line in shown.output.splitlines())
+
+
+def test_a_session_goes_back_as_far_as_it_says(bundle: Any) -> None:
+    session = open_session(bundle.open(), "onnx")
+    session.prefill([7] * 30)
+    with pytest.raises(RunError, match=r"a cache of 16 slots .* go back to 21 or later, or to 0"):
+        session.rewind(20)
+    session.rewind(21)
+    assert session.position == 21
+
+
+def test_executorch_traces_its_arithmetic(doubled: str) -> None:
+    config = replace(
+        shapes.load(SHAPE).config,
+        layers=(LayerConfig(5, 10_000.0), LayerConfig(None, 10_000.0)),
+        head_dim=8,
+    )
+    plan = plan_caches(config, 40, 4).with_local(doubled)
+    layout = plan.layers[0].layout
+    assert layout.capacity == 8
+    step = CachedAttention(config, plan).step(3, torch.tensor([17]))
+    assert step.slots[layout].tolist() == [[1, 2, 3]]
+    for row, query in zip(step.masks[layout], range(17, 20), strict=True):
+        assert (row == 0).nonzero().flatten().tolist() == layout.visible_slots(query, 19)
+
+
+def test_without_its_file_a_bundle_is_refused(bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caches, "__path__", list(caches.__path__)[:1])
+    with pytest.raises(RunError, match="expected one of linear, ring, windowed, found 'doubled'"):
+        bundle.open()
