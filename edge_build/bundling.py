@@ -13,7 +13,7 @@ from edge_build.installation import tool_versions
 from edge_build.preparation import Preparation
 from edge_build.quantization import recipes
 from edge_build.runner_files.writing import write_runner_files
-from models.hub import checkpoint_name
+from models.hub import checkpoint_name, hub_origin
 from runtime_py.lint.comparison import read_alike
 from runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry, Manifest, TensorEntry
 from runtime_py.readings import Readings, reading_notes
@@ -73,11 +73,21 @@ def write_manifest(
         notes=(*notes, *parts.notes, *reading_notes(readings)),
         readings=readings,
         recipe_rules=recipes.recorded(prepared.recipe),
-        build={**tool_versions(), "checkpoint_sha256": parts.checkpoint_sha256},
+        build={
+            **tool_versions(),
+            **_origin(checkpoint.folder),
+            "checkpoint_sha256": parts.checkpoint_sha256,
+        },
     )
     manifest = _with_settings(manifest, bundle)
     (bundle / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _origin(checkpoint: Path) -> dict[str, str]:
+    """Return id and commit of what came from a hub; where a folder lies is nobody's business."""
+    origin = hub_origin(checkpoint)
+    return {} if origin is None else {"hub_id": origin.hub_id, "hub_revision": origin.commit}
 
 
 def _with_settings(manifest: Manifest, bundle: Path) -> Manifest:

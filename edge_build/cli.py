@@ -108,6 +108,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
     metavar="SIZE",
     help="Refuse a build that would hold more memory, e.g. 4G or 3.5GiB.",
 )
+@click.option("--revision", help="Branch, tag or commit of a hub id. Default: its main branch.")
 @click.option("--name", help="What the bundle calls itself. Default: the checkpoint's name.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is at --out already.")
 @click.option(
@@ -135,6 +136,7 @@ def build(
     golden_tokens: int | None,
     options: tuple[str, ...],
     max_ram_bytes: int | None,
+    revision: str | None,
     name: str | None,
     force: bool,
     fresh: bool,
@@ -144,10 +146,12 @@ def build(
 ) -> None:
     """Build a device bundle from CHECKPOINT, a folder in Hugging Face format or a hub id.
 
+    `pico` is the embedded model, where no folder has that name.
+
     What an interrupted build has finished is kept: the same command continues it.
 
     \b
-    pocketlm build models/pico --out pico
+    pocketlm build pico --out pico-bundle
     pocketlm build ./gemma-3-1b-it --out gemma --backend onnx --context 2048
     pocketlm build ./qwen3 --out qwen --recipe int4-g128 --chunk 64 --json
     pocketlm build ./gemma-3-1b-it --out gemma --dry-run     what it takes
@@ -166,7 +170,7 @@ def build(
 
     parsed_options = _parse_options(options)
     spec = BuildSpec(
-        checkpoint=resolve(checkpoint),
+        checkpoint=resolve(checkpoint, revision),
         out=out,
         backends=backends,
         recipe=recipe,

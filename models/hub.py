@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from models import shapes
@@ -11,18 +12,40 @@ _LOG = logging.getLogger("pocketlm.hub")
 
 # No pickle: opening one runs code.
 _WANTED = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja")
+# The embedded model; a folder of this name wins.
+_PICO = Path(__file__).parent / "pico"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def resolve(checkpoint: str) -> Path:
+@dataclass(frozen=True)
+class HubOrigin:
+    """Where on the Hugging Face Hub a folder came from: "org/name", and the commit."""
+
+    hub_id: str
+    commit: str
+
+
+def resolve(checkpoint: str, revision: str | None = None) -> Path:
     """Return the folder of a checkpoint, downloading it where it is an id like "org/name".
+
+    Args:
+        checkpoint: a folder, an id, or "pico", the embedded model.
+        revision: branch, tag or commit of an id; None is its main branch.
 
     Raises:
         ModelError: neither a folder nor a reachable id; says what to do.
     """
     folder = Path(checkpoint)
+    is_here = folder.exists() or checkpoint == _PICO.name
+    if revision is not None and (is_here or not _HUB_ID.fullmatch(checkpoint)):
+        raise ModelError(
+            f"--revision {revision}: {checkpoint} is no id on the Hugging Face Hub, and only these "
+            "have revisions; leave it out"
+        )
     if folder.is_dir():
         return folder
+    if checkpoint == _PICO.name and not folder.exists():
+        return _PICO
     if folder.exists():
         gguf = folder.suffix.lower() == ".gguf"
         found = "a GGUF file, which is quantized already" if gguf else "a file"
@@ -41,7 +64,7 @@ def resolve(checkpoint: str) -> Path:
             f"{checkpoint}: no such folder; give a folder with config.json and weights, "
             'or a Hugging Face id such as "org/name"'
         )
-    return _download(checkpoint)
+    return _download(checkpoint, revision)
 
 
 def checkpoint_name(folder: Path) -> str:
@@ -49,13 +72,20 @@ def checkpoint_name(folder: Path) -> str:
 
     The Hugging Face Hub's cache is models--ORG--NAME/snapshots/COMMIT, and a commit says nothing.
     """
-    parts = folder.absolute().parts
-    if len(parts) > 2 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
-        return parts[-3].split("--")[-1]
-    return folder.resolve().name
+    origin = hub_origin(folder)
+    return folder.resolve().name if origin is None else origin.hub_id.rpartition("/")[2]
 
 
-def _download(hub_id: str) -> Path:
+def hub_origin(folder: Path) -> HubOrigin | None:
+    """Return where a folder of the Hugging Face Hub's cache came from; None for any other."""
+    *_, repository, snapshots, commit = ("", "", *folder.absolute().parts)
+    kind, *names = repository.split("--")
+    if snapshots != "snapshots" or kind != "models" or not names:
+        return None
+    return HubOrigin("/".join(names), commit)
+
+
+def _download(hub_id: str, revision: str | None) -> Path:
     try:
         from huggingface_hub import errors, snapshot_download
     except ImportError as error:
@@ -63,14 +93,19 @@ def _download(hub_id: str) -> Path:
             f"{hub_id}: no such folder, and downloading needs the package huggingface_hub; "
             "install it, or give a folder"
         ) from error
-    _LOG.info("%s: asking the Hugging Face Hub", hub_id)
+    _LOG.info("%s, revision %s: asking the Hugging Face Hub", hub_id, revision or "main")
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(_WANTED)))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(_WANTED)))
     except errors.RepositoryNotFoundError as error:  # a gated repository is one of these
         raise ModelError(
             f"{hub_id}: no such folder, and on the Hugging Face Hub it is absent or not open to "
             "you; check the spelling, accept the model's terms on its page, and log in with "
             "`hf auth login`"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(
+            f"--revision {revision}: {hub_id} has no such branch, tag or commit; look at its files "
+            "on the Hugging Face Hub, or leave it out"
         ) from error
     except (OSError, ValueError, errors.HfHubHTTPError) as error:
         raise ModelError(

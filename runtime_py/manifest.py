@@ -200,7 +200,8 @@ class Manifest:
         prefill_chunk: most tokens in one call of the artifact.
         bos_id: prepended to raw prompts; None if the model has none.
         stop_ids: generation ends at any of these.
-        build: tool versions and the checkpoint's digest, for people.
+        build: tool versions, the checkpoint's digest, and its hub id and commit where it has them,
+            for people.
         recipe_rules: of the recipe, as they were at the build; empty in bundles that are older.
         readings: what each stock runtime installed at the build made of hard texts.
     """

@@ -10,12 +10,13 @@ import click
 
 from device_tests.commands.fit_shown import Asked, print_fits
 from device_tests.commands.flags import json_option
-from device_tests.commands.planned_shape import planned_shape
-from device_tests.errors import DeviceError
 from runtime_py.terminal import is_verbose
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from device_tests.fit.fitting import Fit
+    from device_tests.fit.request import FitRequest
     from runtime_py.manifest import Manifest
 
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="As `profile --packed-cache` runs it: packed weights mapped from a file.",
 )
+@click.option("--revision", help="Branch, tag or commit of a hub id. Default: its main branch.")
 @json_option
 def fit(
     what: str,
@@ -58,6 +60,7 @@ def fit(
     chunk: int | None,
     kv: str | None,
     packed_cache: bool,
+    revision: str | None,
     as_json: bool,
 ) -> None:
     """Predict the memory of a bundle, a checkpoint, or a published shape.
@@ -73,82 +76,26 @@ def fit(
       pocketlm fit ./qwen3-checkpoint --verbose
       pocketlm fit ./my-bundle --device adb --json
     """
-    from device_tests.fit import fitting
-    from device_tests.fit.memory_budget import find_budget, profiles
-    from device_tests.fit.variants import variants
+    from device_tests.fit.request import FitRequest, answer
 
-    built = (Path(what) / "manifest.json").exists()
-    typed = {"--recipe": recipe, "--context": context, "--chunk": chunk, "--kv": kv}
-    if built:
-        manifest = _read_bundle(what, typed)
-    else:
-        manifest = _plan(what, context, recipe, chunk, kv)
-    names = sorted(manifest.backends) if backend is None else [backend]
-    if backend is not None and backend not in manifest.backends:
-        known = ", ".join(sorted(manifest.backends))
-        raise DeviceError(f"--backend {backend}: {what} has {known}")
-    if packed_cache and "executorch" not in names:
-        raise DeviceError("--packed-cache: only executorch keeps packed weights in a file")
-    budgets = [find_budget(name) for name in device_names] or list(profiles())
-    found = [
-        fitting.fit(
-            manifest,
-            name,
-            budget,
-            variants(manifest, name),
-            tokens=context if built else None,
-            packed_cache=packed_cache and name == "executorch",
-        )
-        for name in names
-        for budget in budgets
-    ]
+    request = FitRequest(
+        what, device_names, backend, context, recipe, chunk, kv, packed_cache, revision
+    )
+    manifest, found = answer(request)
     if as_json:
         click.echo(json.dumps(_document(manifest, found), indent=1))
     else:
-        asked = _asked_of_bundle(what, manifest, names) if built else _asked_of_plan(what, typed)
+        asked = _asked_of_bundle(request, manifest) if request.is_built else _asked_of_plan(request)
         print_fits(asked, manifest, found, verbose=is_verbose())
     if any(one.judgement.answer == "will not fit" for one in found):
         sys.exit(1)
 
 
-def _read_bundle(folder: str, typed: dict[str, str | int | None]) -> "Manifest":
-    from runtime_py.bundle import open_bundle
-
-    # Only the manifest counts here; `verify` checks the files.
-    manifest = open_bundle(folder, check_hashes=False).manifest
-    for flag, value in typed.items():
-        if value is not None and flag != "--context":
-            raise DeviceError(
-                f"{flag} {value}: {folder} is built already; name its shape to plan another"
-            )
-    context = typed["--context"]
-    if context is not None and not 1 <= int(context) <= manifest.context_length:
-        raise DeviceError(
-            f"--context {context}: {folder} was built for 1 to {manifest.context_length} positions"
-        )
-    return manifest
-
-
-def _plan(
-    name: str, context: int | None, recipe: str | None, chunk: int | None, kv: str | None
-) -> "Manifest":
-    from edge_build.planned_manifest import BuildChoices, plan_manifest
-    from edge_build.quantization.recipes import DEFAULT_RECIPE
-
-    shape = planned_shape(name)
-    choices = BuildChoices(
-        recipe=recipe or DEFAULT_RECIPE,
-        context_length=context,
-        chunk=chunk,
-        kv="int8" if kv == "int8" else "float32",
-    )
-    return plan_manifest(shape.name, shape.config, choices)
-
-
-def _asked_of_bundle(folder: str, manifest: "Manifest", backends: list[str]) -> Asked:
+def _asked_of_bundle(request: "FitRequest", manifest: "Manifest") -> Asked:
     from device_tests.fit.variants import choices_of
 
-    built = choices_of(manifest, backends[0])
+    backend = request.backend or min(manifest.backends)
+    built = choices_of(manifest, backend)
     options: dict[str, str | int] = {
         "--recipe": built.recipe_name,
         "--context": manifest.context_length,
@@ -156,19 +103,21 @@ def _asked_of_bundle(folder: str, manifest: "Manifest", backends: list[str]) -> 
         "--kv": built.kv,
     }
     if len(manifest.backends) == 1:
-        options["--backend"] = backends[0]
-    return Asked(None, folder, options)
+        options["--backend"] = backend
+    return Asked(None, request.what, options)
 
 
-def _asked_of_plan(what: str, typed: dict[str, str | int | None]) -> Asked:
+def _asked_of_plan(request: "FitRequest") -> Asked:
     from models import shapes
 
-    options = {flag: value for flag, value in typed.items() if value is not None}
+    what, options = request.what, request.typed
+    if request.revision is not None:
+        options["--revision"] = request.revision
     can_be_built = (Path(what) / "config.json").is_file() or what not in shapes.NAMES
     return Asked(what if can_be_built else None, None, options)
 
 
-def _document(manifest: "Manifest", found: "list[Fit]") -> dict[str, Any]:
+def _document(manifest: "Manifest", found: "Sequence[Fit]") -> dict[str, Any]:
     return {
         "name": manifest.name,
         "recipe": manifest.recipe,

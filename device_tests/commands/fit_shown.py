@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from device_tests.fit.changes import Change
     from device_tests.fit.fitting import Fit
@@ -35,7 +35,9 @@ class Asked:
     options: "Mapping[str, str | int]"
 
 
-def print_fits(asked: Asked, manifest: "Manifest", found: "list[Fit]", *, verbose: bool) -> None:
+def print_fits(
+    asked: Asked, manifest: "Manifest", found: "Sequence[Fit]", *, verbose: bool
+) -> None:
     """Print the answers.
 
     Args:
@@ -59,7 +61,7 @@ def print_fits(asked: Asked, manifest: "Manifest", found: "list[Fit]", *, verbos
                 console.print(f"{one.budget.name}: {reason}")
 
 
-def _print_summary(console: Any, manifest: "Manifest", found: "list[Fit]") -> None:
+def _print_summary(console: Any, manifest: "Manifest", found: "Sequence[Fit]") -> None:
     from rich.table import Table
     from rich.text import Text
 

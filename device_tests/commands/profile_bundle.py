@@ -9,12 +9,10 @@ import click
 from device_tests.commands.flags import shown_progress
 from device_tests.commands.saving import check_writable, save
 from device_tests.errors import DeviceError
+from device_tests.profiling.request import DECODE_TOKENS, TIMEOUT_S, ProfileRequest, answer
 
 if TYPE_CHECKING:
     from device_tests.profiling.document import Report
-
-_MOST_THREADS = 4
-_PROMPT_TOKENS, _DECODE_TOKENS = 512, 64
 
 
 @click.command("profile", short_help="Run a bundle on a device; account for its memory.")
@@ -32,7 +30,7 @@ _PROMPT_TOKENS, _DECODE_TOKENS = 512, 64
     help="Tokens to prefill. Default: 512, or what the context has room for.",
 )
 @click.option(
-    "--decode-tokens", type=int, default=_DECODE_TOKENS, show_default=True, help="Tokens to decode."
+    "--decode-tokens", type=int, default=DECODE_TOKENS, show_default=True, help="Tokens to decode."
 )
 @click.option(
     "-t",
@@ -46,7 +44,7 @@ _PROMPT_TOKENS, _DECODE_TOKENS = 512, 64
     "--timeout",
     "timeout_s",
     type=click.IntRange(min=1),
-    default=1800,
+    default=TIMEOUT_S,
     show_default=True,
     help="Seconds until the run is ended.",
 )
@@ -97,10 +95,12 @@ def profile_bundle(
     for path in (out, html):
         if path is not None:
             check_writable(path)
-    report = _run(
-        folder, target_name, backend, prompt_tokens, decode_tokens, threads,
-        packed_cache, not no_verify, timeout_s,
+    request = ProfileRequest(
+        folder, target_name, backend, prompt_tokens, decode_tokens, threads, packed_cache,
+        not no_verify, timeout_s,
     )  # fmt: skip
+    with shown_progress() as told:
+        report = answer(request, told)
     if out is not None:
         save(report.to_json(), out)
     if html is not None:
@@ -132,49 +132,6 @@ def exit_code(report: "Report") -> int:
     off = report.ledger is not None and not report.ledger.passed
     # Under pressure, sizes are smaller than what the model wants: no prediction could be met.
     return 1 if wrong or (off and report.verdict != "under_pressure") else 0
-
-
-def _run(
-    folder: str,
-    target_name: str,
-    backend: str | None,
-    prompt_tokens: int | None,
-    decode_tokens: int,
-    threads: int | None,
-    packed_cache: bool,
-    verify: bool,
-    timeout_s: int,
-) -> "Report":
-    from device_tests.device.targets import open_target
-    from device_tests.profiling.measured_run import Workload, check_tokens, prompt_of
-    from device_tests.profiling.pipeline import profile
-    from runtime_py.bundle import open_bundle
-
-    bundle = open_bundle(folder)
-    names = sorted(bundle.manifest.backends)
-    chosen = backend or ("executorch" if "executorch" in names else names[0])
-    bundle.backend(chosen)
-    if packed_cache and chosen != "executorch":
-        raise DeviceError("--packed-cache: only executorch keeps packed weights in a file")
-    if prompt_tokens is None:
-        room = bundle.manifest.context_length - decode_tokens
-        prompt_tokens = max(1, min(_PROMPT_TOKENS, room))
-    check_tokens(bundle, prompt_tokens, decode_tokens)
-    target = open_target(target_name)
-    try:
-        load = Workload(
-            backend=chosen,
-            prompt_ids=prompt_of(bundle, chosen, prompt_tokens),
-            decode_tokens=decode_tokens,
-            threads=threads or min(_MOST_THREADS, target.facts().cores),
-            answers=verify,
-            packed_cache=packed_cache,
-            timeout_s=timeout_s,
-        )
-        with shown_progress() as told:
-            return profile(target, bundle, load, told)
-    finally:
-        target.close()
 
 
 def _compare(before: Path, after: Path, as_json: bool) -> None:

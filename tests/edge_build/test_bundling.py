@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_build.runner_files.writing import write_runner_files
+from runtime_py.bundle import read_bundle
 from runtime_py.lint.comparison import read_alike
 from tests.workshop import Workshop
 
@@ -32,6 +33,17 @@ def test_builds_at_two_moments_are_equal_with_a_template_that_reads_the_clock(
     readings = json.loads(first["manifest.json"])["readings"]
     assert set(readings) >= {"executorch", "genai"}
     assert all(reading["texts"] for reading in readings.values())
+
+
+def test_a_checkpoint_of_a_hub_is_recorded_with_its_commit(workshop: Workshop) -> None:
+    cached = workshop.out.parents[1] / "models--org--tiny-1b" / "snapshots" / "dcc83ea841ab"
+    cached.parent.mkdir(parents=True)
+    workshop.spec.checkpoint.rename(cached)
+    workshop.build(checkpoint=cached)
+    manifest = read_bundle(workshop.out).manifest
+    assert manifest.name == "tiny-1b"
+    recorded = manifest.build["hub_id"], manifest.build["hub_revision"]
+    assert recorded == ("org/tiny-1b", "dcc83ea841ab")
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from models.errors import ModelError
-from models.hub import checkpoint_name, resolve
+from models.hub import HubOrigin, checkpoint_name, hub_origin, resolve
 
 
-def refusal(checkpoint: str) -> str:
+def refusal(checkpoint: str, revision: str | None = None) -> str:
     with pytest.raises(ModelError) as failure:
-        resolve(checkpoint)
+        resolve(checkpoint, revision)
     return str(failure.value)
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, result: Any) -> list[tuple[str, list[str]]]:
+def answer(monkeypatch: pytest.MonkeyPatch, result: Any) -> list[tuple[str, str | None, list[str]]]:
     huggingface_hub = pytest.importorskip("huggingface_hub")
-    asked: list[tuple[str, list[str]]] = []
+    asked: list[tuple[str, str | None, list[str]]] = []
 
-    def snapshot_download(hub_id: str, allow_patterns: list[str]) -> str:
-        asked.append((hub_id, allow_patterns))
+    def snapshot_download(hub_id: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((hub_id, revision, allow_patterns))
         if isinstance(result, Exception):
             raise result
         return str(result)
@@ -57,8 +57,8 @@ def test_an_id_is_downloaded_without_pickle_files(
 ) -> None:
     asked = answer(monkeypatch, tmp_path)
     assert resolve("org/some-model-1.5b") == tmp_path
-    hub_id, patterns = asked[0]
-    assert hub_id == "org/some-model-1.5b"
+    hub_id, revision, patterns = asked[0]
+    assert (hub_id, revision) == ("org/some-model-1.5b", None)
     assert not any("bin" in pattern or "pt" in pattern for pattern in patterns)
 
 
@@ -99,3 +99,47 @@ def test_a_checkpoint_in_the_hub_s_cache_is_called_by_its_repository(tmp_path: P
     assert checkpoint_name(cached) == "gemma-3-1b-it"
     assert checkpoint_name(tmp_path / "mine") == "mine"
     assert checkpoint_name(tmp_path / "snapshots" / "mine") == "mine"
+
+
+def test_a_revision_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer(monkeypatch, tmp_path)
+    resolve("org/name", "v1.5")
+    assert asked[0][:2] == ("org/name", "v1.5")
+
+
+def test_an_unknown_revision_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = pytest.importorskip("huggingface_hub.errors")
+    answer(monkeypatch, errors.RevisionNotFoundError.__new__(errors.RevisionNotFoundError))
+    message = refusal("org/name", "v9")
+    assert "--revision v9: org/name has no such branch, tag or commit" in message
+
+
+def test_a_revision_of_what_is_no_hub_id_is_refused(tmp_path: Path) -> None:
+    for checkpoint in (str(tmp_path), "pico", "no/such/folder", "gemma-3-1b"):
+        message = refusal(checkpoint, "main")
+        assert f"{checkpoint} is no id on the Hugging Face Hub" in message
+        assert "leave it out" in message
+
+
+def test_the_embedded_model_has_a_name_unless_a_folder_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    embedded = resolve("pico")
+    assert (embedded / "model.safetensors").is_file()
+    assert checkpoint_name(embedded) == "pico"
+    (tmp_path / "pico").mkdir()
+    assert resolve("pico") == Path("pico")
+
+
+def test_the_hub_s_cache_says_id_and_commit(tmp_path: Path) -> None:
+    cached = tmp_path / "models--org--name-1b" / "snapshots" / "dcc83ea841ab"
+    assert hub_origin(cached) == HubOrigin("org/name-1b", "dcc83ea841ab")
+    assert hub_origin(tmp_path / "models--gpt2" / "snapshots" / "abc") == HubOrigin("gpt2", "abc")
+    for other in (
+        tmp_path,
+        tmp_path / "snapshots" / "x",
+        tmp_path / "models--a--b" / "x",
+        Path("/"),
+    ):
+        assert hub_origin(other) is None

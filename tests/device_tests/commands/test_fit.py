@@ -100,23 +100,30 @@ def test_a_hub_id_is_planned_by_its_config_alone(
     hub = pytest.importorskip("huggingface_hub")
     config = tmp_path / "config.json"
     config.write_text(json.dumps(dict(shapes.load("qwen3-0.6b").published)))
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[str, str, str | None]] = []
 
-    def download(repository: str, file: str) -> str:
-        asked.append((repository, file))
+    def download(repository: str, file: str, revision: str | None) -> str:
+        asked.append((repository, file, revision))
         return str(config)
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
     assert document("some/qwen")["name"] == "qwen"
-    assert asked == [("some/qwen", "config.json")]
+    assert document("some/qwen", "--revision", "v2")["name"] == "qwen"
+    assert asked == [("some/qwen", "config.json", None), ("some/qwen", "config.json", "v2")]
 
-    def fail(repository: str, file: str) -> str:
+    def fail(repository: str, file: str, revision: str | None) -> str:
         raise OSError("no network")
 
     monkeypatch.setattr(hub, "hf_hub_download", fail)
     result = invoke("some/qwen")
     assert result.exit_code == 2
     assert "cannot be had from the hub (no network); download it" in result.stderr
+
+
+def test_a_revision_of_what_is_no_hub_id_is_refused() -> None:
+    result = invoke("qwen3-4b", "--revision", "v2")
+    assert result.exit_code == 2
+    assert "--revision v2: qwen3-4b is no hub id; leave it out" in result.stderr
 
 
 def test_one_device_that_it_will_not_fit_is_enough_for_1() -> None:

@@ -12,17 +12,23 @@ if TYPE_CHECKING:
     from models.shapes import Shape
 
 
-def planned_shape(name: str) -> "Shape":
+def planned_shape(name: str, revision: str | None = None) -> "Shape":
     """Return the shape of a name, of a checkpoint's folder, or of a hub id.
+
+    Args:
+        revision: branch, tag or commit of a hub id.
 
     Raises:
         DeviceError: it is none of these, or its config.json is of no known family.
     """
     config = Path(name) / "config.json"
+    is_hub_id = name not in shapes.NAMES and name.count("/") == 1 and not Path(name).exists()
+    if revision is not None and not is_hub_id:
+        raise DeviceError(f"--revision {revision}: {name} is no hub id; leave it out")
     if name and config.is_file():
         return _of_config(Path(name).resolve().name, config)
-    if name not in shapes.NAMES and name.count("/") == 1 and not Path(name).exists():
-        return _of_config(name.partition("/")[2], _from_hub(name))
+    if is_hub_id:
+        return _of_config(name.partition("/")[2], _from_hub(name, revision))
     try:
         return shapes.load(name)
     except ModelError as error:
@@ -38,7 +44,7 @@ def _of_config(name: str, config: Path) -> "Shape":
         raise DeviceError(f"{config}: it has no {error}; give a whole checkpoint") from error
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, revision: str | None) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
@@ -47,7 +53,7 @@ def _from_hub(name: str) -> Path:
             "pip install huggingface_hub"
         ) from error
     try:
-        return Path(hf_hub_download(name, "config.json"))
+        return Path(hf_hub_download(name, "config.json", revision=revision))
     except Exception as error:
         # Its errors are those of several libraries, and some have no words.
         said = str(error).strip().splitlines()[:1] or [type(error).__name__]

@@ -1,0 +1,121 @@
+"""What `fit` is asked, and its answers: from a bundle, checkpoint or shape to predictions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_tests.errors import DeviceError
+from device_tests.fit import memory_budget
+from device_tests.fit.fitting import Fit, fit
+from device_tests.fit.planned_shape import planned_shape
+from device_tests.fit.variants import variants
+
+if TYPE_CHECKING:
+    from runtime_py.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """A question; None is what a build would choose.
+
+    Attributes:
+        what: a bundle, a checkpoint's folder, a hub id, or a published shape.
+        devices: profiles or targets; empty is every profile.
+        backend: None is every backend.
+        context_length: of a shape, to build for; of a bundle, how much of it is used.
+        packed_cache: packed weights are mapped from a file, where a backend can.
+        revision: of a hub id.
+    """
+
+    what: str
+    devices: tuple[str, ...] = ()
+    backend: str | None = None
+    context_length: int | None = None
+    recipe: str | None = None
+    chunk: int | None = None
+    kv: str | None = None
+    packed_cache: bool = False
+    revision: str | None = None
+
+    @property
+    def is_built(self) -> bool:
+        """Whether it is about a bundle."""
+        return (Path(self.what) / "manifest.json").exists()
+
+    @property
+    def typed(self) -> dict[str, str | int]:
+        """What was chosen of a build, by its flags."""
+        flags = {
+            "--recipe": self.recipe,
+            "--context": self.context_length,
+            "--chunk": self.chunk,
+            "--kv": self.kv,
+        }
+        return {flag: value for flag, value in flags.items() if value is not None}
+
+
+def answer(request: FitRequest) -> "tuple[Manifest, tuple[Fit, ...]]":
+    """Predict; runs nothing.
+
+    Returns:
+        The manifest, built or planned, and an answer for each backend on each device.
+
+    Raises:
+        DeviceError, BuildError, ModelError, RunError: what was asked cannot be answered.
+    """
+    manifest = _read_bundle(request) if request.is_built else _plan(request)
+    backend = request.backend
+    names = sorted(manifest.backends) if backend is None else [backend]
+    if backend is not None and backend not in manifest.backends:
+        known = ", ".join(sorted(manifest.backends))
+        raise DeviceError(f"--backend {backend}: {request.what} has {known}")
+    if request.packed_cache and "executorch" not in names:
+        raise DeviceError("--packed-cache: only executorch keeps packed weights in a file")
+    budgets = [memory_budget.find_budget(name) for name in request.devices]
+    budgets = budgets or list(memory_budget.profiles())
+    return manifest, tuple(
+        fit(
+            manifest,
+            name,
+            budget,
+            variants(manifest, name),
+            tokens=request.context_length if request.is_built else None,
+            packed_cache=request.packed_cache and name == "executorch",
+        )
+        for name in names
+        for budget in budgets
+    )
+
+
+def _read_bundle(request: FitRequest) -> "Manifest":
+    from runtime_py.bundle import open_bundle
+
+    # Only the manifest counts here; `verify` checks the files.
+    manifest = open_bundle(request.what, check_hashes=False).manifest
+    typed = {**request.typed, **({"--revision": request.revision} if request.revision else {})}
+    for flag, value in typed.items():
+        if flag != "--context":
+            raise DeviceError(
+                f"{flag} {value}: {request.what} is built already; name its shape to plan another"
+            )
+    context = request.context_length
+    if context is not None and not 1 <= context <= manifest.context_length:
+        raise DeviceError(
+            f"--context {context}: {request.what} was built for 1 to {manifest.context_length} "
+            "positions"
+        )
+    return manifest
+
+
+def _plan(request: FitRequest) -> "Manifest":
+    from edge_build.planned_manifest import BuildChoices, plan_manifest
+    from edge_build.quantization.recipes import DEFAULT_RECIPE
+
+    shape = planned_shape(request.what, request.revision)
+    choices = BuildChoices(
+        recipe=request.recipe or DEFAULT_RECIPE,
+        context_length=request.context_length,
+        chunk=request.chunk,
+        kv="int8" if request.kv == "int8" else "float32",
+    )
+    return plan_manifest(shape.name, shape.config, choices)
