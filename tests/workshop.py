@@ -73,7 +73,9 @@ def open_workshop(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -
     """
     workshop = Workshop(folder, Path(shutil.copytree(source, folder / "checkpoint")))
 
-    def quantize(checkpoint: object, rules: object, folder: Path, _: Advance) -> QuantizedModel:
+    def quantize(
+        checkpoint: object, rules: object, folder: Path, _: Advance, calibration: object
+    ) -> QuantizedModel:
         (folder / "embed_tokens.codes.npy").write_bytes(b"codes")
         workshop.work("quantize")
         tensor = TensorEntry("embed_tokens", (512, 64), 4, 32, 18_432, 20.3, "double")
