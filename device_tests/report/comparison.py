@@ -10,18 +10,17 @@ from dataclasses import asdict, dataclass, field
 from device_tests.job.verdict import Verdict
 from device_tests.memory.values import END_OF_RUN, PartKind
 from device_tests.profiling.document import Report
-from device_tests.quantities import NOTHING
-from device_tests.report.facts_shown import fact_lists
-from device_tests.report.reading import (
-    TIMES_HIDDEN,
+from device_tests.profiling.figures import (
     UNATTRIBUTED,
     Speeds,
     has_measured,
     is_emulated,
     peak_bytes,
     speeds,
-    verdict_words,
 )
+from device_tests.quantities import NOTHING
+from device_tests.report.facts_shown import fact_lists
+from device_tests.report.wording import TIMES_HIDDEN, verdict_words
 
 SCHEMA_VERSION = 1
 

@@ -12,8 +12,8 @@ from device_tests.quantities import (
     rate_text,
 )
 from device_tests.report.comparison import Comparison, SizeChange, TimeChange
-from device_tests.report.reading import verdict_words
 from device_tests.report.terminal import sizes_table, write
+from device_tests.report.wording import verdict_words
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from device_tests.memory.values import PartKind, Phase
 from device_tests.profiling.document import Report
-from device_tests.report.reading import UNATTRIBUTED, peak_bytes
+from device_tests.profiling.figures import UNATTRIBUTED, peak_bytes
 
 COLORS = 8
 REST = COLORS  # the look of what no line explains, and of parts too thin to see

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from device_tests.memory.values import LedgerLine
 from device_tests.profiling.document import Report
+from device_tests.profiling.figures import LedgerRow
 from device_tests.quantities import NOTHING, ByteUnit, percent_text, share_text, size_text
-from device_tests.report.reading import LedgerRow
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from device_tests.profiling import figures
 from device_tests.profiling.document import Report
+from device_tests.profiling.figures import LedgerRow
 from device_tests.quantities import ByteUnit, byte_unit
-from device_tests.report import reading, svg
+from device_tests.report import svg, wording
 from device_tests.report.facts_shown import fact_lists
 from device_tests.report.headline import headline
 from device_tests.report.layers import REST, Layer, stack
 from device_tests.report.ledger_shown import LedgerText, band_text, folios_text, ledger_text
 from device_tests.report.memory_chart import ends_in_stack, memory_chart
 from device_tests.report.plot import Frame
-from device_tests.report.reading import LedgerRow
 from device_tests.report.speed_chart import speed_chart
 from runtime_py.terminal import printable_line
 
@@ -57,20 +58,21 @@ def render_html(report: Report) -> str:
         lstrip_blocks=True,
         finalize=_plain,
     )
-    unit = byte_unit((reading.peak_bytes(report) or 0,))
+    unit = byte_unit((figures.peak_bytes(report) or 0,))
     return environment.get_template("page.html.jinja").render(
         report=report,
-        reading=reading,
-        figures=headline(report),
+        figures=figures,
+        wording=wording,
+        headline=headline(report),
         fact_lists=fact_lists(report),
         memory_charts=_drawn(memory_chart(report, frame) for frame in _MEMORY_FRAMES),
         speed_charts=_drawn(speed_chart(report, frame) for frame in _SPEED_FRAMES),
         key=[(_swatch(layer.color, layer.kind), layer) for layer in stack(report)],
         lines=_lines(report, unit),
-        totals=[ledger_text(row, unit) for row in reading.total_rows(report)],
+        totals=[ledger_text(row, unit) for row in figures.total_rows(report)],
         phases=_phases(report, unit),
         names_beside=ends_in_stack(report),
-        last_phase=reading.last_phase(report),
+        last_phase=figures.last_phase(report),
         unit=unit.name,
         band=band_text(report),
         folios=folios_text(report),
@@ -103,7 +105,7 @@ def _phases(report: Report, unit: ByteUnit) -> list[tuple[str, list[str]]]:
 
 
 def _lines(report: Report, unit: ByteUnit) -> list[_Line]:
-    rows, looks = reading.ledger_rows(report), _looks(stack(report))
+    rows, looks = figures.ledger_rows(report), _looks(stack(report))
     largest = max((max(row.measured_bytes, row.predicted_bytes or 0) for row in rows), default=0)
     lines = []
     for row in rows:

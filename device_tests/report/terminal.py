@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from device_tests.profiling import figures
 from device_tests.profiling.document import Report
 from device_tests.quantities import (
     MINUS,
@@ -17,7 +18,7 @@ from device_tests.quantities import (
     duration_text,
     size_text,
 )
-from device_tests.report import reading
+from device_tests.report import wording
 from device_tests.report.facts_shown import android_text
 from device_tests.report.headline import headline
 from device_tests.report.ledger_shown import band_text, folios_text, ledger_text
@@ -76,10 +77,10 @@ def sizes_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
 
 def _print_verdict(report: Report, console: Console) -> None:
     write(console, f"{report.bundle.name} on {report.device.model}, {report.target}", "bold")
-    color = _COLORS[reading.tone(report.verdict)]
-    write(console, f"verdict: {reading.verdict_words(report.verdict)}", f"bold {color}")
+    color = _COLORS[wording.tone(report.verdict)]
+    write(console, f"verdict: {wording.verdict_words(report.verdict)}", f"bold {color}")
     write(console, report.reason)
-    stamp = reading.provenance_stamp(report.device.provenance)
+    stamp = wording.provenance_stamp(report.device.provenance)
     if stamp:
         write(console, f"*** {stamp.upper()} ***", "bold yellow")
     console.print()
@@ -116,8 +117,8 @@ def _print_memory(report: Report, console: Console) -> None:
     if names:
         line = f"{'phases':>{_MARGIN - 1}} {ruler(names, last, columns)}"
         write(console, line.rstrip(), "dim")
-    hidden = reading.is_emulated(report)
-    over = reading.TIMES_HIDDEN if hidden else f"over {duration_text(last)}"
+    hidden = figures.is_emulated(report)
+    over = wording.TIMES_HIDDEN if hidden else f"over {duration_text(last)}"
     write(console, f"{'':{_MARGIN}}resident memory; {over}", "dim")
     console.print()
 
@@ -126,7 +127,7 @@ def _print_ledger(report: Report, console: Console) -> None:
     ledger = report.ledger
     if ledger is None:
         return
-    rows = (*reading.ledger_rows(report), *reading.total_rows(report))
+    rows = (*figures.ledger_rows(report), *figures.total_rows(report))
     unit = byte_unit(row.measured_bytes for row in rows)
     cells = []
     for row in rows:
