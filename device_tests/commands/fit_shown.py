@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 # More ways than these help nobody to choose.
 _MOST_CHANGES = 3
 _STYLES = {"fits": "green", "tight": "yellow", "will not fit": "bold red"}
-_RANKS = {"fits": 0, "tight": 1, "will not fit": 2}
 _PACKED = "--packed-cache"
 # Of what is not known here, in the commands that are printed.
 _CHECKPOINT = "CHECKPOINT"
@@ -91,8 +90,10 @@ def _print_summary(console: Any, manifest: "Manifest", found: "Sequence[Fit]") -
 
 def _print_remedies(console: Any, asked: Asked, one: "Fit") -> list[str]:
     """Print what would make it fit; returns the commands."""
+    from device_tests.fit.changes import RANKS
+
     answer = one.judgement.answer
-    helps = [change for change in one.changes if _RANKS[change.answer] < _RANKS[answer]]
+    helps = [change for change in one.changes if RANKS[change.answer] < RANKS[answer]]
     if answer == "fits":
         return []
     console.print(f"{one.budget.name}, {one.backend}: {answer}; it would")

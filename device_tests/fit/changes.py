@@ -9,8 +9,8 @@ from typing import Literal
 
 from runtime_py.manifest import Manifest
 
-Answer = Literal["fits", "tight", "will not fit"]
-_RANKS: dict[Answer, int] = {"fits": 0, "tight": 1, "will not fit": 2}
+FitAnswer = Literal["fits", "tight", "will not fit"]
+RANKS: dict[FitAnswer, int] = {"fits": 0, "tight": 1, "will not fit": 2}
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +46,7 @@ class Change:
     what: str
     saved_bytes: int
     saved_dirty_bytes: int
-    answer: Answer
+    answer: FitAnswer
     price: Price
 
 
@@ -69,7 +69,7 @@ def price_of(before: Manifest, after: Manifest, backend: str, packed: bool) -> P
     )
 
 
-def cheapest(changes: Sequence[Change], now: Answer) -> tuple[Change, ...]:
+def cheapest(changes: Sequence[Change], now: FitAnswer) -> tuple[Change, ...]:
     """Return what leads to a better answer, the best first, and of equal ones the cheapest.
 
     Of two with the same answer, one that costs nowhere less is left out. Where nothing leads to a
@@ -79,17 +79,17 @@ def cheapest(changes: Sequence[Change], now: Answer) -> tuple[Change, ...]:
     def saved(change: Change) -> int:
         return max(change.saved_bytes, change.saved_dirty_bytes)
 
-    better = [change for change in changes if _RANKS[change.answer] < _RANKS[now]]
+    better = [change for change in changes if RANKS[change.answer] < RANKS[now]]
     if not better:
         return tuple(sorted((c for c in changes if saved(c) > 0), key=saved, reverse=True))
     worth = [change for change in better if not _is_outdone(change, better)]
-    return tuple(sorted(worth, key=lambda change: (_RANKS[change.answer], change.price)))
+    return tuple(sorted(worth, key=lambda change: (RANKS[change.answer], change.price)))
 
 
 def _is_outdone(change: Change, others: Sequence[Change]) -> bool:
     """Say whether another leads to as good an answer for less."""
     return any(
-        _RANKS[other.answer] <= _RANKS[change.answer]
+        RANKS[other.answer] <= RANKS[change.answer]
         and other.price != change.price
         and all(o <= c for o, c in zip(astuple(other.price), astuple(change.price), strict=True))
         for other in others

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from device_tests.fit.changes import Answer, Change, Price, cheapest, price_of
+from device_tests.fit.changes import Change, FitAnswer, Price, cheapest, price_of
 from device_tests.fit.memory_budget import MemoryBudget
 from device_tests.memory.prediction import Positions, Prediction, full_context, predict
 from device_tests.quantities import size_text
@@ -21,7 +21,7 @@ class Judgement:
         reasons: one sentence for each comparison that was made.
     """
 
-    answer: Answer
+    answer: FitAnswer
     reasons: tuple[str, ...]
 
 

@@ -79,7 +79,7 @@ class Outcome:
     thermal_after: ThermalState
 
 
-def judge(ending: Ending) -> Outcome:
+def outcome_of(ending: Ending) -> Outcome:
     """Say how a job ended."""
     run = read_events(ending.output)
     before, after = read_counters(ending.before), read_counters(ending.after)

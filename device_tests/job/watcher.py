@@ -11,7 +11,7 @@ from device_tests.device.shell import check, quote
 from device_tests.device.system_counters import counters_command
 from device_tests.device.target import LostDeviceError, RefusedError, Target
 from device_tests.errors import DeviceError
-from device_tests.job.outcome import Ending, judge
+from device_tests.job.outcome import Ending, outcome_of
 from device_tests.job.script import (
     AFTER,
     BEFORE,
@@ -138,7 +138,7 @@ class JobWatcher:
         if status is None:
             # The job's shell cannot say it any more.
             after = retry(lambda: self.target.run(counters_command()), self.reconnect_s).output
-        outcome = judge(
+        outcome = outcome_of(
             Ending(
                 status,
                 late or stopped,

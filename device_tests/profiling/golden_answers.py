@@ -37,7 +37,7 @@ def script(bundle: Bundle, backend: str) -> tuple[str, ...]:
     return (*lines, "reset", "columns", f"choices {bundle.manifest.vocab_size}")
 
 
-def judge(
+def compare_answers(
     bundle: Bundle, backend: str, calls: Sequence[Call], logits: NDArray[np.float32]
 ) -> Answers:
     """Hold what a device answered to `script` against the golden answers.

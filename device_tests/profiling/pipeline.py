@@ -175,7 +175,7 @@ def _judged(
         verdict, reason = "ok", ENDED  # an emulator's times mean nothing
     if not load.answers or verdict not in MEASURED:
         return verdict, reason, None
-    found = golden_answers.judge(bundle, load.backend, run.events.calls, run.logits)
+    found = golden_answers.compare_answers(bundle, load.backend, run.events.calls, run.logits)
     if verdict == "ok" and not found.passed:
         return "wrong_answers", (
             f"{len(found.differences)} answers differ from the bundle's golden answers; do not "

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from device_tests.job.outcome import Ending, judge
+from device_tests.job.outcome import Ending, outcome_of
 from device_tests.job.verdict import Verdict
 
 BEFORE = """
@@ -28,7 +28,7 @@ DISK = "\n@@ disk\nFilesystem 1K-blocks Used Available Use% Mounted on\n/dev/x 9
 
 
 def verdict_of(ending: Ending) -> tuple[Verdict, str]:
-    outcome = judge(ending)
+    outcome = outcome_of(ending)
     return outcome.verdict, outcome.reason
 
 
@@ -176,6 +176,6 @@ def test_golden_answers_say_nothing_of_speed() -> None:
 
 
 def test_counters_come_along() -> None:
-    outcome = judge(DONE)
+    outcome = outcome_of(DONE)
     assert outcome.counters_before.oom_kills == 4
     assert outcome.thermal_after.status is None

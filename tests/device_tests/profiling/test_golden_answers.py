@@ -105,7 +105,7 @@ def step_with_digest(golden: Golden) -> tuple[int, GoldenCase, Replay, int, int]
 
 
 def judged(replayed: Replayed, calls: Sequence[Call], logits: NDArray[np.float32]) -> Answers:
-    return golden_answers.judge(replayed.bundle, replayed.backend, calls, logits)
+    return golden_answers.compare_answers(replayed.bundle, replayed.backend, calls, logits)
 
 
 def test_answers_of_the_host_pass(replayed: Replayed) -> None:

@@ -216,7 +216,9 @@ WRONG = Answers(5, 9.0, 0.2, 0, (AnswerDifference("a", 1, 2, "logits", "0.2", "9
 def test_wrong_answers_are_a_verdict(
     made_up: Profile, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, expected: str
 ) -> None:
-    monkeypatch.setattr("device_tests.profiling.golden_answers.judge", lambda *arguments: WRONG)
+    monkeypatch.setattr(
+        "device_tests.profiling.golden_answers.compare_answers", lambda *arguments: WRONG
+    )
     report = made_up((verdict, WHOLE), load=replace(LOAD, answers=True))
     assert (report.verdict, report.answers) == (expected, WRONG)
     if expected == "wrong_answers":
