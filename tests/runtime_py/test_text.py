@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import pocketlm
 from runtime_py import RunError, SamplingOptions, open_model
 
 CHAT = "<bos><start_of_turn>user\nhello<end_of_turn>\n<start_of_turn>model\n"
@@ -121,3 +122,19 @@ def test_ctrl_c_reaches_the_program(folder: Path, fake_bundle: Any) -> None:
         with pytest.raises(KeyboardInterrupt):
             _ = answer.text
         assert " well".startswith(answer.result.text)
+
+
+def test_a_bundle_is_taken_as_it_is_or_by_its_folder(fake_bundle: Any) -> None:
+    texts = {
+        pocketlm.generate(bundle, "ab", max_new_tokens=3).text
+        for bundle in (fake_bundle.folder, str(fake_bundle.folder), fake_bundle.open())
+    }
+    assert len(texts) == 1
+    assert fake_bundle.model.closed
+
+
+def test_a_chat_that_cannot_begin_closes_its_model(fake_bundle: Any) -> None:
+    fake_bundle.remove("chat_template.jinja")
+    with pytest.raises(RunError, match="no chat template"):
+        pocketlm.open_chat(fake_bundle.folder)
+    assert fake_bundle.model.closed

@@ -1,0 +1,162 @@
+"""import pocketlm: what it offers, what it loads, and that its page is true."""
+
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pocketlm
+from device_tests.errors import DeviceError
+from edge_build.errors import BuildError
+from edge_build.spec import BuildSpec
+from models.errors import ModelError
+from runtime_py.bundle import Bundle, read_bundle
+from runtime_py.errors import RunError
+from tests.workshop import Workshop, open_workshop
+from tools import python_reference
+
+PAGE = python_reference.PAGE.read_text(encoding="utf-8")
+EXAMPLES = dict(re.findall(r"```python (\w+)\n(.*?)```", PAGE, re.DOTALL))
+
+
+def test_the_page_is_what_the_package_says_of_itself() -> None:
+    assert python_reference.render() == PAGE, (
+        "docs/python-api.md is stale; run: python -m tools.python_reference"
+    )
+
+
+def test_the_page_describes_every_name() -> None:
+    for name in pocketlm.__all__:
+        assert name.strip("_") in PAGE
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, pocketlm\n"
+        "assert set(pocketlm.__all__) <= set(dir(pocketlm))\n"
+        "heavy = {'torch', 'numpy', 'onnxruntime', 'executorch', 'tokenizers', 'rich', 'click'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_every_name_is_there_and_no_other() -> None:
+    for name in pocketlm.__all__:
+        assert getattr(pocketlm, name) is not None
+    assert pocketlm.__version__ == version("pocketlm")
+    errors = pocketlm.ModelError, pocketlm.BuildError, pocketlm.RunError, pocketlm.DeviceError
+    assert errors == (ModelError, BuildError, RunError, DeviceError)
+    with pytest.raises(AttributeError, match="module 'pocketlm' has no attribute 'nothing'"):
+        pocketlm.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.fixture
+def in_folder(pico_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder where "pico" is a bundle."""
+    (tmp_path / "pico").symlink_to(pico_bundle)
+    monkeypatch.chdir(tmp_path)
+    return pico_bundle
+
+
+@pytest.mark.parametrize("example", ["chat", "generate", "verify", "fit", "session"])
+def test_an_example_of_the_page_runs_on_pico(
+    example: str, in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(EXAMPLES[example], {})
+    shown = capsys.readouterr().out
+    expected = {
+        "chat": "The class Counter is in the module collections",
+        "generate": " length ",
+        "verify": "onnx True 0.0",
+        "fit": "executorch fits ",
+        "session": "2\n",
+    }
+    assert expected[example] in shown
+
+
+def test_the_example_of_a_build_asks_for_what_it_says(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[BuildSpec] = []
+
+    def build(spec: BuildSpec, notify: object) -> Any:
+        asked.append(spec)
+        return read_bundle(in_folder).manifest
+
+    monkeypatch.chdir(in_folder.parent.parent)
+    monkeypatch.setattr("edge_build.build.build", build)
+    exec(EXAMPLES["build"], {})
+    (spec,) = asked
+    assert (spec.out, spec.backends, spec.context_length) == (Path("pico"), ("onnx",), 1024)
+    assert (spec.checkpoint / "model.safetensors").is_file()
+    assert capsys.readouterr().out == "pico int4-g32\n"
+
+
+def test_the_example_of_a_profile_asks_for_what_it_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Double:
+        verdict = "ended"
+
+        def to_json(self) -> str:
+            return "{}"
+
+    asked = []
+
+    def answer(request: Any, told: Any) -> Double:
+        asked.append((request.bundle, request.target, request.decode_tokens))
+        told.step("step")
+        told.line("line")
+        return Double()
+
+    monkeypatch.setattr("device_tests.profiling.request.answer", answer)
+    exec(EXAMPLES["profile"], {})
+    assert asked == [("pico", "adb", 64)]
+    assert capsys.readouterr().out == "ended {}\n"
+
+
+@pytest.fixture
+def workshop(
+    tmp_path: Path, tiny_checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> Workshop:
+    """A build of a tiny model whose stages are doubles."""
+    return open_workshop(tmp_path, tiny_checkpoint("gemma3_text"), monkeypatch)
+
+
+def test_a_build_returns_the_bundle_and_logs_what_it_does(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pocketlm")
+    spec = workshop.spec
+    built = pocketlm.build(spec.checkpoint, str(spec.out), context_length=64, chunk=8)
+    assert isinstance(built, Bundle)
+    assert built.manifest == read_bundle(spec.out).manifest
+    assert any(message.startswith("quantize: done in ") for message in caplog.messages)
+    with pytest.raises(BuildError, match="exists"):
+        pocketlm.build(spec.checkpoint, spec.out, context_length=64, chunk=8)
+
+
+def test_events_of_a_build_go_to_whoever_asks(workshop: Workshop) -> None:
+    events: list[object] = []
+    spec = workshop.spec
+    pocketlm.build(spec.checkpoint, spec.out, context_length=64, chunk=8, notify=events.append)
+    assert len(events) > 4
+
+
+def test_mistakes_are_the_errors_that_it_names(tmp_path: Path) -> None:
+    with pytest.raises(pocketlm.ModelError, match="no such folder"):
+        pocketlm.build("no/such/folder", tmp_path / "out")
+    with pytest.raises(pocketlm.RunError):
+        pocketlm.open_session(tmp_path)
+    with pytest.raises(pocketlm.DeviceError, match="there is no such profile"):
+        pocketlm.fit("gemma-3-1b", devices=["phone-7gb"])
+    with pytest.raises(pocketlm.RunError):
+        pocketlm.verify(tmp_path)
+    assert not list(tmp_path.iterdir())
