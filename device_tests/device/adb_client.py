@@ -1,4 +1,4 @@
-"""The adb client of this system: where it is, what it lists. Knows no job and no file.
+"""The adb client of this system: where it is, what it lists.
 
 Its server's port follows $ANDROID_ADB_SERVER_PORT, as adb itself reads it.
 """

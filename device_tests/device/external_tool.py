@@ -1,4 +1,4 @@
-"""Runs a program of this machine with a time limit. Knows no particular program."""
+"""Runs a program of this machine with a time limit."""
 
 import os
 import select

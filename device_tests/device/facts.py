@@ -1,4 +1,4 @@
-"""What a device is, as far as running a model on it depends on that. Knows no connection."""
+"""What a device is, as far as running a model on it depends on that."""
 
 import re
 from dataclasses import dataclass

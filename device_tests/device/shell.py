@@ -1,4 +1,4 @@
-"""Shell text for a device: quoting, end marks, sections. Knows no connection and runs nothing.
+"""Shell text for a device, and what its output says: quoting, end marks, sections.
 
 Only what POSIX sh has is used, and tools that both coreutils and toybox have.
 """

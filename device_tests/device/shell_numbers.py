@@ -1,4 +1,4 @@
-"""Numbers as a device's shell and its files print them. Knows no device."""
+"""Numbers as a device's shell and its files print them."""
 
 import re
 

@@ -1,6 +1,6 @@
 """What Linux and Android say of themselves in files and commands, as text → `DeviceFacts`.
 
-Pure functions and the command whose output they read; knows no connection.
+Pure functions, and the command whose output they read.
 """
 
 import re

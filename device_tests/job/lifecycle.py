@@ -1,7 +1,6 @@
 """Jobs that outlive the connection: a command on a device, watched from here, and what it left.
 
-Knows targets and folders, but not what the command is for. How a job runs there is script.py;
-how it ended is outcome.py.
+Any command will do. How a job runs there is script.py; how it ended is outcome.py.
 """
 
 import json

@@ -1,7 +1,7 @@
 """A runner's JSON lines as values: phases with their mappings and regions, calls, how it ended.
 
 A run that was killed leaves whole lines and perhaps a part of one: what cannot be read is passed
-over. Knows nothing of what the memory is for.
+over.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A line over time drawn with characters. Knows neither memory nor terminals."""
+"""A line over time drawn with characters."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""SVG elements as text. Knows nothing of charts."""
+"""SVG elements as text."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence

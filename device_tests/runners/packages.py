@@ -1,7 +1,7 @@
 """Runtime libraries for a processor: from installed wheels for this one, fetched ones for others.
 
 pip does the fetching. What it brings is held against a recorded digest, and only headers and
-libraries are kept. Knows nothing of devices.
+libraries are kept.
 """
 
 import hashlib

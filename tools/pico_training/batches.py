@@ -1,4 +1,4 @@
-"""Cuts documents into windows of tokens; knows nothing of the network."""
+"""Cuts documents into windows of tokens."""
 
 from __future__ import annotations
 

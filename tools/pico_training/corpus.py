@@ -1,4 +1,4 @@
-"""Collects the training text from the running Python's standard library; knows no tokenizer.
+"""Collects the training text from the running Python's standard library.
 
 The same Python version gives the same text: paths are sorted and every choice is a hash of a name.
 """

@@ -1,4 +1,4 @@
-"""Reads documented objects out of Python source and of built-in modules; knows no tokenizer."""
+"""Reads documented objects out of Python source and of built-in modules."""
 
 from __future__ import annotations
 
