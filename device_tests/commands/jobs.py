@@ -118,8 +118,8 @@ def _collect(
     find_job(target, job_id)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DeviceError(f"--out {out}: there is something already; name a new folder")
-    with shown_progress() as told:
-        return collect(target, job_id, out, told, bundle=bundle, raw=raw)
+    with shown_progress() as progress:
+        return collect(target, job_id, out, progress, bundle=bundle, raw=raw)
 
 
 def _collected(

@@ -99,8 +99,8 @@ def profile_bundle(
         folder, target_name, backend, prompt_tokens, decode_tokens, threads, packed_cache,
         not no_verify, timeout_s,
     )  # fmt: skip
-    with shown_progress() as told:
-        report = answer(request, told)
+    with shown_progress() as progress:
+        report = answer(request, progress)
     if out is not None:
         save(report.to_json(), out)
     if html is not None:

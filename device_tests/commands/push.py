@@ -37,8 +37,8 @@ def push(folder: str, target_name: str, backends: tuple[str, ...], as_json: bool
         bundle.backend(name)
     target = open_target(target_name)
     try:
-        with shown_progress() as told:
-            uploaded = upload_bundle(target, bundle, chosen, told.sending)
+        with shown_progress() as progress:
+            uploaded = upload_bundle(target, bundle, chosen, progress.sending)
     finally:
         target.close()
     if as_json:

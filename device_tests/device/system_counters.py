@@ -11,8 +11,8 @@ from device_tests.device.system_files import read_kilobytes
 # A run is a measurement of size only if next to nothing of it was pushed out meanwhile: 1 % of the
 # runner's peak is below what the attribution can tell apart anyway.
 MOVED_RATIO = 0.01
-# Seconds in which no process of the device could go on for want of memory, and their share of a
-# long run: dropping files of earlier work takes some, and harms nothing.
+# Seconds in which no process of the device could go on because memory was short, and their share
+# of a long run: dropping files of earlier work takes some, and harms nothing.
 STALLED_S, STALLED_RATIO = 0.1, 0.002
 # Processes wait for a processor a little even on an idle device.
 _WAITED_RATIO = 0.1

@@ -173,7 +173,7 @@ def _killed(ending: Ending, far: str, oom_kills: float, what: str) -> tuple[Verd
     if said or oom_kills:
         evidence = said or f"the kernel counts {oom_kills:.0f} more kills for memory than before"
         return "oom_killed", (
-            f"{what} for want of memory{far} ({evidence}); close other apps, or choose a smaller "
+            f"{what} (out of memory){far}: {evidence}; close other apps, or choose a smaller "
             "bundle or context"
         )
     return "killed_unknown", (

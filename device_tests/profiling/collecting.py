@@ -34,7 +34,7 @@ def collect(
     target: Target,
     job_id: str,
     out: Path,
-    told: ProgressCallbacks,
+    progress: ProgressCallbacks,
     *,
     bundle: str | None,
     raw: bool,
@@ -51,15 +51,15 @@ def collect(
     note = _note_of(target, job_id)
     # Before anything is fetched: what is collected does not stay on the device.
     opened = None if note is None or raw else _bundle_of(note, bundle)
-    told.step(f"waiting for job {job_id} on {target.name}")
-    job = collect_job(target, job_id, out, told.line)
+    progress.step(f"waiting for job {job_id} on {target.name}")
+    job = collect_job(target, job_id, out, progress.line)
     if note is None or opened is None:
         return Collected(job, None, "" if raw else "it was no profile, or of an older pocketlm")
     if not job.files:
         return Collected(job, None, "nothing came back")
     try:
         device = target.facts()
-        runner = runner_for(target, device, note.load.backend, told)
+        runner = runner_for(target, device, note.load.backend, progress)
     except DeviceError as error:
         return Collected(job, None, str(error))
     run = MeasuredRun.of(job)

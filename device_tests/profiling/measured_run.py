@@ -1,7 +1,4 @@
-"""One run of a bundle on a device: what the runner is told, and what it left, as values.
-
-Knows jobs and scripts; judges nothing.
-"""
+"""One run of a bundle on a device: what the runner is told, and what it left, as values."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -142,14 +139,14 @@ def measure(
     load: Workload,
     commands: Sequence[str],
     out: Path,
-    told: Callable[[str], None],
+    on_output: Callable[[str], None],
 ) -> MeasuredRun:
     """Run a bundle on a device and bring back what it said.
 
     Args:
         commands: what the runner is told: `script_of`, or PACKING.
         out: folder that gets what the run left.
-        told: called with each line of the runner's output as it comes.
+        on_output: called with each line of the runner's output as it comes.
     """
     with TemporaryDirectory() as temporary:
         script = Path(temporary) / SCRIPT
@@ -165,7 +162,7 @@ def measure(
             timeout_s=load.timeout_s,
             note=asdict(note) if commands != PACKING else {},
         )  # fmt: skip
-        asking = _Asking(target, told)
+        asking = _Asking(target, on_output)
         job = run_job(target, spec, out, asking.hear)
     return MeasuredRun.of(job, asking.account)
 
@@ -189,13 +186,13 @@ class _Asking:
     By then everything is measured that the question could disturb.
     """
 
-    def __init__(self, target: Target, told: Callable[[str], None]) -> None:
+    def __init__(self, target: Target, on_output: Callable[[str], None]) -> None:
         self.account: ProcessMemory | None = None
-        self._target, self._told = target, told
+        self._target, self._on_output = target, on_output
         self._watch = Watch(END_OF_RUN)
 
     def hear(self, line: str) -> None:
-        self._told(line)
+        self._on_output(line)
         pid = self._watch.pid_at_end(line)
         if pid is not None:
             # Nothing depends on it; a device that is lost is noticed by whoever waits for the job.

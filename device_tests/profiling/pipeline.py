@@ -49,7 +49,7 @@ class ProgressCallbacks:
     line: Callable[[str], None]
 
 
-def profile(target: Target, bundle: Bundle, load: Workload, told: ProgressCallbacks) -> Report:
+def profile(target: Target, bundle: Bundle, load: Workload, progress: ProgressCallbacks) -> Report:
     """Run a bundle on a device and account for its memory.
 
     Whatever happens on the device is a verdict in the report.
@@ -59,16 +59,16 @@ def profile(target: Target, bundle: Bundle, load: Workload, told: ProgressCallba
         RunError: the bundle cannot be read.
     """
     check_tokens(bundle, len(load.prompt_ids), load.decode_tokens)
-    told.step(f"looking at {target.name}")
+    progress.step(f"looking at {target.name}")
     device = target.facts()
-    runner = runner_for(target, device, load.backend, told)
+    runner = runner_for(target, device, load.backend, progress)
     with TemporaryDirectory() as folder:
-        run = _run(target, bundle, runner, load, Path(folder), told)
+        run = _run(target, bundle, runner, load, Path(folder), progress)
     return report_of(target.name, device, bundle, runner, load, run)
 
 
 def runner_for(
-    target: Target, device: DeviceFacts, backend: str, told: ProgressCallbacks
+    target: Target, device: DeviceFacts, backend: str, progress: ProgressCallbacks
 ) -> Payload:
     """Return the runner and its libraries for a device.
 
@@ -76,7 +76,7 @@ def runner_for(
         DeviceError: there is none for its processor, or what makes it is missing here.
     """
     # A device that is not this machine brings no C library that the runner could rely on.
-    return payload(backend, device.architecture, target.name != "host", told.step)
+    return payload(backend, device.architecture, target.name != "host", progress.step)
 
 
 def _run(
@@ -85,23 +85,23 @@ def _run(
     runner: Payload,
     load: Workload,
     out: Path,
-    told: ProgressCallbacks,
+    progress: ProgressCallbacks,
 ) -> MeasuredRun:
     try:
-        told.step(f"sending what {target.name} does not have yet")
-        uploaded = upload(target, bundle, runner, told.sending)
+        progress.step(f"sending what {target.name} does not have yet")
+        uploaded = upload(target, bundle, runner, progress.sending)
     except LostDeviceError as error:
         return MeasuredRun.failed(JobResult("", "lost_device", str(error)))
     except RefusedError as error:
         return MeasuredRun.failed(JobResult("", error.reason, str(error)))
     if load.packed_cache:
-        told.step("packing weights into a file")
-        packing = measure(target, runner, uploaded, load, PACKING, out / "packing", told.line)
+        progress.step("packing weights into a file")
+        packing = measure(target, runner, uploaded, load, PACKING, out / "packing", progress.line)
         if packing.job.verdict not in MEASURED:
             return packing
-    told.step(f"running on {target.name}")
+    progress.step(f"running on {target.name}")
     commands = script_of(bundle, load)
-    return measure(target, runner, uploaded, load, commands, out, told.line)
+    return measure(target, runner, uploaded, load, commands, out, progress.line)
 
 
 def report_of(

@@ -19,7 +19,7 @@ _MEANING: dict[Verdict, str] = {
     "under_pressure": "Ran to its end while the system took memory back. "
     "Sizes are too small: the run needs more than was seen.",
     "throttled": "Ran to its end, ever slower or hot. Times are too long; sizes stand.",
-    "oom_killed": "Killed for want of memory. What was seen before stands, the peak does not.",
+    "oom_killed": "Killed: out of memory. What was seen before stands, the peak does not.",
     "killed_unknown": "Killed, and nothing says why. What was seen before is all there is.",
     "illegal_instruction": "Compiled for another processor. Nothing was measured.",
     "crashed": "A fault in the runner. What was seen before is all there is.",

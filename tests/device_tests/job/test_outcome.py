@@ -96,7 +96,7 @@ def test_a_kill_for_memory_needs_evidence(evidence: str, words: str, status: int
     verdict, reason = verdict_of(replace(DONE, status=status, after=after))
     assert verdict == "oom_killed"
     assert words in reason
-    assert "after phase 'loaded'" in reason
+    assert "(out of memory) after phase 'loaded': " in reason
     assert "choose a smaller bundle" in reason
 
 
