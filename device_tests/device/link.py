@@ -28,10 +28,10 @@ class Link(Protocol):
     def call(self, text: str, timeout_s: float) -> ToolRun:
         """Have a shell there read a line; return what came back, and what the tool said of it."""
 
-    def push(self, source: Path, place: PurePosixPath, timeout_s: float) -> ToolRun:
+    def push(self, source: Path, path: PurePosixPath, timeout_s: float) -> ToolRun:
         """Copy a file there, over what is there."""
 
-    def pull(self, place: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
+    def pull(self, path: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
         """Copy a file here."""
 
     def refusal(self, errors: str) -> DeviceError | None:

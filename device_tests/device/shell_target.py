@@ -67,37 +67,37 @@ class ShellTarget:
     def send(
         self,
         source: Path,
-        place: PurePosixPath,
+        path: PurePosixPath,
         progress: Progress | None = None,
         *,
         reserve_bytes: int = RESERVE_BYTES,
     ) -> None:
-        delivery = Delivery(source, place, reserve_bytes, self.piece_bytes)
+        delivery = Delivery(source, path, reserve_bytes, self.piece_bytes)
         send_file(self, delivery, progress or (lambda done, total: None))
 
-    def fetch(self, place: PurePosixPath, out: Path) -> None:
-        fetch_file(self, place, out)
+    def fetch(self, path: PurePosixPath, out: Path) -> None:
+        fetch_file(self, path, out)
 
     def close(self) -> None:
         self.link.close()
 
-    def push(self, source: Path, place: PurePosixPath, *, timeout_s: float) -> None:
+    def push(self, source: Path, path: PurePosixPath, *, timeout_s: float) -> None:
         """Copy a file there once, unproved.
 
         Raises:
             LostDeviceError, RefusedError: as the tool says.
         """
-        what = f"{self.name}: writing {place}"
-        self._copy(lambda: self.link.push(source, place, timeout_s), what, timeout_s)
+        what = f"{self.name}: writing {path}"
+        self._copy(lambda: self.link.push(source, path, timeout_s), what, timeout_s)
 
-    def pull(self, place: PurePosixPath, out: Path, *, timeout_s: float) -> None:
+    def pull(self, path: PurePosixPath, out: Path, *, timeout_s: float) -> None:
         """Copy a file here once, unproved.
 
         Raises:
             LostDeviceError, RefusedError: as the tool says.
         """
-        what = f"{self.name}: reading {place}"
-        self._copy(lambda: self.link.pull(place, out, timeout_s), what, timeout_s)
+        what = f"{self.name}: reading {path}"
+        self._copy(lambda: self.link.pull(path, out, timeout_s), what, timeout_s)
 
     def _copy(self, copy: Callable[[], ToolRun], what: str, timeout_s: float) -> None:
         try:

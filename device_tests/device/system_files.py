@@ -25,7 +25,7 @@ def facts_command(folder: str) -> str:
     """Return shell text that prints what `read_facts` reads.
 
     Args:
-        folder: any place on the disk that jobs go to; it need not exist yet.
+        folder: any folder on the disk that jobs go to; it need not exist yet.
     """
     return "; ".join(
         (

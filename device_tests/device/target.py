@@ -84,7 +84,7 @@ class Target(Protocol):
     def send(
         self,
         source: Path,
-        place: PurePosixPath,
+        path: PurePosixPath,
         progress: Progress | None = None,
         *,
         reserve_bytes: int = RESERVE_BYTES,
@@ -98,7 +98,7 @@ class Target(Protocol):
             reserve_bytes: of the device's disk, that the file must leave free.
         """
 
-    def fetch(self, place: PurePosixPath, out: Path) -> None:
+    def fetch(self, path: PurePosixPath, out: Path) -> None:
         """Copy one file here."""
 
     def close(self) -> None:

@@ -39,9 +39,9 @@ class Copier(Protocol):
 
     def run(self, command: str, *, timeout_s: float = 30) -> Finished: ...
 
-    def push(self, source: Path, place: PurePosixPath, *, timeout_s: float) -> None: ...
+    def push(self, source: Path, path: PurePosixPath, *, timeout_s: float) -> None: ...
 
-    def pull(self, place: PurePosixPath, out: Path, *, timeout_s: float) -> None: ...
+    def pull(self, path: PurePosixPath, out: Path, *, timeout_s: float) -> None: ...
 
 
 class DamagedError(DeviceError):
@@ -58,18 +58,18 @@ class Delivery:
     """
 
     source: Path
-    place: PurePosixPath
+    path: PurePosixPath
     reserve_bytes: int
     piece_bytes: int = PIECE_BYTES
     attempt: str = field(default_factory=new_nonce)
 
     @property
     def part(self) -> PurePosixPath:
-        return self.place.with_name(f"{self.place.name}.part")
+        return self.path.with_name(f"{self.path.name}.part")
 
     @property
     def piece(self) -> PurePosixPath:
-        return self.place.with_name(f"{self.place.name}.{self.attempt}.part")
+        return self.path.with_name(f"{self.path.name}.{self.attempt}.part")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class _Content:
 class _Found:
     """What is there before a file is sent."""
 
-    place: _Content
+    path: _Content
     part: _Content
     free_bytes: int
 
@@ -94,7 +94,7 @@ def send_file(target: Copier, delivery: Delivery, progress: Progress) -> None:
 
     Raises:
         DeviceError: the source cannot be read, or arrived damaged twice.
-        RefusedError: the disk is full, or the place cannot be written.
+        RefusedError: the disk is full, or the path cannot be written.
         LostDeviceError: the connection broke twice; the next call goes on from there.
     """
     try:
@@ -117,7 +117,7 @@ def send_file(target: Copier, delivery: Delivery, progress: Progress) -> None:
             raise
 
 
-def fetch_file(target: Copier, place: PurePosixPath, out: Path) -> None:
+def fetch_file(target: Copier, path: PurePosixPath, out: Path) -> None:
     """Copy a file here.
 
     Raises:
@@ -125,14 +125,14 @@ def fetch_file(target: Copier, place: PurePosixPath, out: Path) -> None:
         LostDeviceError: the connection broke twice.
     """
     part = out.with_name(f"{out.name}.part")
-    file = quote(place)
-    what = f"{target.name}: reading {place}"
+    file = quote(path)
+    what = f"{target.name}: reading {path}"
     for tries_left in reversed(range(_TRIES)):
         try:
             # How large it is, and so how long it may take, is not known yet.
             asked = target.run(f"stat -c %s {file} && sha256sum < {file}", timeout_s=_LONGEST_S)
             content = _read_content(check(asked, what))
-            target.pull(place, part, timeout_s=_copy_s(content.size))
+            target.pull(path, part, timeout_s=_copy_s(content.size))
             if _describe_source(part) != content:
                 raise DamagedError(f"{what}: it arrived damaged; check the connection")
             part.replace(out)
@@ -147,7 +147,7 @@ def fetch_file(target: Copier, place: PurePosixPath, out: Path) -> None:
 
 def _send_once(target: Copier, delivery: Delivery, whole: _Content, progress: Progress) -> None:
     found = _look(target, delivery, whole)
-    if found.place == whole:
+    if found.path == whole:
         progress(whole.size, whole.size)
         return
     done = found.part.size
@@ -165,13 +165,13 @@ def _send_once(target: Copier, delivery: Delivery, whole: _Content, progress: Pr
         done += _append_piece(target, delivery, done)
         progress(done, whole.size)
     mode = "755" if os.access(delivery.source, os.X_OK) else "644"
-    file, place, part = map(quote, (arriving, delivery.place, delivery.part))
-    finish = f"chmod {mode} {file} && mv -f {file} {place} && rm -f {part}"
+    file, path, part = map(quote, (arriving, delivery.path, delivery.part))
+    finish = f"chmod {mode} {file} && mv -f {file} {path} && rm -f {part}"
     try:
         _if_whole(target, delivery, arriving, whole, finish)
     except DamagedError:
         # The same command of a try whose connection broke may have run on and put it in its place.
-        if _look(target, delivery, whole).place != whole:
+        if _look(target, delivery, whole).path != whole:
             raise
     progress(whole.size, whole.size)
 
@@ -191,11 +191,11 @@ def _append_piece(target: Copier, delivery: Delivery, offset: int) -> int:
 
 
 def _if_whole(
-    target: Copier, delivery: Delivery, place: PurePosixPath, content: _Content, then: str
+    target: Copier, delivery: Delivery, path: PurePosixPath, content: _Content, then: str
 ) -> None:
     """Do something with a file there if it is what was sent; otherwise remove it."""
-    what = f"{target.name}: writing {delivery.place}"
-    file = quote(place)
+    what = f"{target.name}: writing {delivery.path}"
+    file = quote(path)
     done = target.run(
         f"case $(stat -c %s {file})/$(sha256sum < {file}) in "
         f"{content.size}/{content.digest}*) {then} ;; *) rm -f {file}; exit {_DAMAGED} ;; esac",
@@ -211,22 +211,22 @@ def _look(target: Copier, delivery: Delivery, whole: _Content) -> _Found:
     command = "\n".join(
         (
             "command -v sha256sum >/dev/null || { echo sha256sum: not found; exit 127; }",
-            f"mkdir -p {quote(delivery.place.parent)} || exit",
+            f"mkdir -p {quote(delivery.path.parent)} || exit",
             # A file of another size need not be read.
             section(
-                "place",
-                f'f={quote(delivery.place)}; [ "$(stat -c %s "$f")" = {whole.size} ] && '
+                "path",
+                f'f={quote(delivery.path)}; [ "$(stat -c %s "$f")" = {whole.size} ] && '
                 f'echo {whole.size} && sha256sum < "$f"',
             ),
             section("part", f'f={quote(delivery.part)}; stat -c %s "$f" && sha256sum < "$f"'),
-            section("disk", disk_command(str(delivery.place.parent))),
+            section("disk", disk_command(str(delivery.path.parent))),
             ":",
         )
     )
     done = target.run(command, timeout_s=_hash_s(2 * whole.size))
-    found = read_sections(check(done, f"{target.name}: writing {delivery.place}"))
+    found = read_sections(check(done, f"{target.name}: writing {delivery.path}"))
     return _Found(
-        _read_content(found.get("place", "")),
+        _read_content(found.get("path", "")),
         _read_content(found.get("part", "")),
         read_free_bytes(found.get("disk", "")),
     )
@@ -238,7 +238,7 @@ def _check_room(target: Copier, delivery: Delivery, missing_bytes: int, free_byt
         needed += delivery.piece_bytes  # the last one is there twice for a moment
     if free_bytes < needed:
         raise RefusedError(
-            f"{target.name}: {delivery.place} needs {needed / 1e6:,.0f} MB, of which "
+            f"{target.name}: {delivery.path} needs {needed / 1e6:,.0f} MB, of which "
             f"{delivery.reserve_bytes / 1e6:,.0f} MB must stay free; "
             f"{free_bytes / 1e6:,.0f} MB are; free some space on the device",
             "no_space",

@@ -163,12 +163,12 @@ def _check_numbers(document: dict[str, Any]) -> None:
     """
     left: list[tuple[str, Any]] = [("", document)]
     while left:
-        place, value = left.pop()
+        path, value = left.pop()
         if isinstance(value, dict):
-            left += [(f"{place}.{name}".lstrip("."), member) for name, member in value.items()]
+            left += [(f"{path}.{name}".lstrip("."), member) for name, member in value.items()]
         elif isinstance(value, list):
-            left += [(f"{place}[{i}]", item) for i, item in enumerate(value)]
+            left += [(f"{path}[{i}]", item) for i, item in enumerate(value)]
         elif isinstance(value, int | float) and not abs(value) < _NUMBERS_BELOW:
-            raise FieldError(f"{place}: the number is too large")
-        elif isinstance(value, int) and value < 0 and place.endswith("_bytes"):
-            raise FieldError(f"{place}: {value} bytes cannot be")
+            raise FieldError(f"{path}: the number is too large")
+        elif isinstance(value, int) and value < 0 and path.endswith("_bytes"):
+            raise FieldError(f"{path}: {value} bytes cannot be")

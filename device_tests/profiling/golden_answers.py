@@ -52,20 +52,20 @@ def compare_answers(
     golden = verification.read_golden(bundle, backend)
     replays = replays_of(golden)
     kept = iter([call for call in calls if call.is_kept])
-    place = 0
+    start = 0
 
     def answers(case: GoldenCase, replay: Replay) -> Iterator[Answer]:
-        nonlocal place
+        nonlocal start
         for digest, is_kept, _ in _calls(case, replay):
             if not is_kept:
                 continue
             call, columns = next(kept, None), len(digest.ids) if digest else 1
-            if call is None or place + columns > len(logits):
+            if call is None or start + columns > len(logits):
                 raise DeviceError(
                     f"{case.name}: the run on the device ended before its answers did; run it again"
                 )
-            row = logits[place : place + columns]
-            place += columns
+            row = logits[start : start + columns]
+            start += columns
             yield Answer(call.greedy_id, _error(digest, row, call))
 
     found = verification.judge(bundle, backend, (answers(*replay) for replay in replays))

@@ -10,7 +10,7 @@ from device_tests.device.targets.host import HostLink
 from device_tests.errors import DeviceError
 
 # What happens instead of a call, or None: it goes through. "call", "push" or "pull", with its text
-# or its place.
+# or its path.
 Fault = Callable[[str, str], ToolRun | None]
 
 BROKEN = ToolRun(1, "", "couldn't read from device")
@@ -34,11 +34,11 @@ class BrokenLink(HostLink):
     def call(self, text: str, timeout_s: float) -> ToolRun:
         return self._instead("call", text) or super().call(text, timeout_s)
 
-    def push(self, source: Path, place: PurePosixPath, timeout_s: float) -> ToolRun:
-        return self._instead("push", str(place)) or super().push(source, place, timeout_s)
+    def push(self, source: Path, path: PurePosixPath, timeout_s: float) -> ToolRun:
+        return self._instead("push", str(path)) or super().push(source, path, timeout_s)
 
-    def pull(self, place: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
-        return self._instead("pull", str(place)) or super().pull(place, out, timeout_s)
+    def pull(self, path: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
+        return self._instead("pull", str(path)) or super().pull(path, out, timeout_s)
 
     def refusal(self, errors: str) -> DeviceError | None:
         return RefusedError(f"{self.name}: {errors}", "unauthorized") if "auth" in errors else None

@@ -190,7 +190,7 @@ def test_a_place_that_is_not_ours(
     target: ShellTarget, device: DoubledDevice, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("text")
-    for place, words in (
+    for path, words in (
         (device.foreign / "x" / "big", "mkdir: .*Permission denied; this user may not"),
         (
             device.foreign / "big",
@@ -200,7 +200,7 @@ def test_a_place_that_is_not_ours(
         (device.unwritable / "x" / "big", "Read-only file system|Permission denied"),
     ):
         with pytest.raises(RefusedError, match=words) as error:
-            target.send(tmp_path / "file", place, reserve_bytes=0)
+            target.send(tmp_path / "file", path, reserve_bytes=0)
         assert error.value.reason == "permission"
 
 

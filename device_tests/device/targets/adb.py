@@ -43,11 +43,11 @@ class AdbLink:
     def call(self, text: str, timeout_s: float) -> ToolRun:
         return run_adb(("shell", text), timeout_s, serial=self._serial)
 
-    def push(self, source: Path, place: PurePosixPath, timeout_s: float) -> ToolRun:
-        return self._copy(("push", str(source), str(place)), timeout_s)
+    def push(self, source: Path, path: PurePosixPath, timeout_s: float) -> ToolRun:
+        return self._copy(("push", str(source), str(path)), timeout_s)
 
-    def pull(self, place: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
-        return self._copy(("pull", str(place), str(out)), timeout_s)
+    def pull(self, path: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
+        return self._copy(("pull", str(path), str(out)), timeout_s)
 
     def refusal(self, errors: str) -> DeviceError | None:
         said = errors.strip()[-300:]

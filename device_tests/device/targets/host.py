@@ -23,11 +23,11 @@ class HostLink:
         # What jobs leave here is nobody else's business.
         return run_tool(("/bin/sh", "-c", f"umask 077; {text}"), timeout_s=timeout_s)
 
-    def push(self, source: Path, place: PurePosixPath, timeout_s: float) -> ToolRun:
-        return _copied(source, Path(place))
+    def push(self, source: Path, path: PurePosixPath, timeout_s: float) -> ToolRun:
+        return _copied(source, Path(path))
 
-    def pull(self, place: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
-        return _copied(Path(place), out)
+    def pull(self, path: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
+        return _copied(Path(path), out)
 
     def refusal(self, errors: str) -> DeviceError | None:
         return None
@@ -96,9 +96,9 @@ def open_host(folder: Path) -> Target:
     return ShellTarget(HostLink(), PurePosixPath(folder), provenance="host")
 
 
-def _copied(source: Path, place: Path) -> ToolRun:
+def _copied(source: Path, path: Path) -> ToolRun:
     try:
-        shutil.copyfile(source, place)
+        shutil.copyfile(source, path)
     except OSError as error:
         return ToolRun(1, "", str(error))
     return ToolRun(0, "", "")

@@ -64,12 +64,12 @@ class SshLink:
     def call(self, text: str, timeout_s: float) -> ToolRun:
         return self._run(f"exec sh -c {quote(text)}", timeout_s)
 
-    def push(self, source: Path, place: PurePosixPath, timeout_s: float) -> ToolRun:
-        return self._run(f"cat > {quote(place)}", timeout_s, source=source)
+    def push(self, source: Path, path: PurePosixPath, timeout_s: float) -> ToolRun:
+        return self._run(f"cat > {quote(path)}", timeout_s, source=source)
 
-    def pull(self, place: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
+    def pull(self, path: PurePosixPath, out: Path, timeout_s: float) -> ToolRun:
         mark = begin_mark(new_nonce())
-        text = f"printf '%s\\n' '{mark}'; exec cat {quote(place)}"
+        text = f"printf '%s\\n' '{mark}'; exec cat {quote(path)}"
         done = self._run(f"exec sh -c {quote(text)}", timeout_s, out=out)
         _cut_greeting(out, f"{mark}\n".encode())
         return done
@@ -150,7 +150,7 @@ class SshKind:
 
 
 def _folder(link: SshLink) -> PurePosixPath:
-    """Return a place on the device's disk: /tmp is in memory on many."""
+    """Return a folder on the device's disk: /tmp is in memory on many."""
     nowhere = ShellTarget(link, PurePosixPath("/"))
     try:
         home = nowhere.run('printf %s "$HOME"').output

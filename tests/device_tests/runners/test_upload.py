@@ -33,9 +33,9 @@ class CountingLink(HostLink):
     def __init__(self) -> None:
         self.pushed: list[str] = []
 
-    def push(self, source: Path, place: PurePosixPath, timeout_s: float) -> ToolRun:
+    def push(self, source: Path, path: PurePosixPath, timeout_s: float) -> ToolRun:
         self.pushed.append(source.name)
-        return super().push(source, place, timeout_s)
+        return super().push(source, path, timeout_s)
 
 
 @pytest.fixture
