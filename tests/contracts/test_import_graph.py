@@ -16,11 +16,10 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-TREES = {
-    module_of(path): ast.parse(path.read_text(encoding="utf-8"))
-    for package in PACKAGES
-    for path in (ROOT / package).rglob("*.py")
-}
+SOURCES = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+# Beside links to the packages, pocketlm/ has modules of its own.
+SOURCES += (ROOT / "pocketlm").glob("*.py")
+TREES = {module_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
 
 
 def imports_when_loaded(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
