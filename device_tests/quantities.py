@@ -55,11 +55,6 @@ def size_text(size_bytes: float) -> str:
     return f"{sign}{size:.0f} B"
 
 
-def signed_size_text(size_bytes: float) -> str:
-    """Return a difference with its sign: "+12 MB", "−1.04 GB", "0 B"."""
-    return f"+{size_text(size_bytes)}" if size_bytes > 0 else size_text(size_bytes)
-
-
 def duration_text(duration_s: float) -> str:
     """Return a duration with about three digits: "42.0 ms", "1.31 s", "128 s"."""
     sign, seconds = (MINUS if duration_s < 0 else ""), abs(duration_s)

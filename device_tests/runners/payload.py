@@ -1,7 +1,6 @@
 """What a device needs to run bundles of one backend: files, and the command that starts them."""
 
 import hashlib
-import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,11 +112,6 @@ def payload(
     return Payload(
         backend, architecture, listed, command, (f"./{SAMPLER}",), found.name, found.version
     )
-
-
-def host_payload(backend: str, tell: Tell = lambda step: None) -> Payload:
-    """Return the payload for this machine, whose own C library serves."""
-    return payload(backend, platform.machine(), own_libc=False, tell=tell)
 
 
 def _compiled(backend: str, tools: Toolchain, found: Runtime, tell: Tell) -> Path:

@@ -8,7 +8,6 @@ from device_tests.quantities import (
     percent_text,
     rate_text,
     share_text,
-    signed_size_text,
     size_text,
 )
 
@@ -32,10 +31,6 @@ from device_tests.quantities import (
 )
 def test_a_size_has_about_three_digits(size_bytes: int, text: str) -> None:
     assert size_text(size_bytes) == text
-
-
-def test_a_difference_has_a_sign() -> None:
-    assert [signed_size_text(n) for n in (5_000_000, 0, -5)] == ["+5.0 MB", "0 B", "−5 B"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from tests.doubles.tools import run_tool
 SHELL_UID = 2000  # Android's user "shell", whom adb commands run as
 BOARD_USER, BOARD_UID = "pi", 1000
 PHONE_MODEL = "Emulated phone"
-BOARD_MODEL = "Emulated board"
 # What tells `facts()` that a device is a double, and which.
 PROVENANCE_FILE = "etc/pocketlm-double"
 ADBD = "/apex/com.android.adbd/bin/adbd"

@@ -12,7 +12,7 @@ from device_tests.errors import DeviceError
 from device_tests.runners import payload as payloads
 from device_tests.runners.compilation import SOURCES, Toolchain
 from device_tests.runners.packages import Runtime
-from device_tests.runners.payload import Payload, host_payload, payload
+from device_tests.runners.payload import Payload, payload
 from tests.device_tests.runners.runs import run
 
 HERE = platform.machine()
@@ -57,8 +57,8 @@ def folder_of(made: Payload, folder: Path) -> Path:
 @needs_gcc
 def test_a_runner_is_compiled_once_for_the_same_sources(compiled: list[Path]) -> None:
     told: list[str] = []
-    first = host_payload("onnx", told.append)
-    assert host_payload("onnx", told.append) == first
+    first = payload("onnx", HERE, own_libc=False, tell=told.append)
+    assert payload("onnx", HERE, own_libc=False, tell=told.append) == first
     assert told == [f"compiling the onnx runner for {HERE}"]
     assert len(compiled) == 1
 
@@ -70,10 +70,10 @@ def test_a_runner_is_compiled_once_for_the_same_sources(compiled: list[Path]) ->
 def test_a_changed_source_is_compiled_again(
     compiled: list[Path], tmp_path: Path, part: str, again: int
 ) -> None:
-    host_payload("onnx")
+    payload("onnx", HERE, own_libc=False)
     with (tmp_path / "native" / part).open("a") as source:
         source.write("\n")
-    host_payload("onnx")
+    payload("onnx", HERE, own_libc=False)
     assert len(compiled) == again
 
 
@@ -87,14 +87,14 @@ def test_what_does_not_compile_leaves_nothing(
     compile_runner: Callable[..., Path] = payloads.COMPILE_RUNNER["onnx"]
     monkeypatch.setitem(payloads.COMPILE_RUNNER, "onnx", fail)
     with pytest.raises(DeviceError, match="gcc failed"):
-        host_payload("onnx")
+        payload("onnx", HERE, own_libc=False)
     monkeypatch.setitem(payloads.COMPILE_RUNNER, "onnx", compile_runner)
-    assert host_payload("onnx").files[0].path.read_text() == "runner"
+    assert payload("onnx", HERE, own_libc=False).files[0].path.read_text() == "runner"
 
 
 @needs_gcc
 def test_digests_are_of_the_files(compiled: list[Path]) -> None:
-    made = host_payload("onnx")
+    made = payload("onnx", HERE, own_libc=False)
     for file in made.files:
         assert file.sha256 == hashlib.sha256(file.path.read_bytes()).hexdigest()
     assert made.size_bytes == sum(file.path.stat().st_size for file in made.files)
