@@ -40,6 +40,7 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 
 
 def _file(module: str) -> Path | None:
+    module = module.removeprefix("pocketlm.")
     if module.partition(".")[0] not in _PACKAGES:
         return None
     path = _ROOT / module.replace(".", "/")

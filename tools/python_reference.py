@@ -38,9 +38,7 @@ with pocketlm.open_chat("pico", sampling=greedy) as chat:
 import pocketlm
 
 greedy = pocketlm.SamplingOptions()
-result = pocketlm.generate(
-    "pico", "The function returns a", max_new_tokens=8, sampling=greedy
-)
+result = pocketlm.generate("pico", "The function returns a", max_new_tokens=8, sampling=greedy)
 print(result.text, result.reason, result.decode_tokens_per_s)
 ```
 

@@ -28,9 +28,9 @@ def words(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Constant) and node.value in names:
             yield str(node.value)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            home = "runtime_py.caches"
-            found = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (f for f in (node.module, *found) if f in {f"{home}.{n}" for n in names})
+            found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            homes = tuple(f"{caches.__name__}.{name}" for name in names)
+            yield from (module for module in found if module in homes)
 
 
 def test_no_other_file_names_a_kind() -> None:

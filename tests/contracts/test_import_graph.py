@@ -45,10 +45,16 @@ def imported(node: ast.Import | ast.ImportFrom, known: Mapping[str, object]) -> 
     A package that is named only on the way to a module of it is not counted.
     """
     if isinstance(node, ast.Import):
-        return {alias.name for alias in node.names} & known.keys()
-    members = {f"{node.module}.{alias.name}" for alias in node.names}
+        return {in_folder(alias.name) for alias in node.names} & known.keys()
+    module = in_folder(node.module or "")
+    members = {f"{module}.{alias.name}" if module else alias.name for alias in node.names}
     modules = members & known.keys()
-    return modules if modules == members else (modules | {node.module or ""}) & known.keys()
+    return modules if modules == members else (modules | {module}) & known.keys()
+
+
+def in_folder(module: str) -> str:
+    """Return a module's name as its path from the top of the repository has it."""
+    return module.removeprefix("pocketlm").removeprefix(".")
 
 
 def graph_when_loaded(trees: Mapping[str, ast.Module]) -> dict[str, set[str]]:

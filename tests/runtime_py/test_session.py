@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import runtime_py
+import runtime_py as package
 from runtime_py import engines
 from runtime_py.errors import RunError
 from runtime_py.session import Session, open_session
@@ -218,9 +218,9 @@ def test_threads_must_be_at_least_one(fake_bundle: Any) -> None:
 
 def test_the_package_offers_sessions_without_importing_numpy_first() -> None:
     code = (
-        "import sys, runtime_py\n"
+        "import sys, runtime_py as package\n"
         "assert 'numpy' not in sys.modules\n"
-        "runtime_py.open_session, runtime_py.Session\n"
+        "package.open_session, package.Session\n"
         "heavy = {'torch', 'onnxruntime', 'executorch', 'tokenizers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
@@ -228,11 +228,11 @@ def test_the_package_offers_sessions_without_importing_numpy_first() -> None:
 
 
 def test_the_package_s_names_are_what_it_says() -> None:
-    assert runtime_py.open_session is open_session
-    for name in runtime_py.__all__:
-        assert getattr(runtime_py, name)
+    assert package.open_session is open_session
+    for name in package.__all__:
+        assert getattr(package, name)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        runtime_py.nothing  # noqa: B018
+        package.nothing  # noqa: B018
 
 
 @pytest.mark.parametrize("position", [1.0, "1", None, [1], np.float32(1)])
