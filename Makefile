@@ -4,10 +4,14 @@ VENV   ?= .venv
 DEMO   ?= build/demo
 # Processes of `make test`, about a gigabyte each; one that is done takes tests over from another.
 WORKERS ?= 2
+# An index that has builds of torch without CUDA, for instance PyTorch's own:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 # What `make bench` hands to benchmarks/suite.py, and the peers it sets up.
 BENCH  ?= gemma-3-1b --parts build,speed,depth
 PEERS  ?= llama.cpp litert $(if $(filter x86_64,$(shell uname -m)),llama.cpp-no-amx)
 BIN    := $(VENV)/bin
+TORCH  := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 INSTALLED := $(VENV)/.installed
 
 .PHONY: setup demo test corruptions test-assets test-assets-heavy test-devices test-phone check fix bench bench-peers clean
@@ -18,7 +22,7 @@ setup: $(INSTALLED)
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "pocketlm needs Python 3.11 or newer; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[build,test]'
 	touch $@
 
@@ -85,7 +89,7 @@ build/peers/llama.cpp/.installed build/peers/llama.cpp-no-amx/.installed: benchm
 # torch first and pinned here too.
 build/peers/litert/.installed: benchmarks/peers/litert.txt
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet torch==2.13.0
+	$(@D)/bin/python -m pip install --quiet $(TORCH)
 	$(@D)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 

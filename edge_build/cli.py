@@ -159,7 +159,7 @@ def build(
     """
     from edge_build.installation import require_build_tools
 
-    require_build_tools()
+    require_build_tools(backends)
     from edge_build.build import build as run_build
     from edge_build.console import report_build, report_plan
     from edge_build.memory_limit import foresee_memory

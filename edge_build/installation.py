@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import psutil
 from packaging.requirements import Requirement
 
+from edge_build import backends
 from edge_build.errors import BuildError
 
 # Distributions whose versions shape the bytes of an artifact.
@@ -56,23 +57,34 @@ class Readiness:
 
 def tool_versions() -> dict[str, str]:
     """Return the version of everything that shapes an artifact's bytes."""
-    return {tool: version(tool) for tool in _TOOLS}
+    found = {}
+    for tool in _TOOLS:
+        # Who builds for one backend has not the tools of the other.
+        with suppress(PackageNotFoundError):
+            found[tool] = version(tool)
+    return found
 
 
-def inspect_installation() -> tuple[Check, ...]:
-    """Compare installed distributions with pocketlm's own requirements, and say what machine."""
+def inspect_installation(extras: Sequence[str] = backends.NAMES) -> tuple[Check, ...]:
+    """Compare installed distributions with pocketlm's own requirements, and say what machine.
+
+    Args:
+        extras: whose requirements are needed to build: a backend's has its name.
+    """
     wanted = [Requirement(text) for text in requires("pocketlm") or ()]
+    to_build = {
+        str(requirement.name): requirement
+        for requirement in wanted
+        if any(_is_needed(requirement, extra) for extra in extras)
+        and not _is_needed(requirement, "")
+    }
     memory_gb = psutil.virtual_memory().total / 1e9
     disk_gb = shutil.disk_usage(os.curdir).free / 1e9
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     return (
         Check("python", platform.python_version(), ">=3.11", True, "run"),
         *(_check(requirement, "run") for requirement in wanted if _is_needed(requirement, "")),
-        *(
-            _check(requirement, "build")
-            for requirement in wanted
-            if _is_needed(requirement, "build") and not _is_needed(requirement, "")
-        ),
+        *(_check(requirement, "build") for requirement in to_build.values()),
         Check(
             "machine", f"{platform.machine()}, {cores} cores", "x86_64 or aarch64", True, _MACHINE
         ),
@@ -91,17 +103,30 @@ def readiness(checks: Sequence[Check], need: Need) -> Readiness:
     return Readiness(state, tuple(check.name for check in failed), install_command(need))
 
 
-def require_build_tools() -> None:
+def require_build_tools(chosen: Sequence[str] = ()) -> None:
     """Refuse to build without the tools.
 
+    Args:
+        chosen: names of backends; those that are unknown are refused elsewhere. Empty is all.
+
     Raises:
-        BuildError: a distribution of the extra "build" is not installed; names the command.
+        BuildError: a distribution of a backend's extra is not installed; names the command.
     """
-    ready = readiness(inspect_installation(), "build")
-    if ready.state == "not installed":
-        raise BuildError(
-            f"building needs {', '.join(ready.missing)}, not installed; run: {ready.command}"
-        )
+    extras = [name for name in chosen if name in backends.NAMES] or backends.NAMES
+    ready = readiness(inspect_installation(extras), "build")
+    if ready.state != "not installed":
+        return
+    whole = set(extras) == set(backends.NAMES)
+    command = ready.command if whole else _command(",".join(extras))
+    able = [name for name in backends.NAMES if _can_build(name)] if whole else []
+    other = f", or build with --backend {able[0]}" if able else ""
+    raise BuildError(
+        f"building needs {', '.join(ready.missing)}, not installed; run: {command}{other}"
+    )
+
+
+def _can_build(backend: str) -> bool:
+    return readiness(inspect_installation((backend,)), "build").state == "ok"
 
 
 def _origin() -> dict[str, Any]:
@@ -118,7 +143,11 @@ def _origin() -> dict[str, Any]:
 
 def install_command(need: Need) -> str:
     """Return what installs everything that a use needs, from where this pocketlm came."""
-    extra = "[build]" if need == "build" else ""
+    return _command("build" if need == "build" else "")
+
+
+def _command(extras: str) -> str:
+    extra = f"[{extras}]" if extras else ""
     origin = _origin()
     url = str(origin.get("url", ""))
     if not url.startswith("file://"):

@@ -64,7 +64,7 @@ def build(
     """
     from edge_build.installation import require_build_tools
 
-    require_build_tools()
+    require_build_tools(backends)
     from edge_build.build import build as run_build
     from edge_build.spec import BuildSpec
     from models.hub import resolve

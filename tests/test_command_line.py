@@ -195,7 +195,7 @@ def test_doctor_fails_when_running_misses_something(monkeypatch: pytest.MonkeyPa
 
 
 def test_doctor_is_content_with_what_runs_bundles(monkeypatch: pytest.MonkeyPatch) -> None:
-    require(monkeypatch, "click>=1", 'surely-not-installed>=1; extra == "build"')
+    require(monkeypatch, "click>=1", 'surely-not-installed>=1; extra == "onnx"')
     result = invoke("doctor")
     assert result.exit_code == 0
     assert "running bundles: ok\n" in result.stdout
@@ -207,7 +207,7 @@ def test_doctor_is_content_with_what_runs_bundles(monkeypatch: pytest.MonkeyPatc
 def test_doctor_fails_when_a_tool_to_build_is_of_a_wrong_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    require(monkeypatch, "click>=1", 'torch<1; extra == "build"')
+    require(monkeypatch, "click>=1", 'torch<1; extra == "onnx"')
     result = invoke("doctor")
     assert result.exit_code == 1
     assert "building bundles: wrong version; to change that: " in result.stdout
@@ -216,7 +216,7 @@ def test_doctor_fails_when_a_tool_to_build_is_of_a_wrong_version(
 def test_a_build_without_its_tools_names_the_command_that_helps(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    require(monkeypatch, 'surely-not-installed>=1; extra == "build"')
+    require(monkeypatch, 'surely-not-installed>=1; extra == "onnx"')
     result = invoke("build", tmp_path, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
@@ -224,6 +224,22 @@ def test_a_build_without_its_tools_names_the_command_that_helps(
         "error: building needs surely-not-installed, not installed; run: "
     )
     assert "[build]'" in result.stderr
+
+
+def test_a_build_for_one_backend_needs_its_tools_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    require(monkeypatch, 'surely-not-installed>=1; extra == "executorch"')
+    for chosen, message in (
+        ((), "surely-not-installed, not installed; run: "),
+        (("--backend", "executorch"), "[executorch]'\n"),
+        (("--backend", "onnx"), "no config.json"),
+    ):
+        result = invoke("build", tmp_path, "--out", tmp_path / "out", *chosen)
+        assert result.exit_code == 2
+        assert message in result.stderr
+    result = invoke("build", tmp_path, "--out", tmp_path / "out")
+    assert result.stderr.endswith("[build]', or build with --backend onnx\n")
 
 
 def test_the_command_that_helps_follows_where_pocketlm_came_from(
