@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_build.progress import silent
-from edge_build.quantization import recipes
-from edge_build.quantization.apply import quantize_weights
-from edge_build.quantization.rules import choose_rules
-from edge_build.quantization.weight import WeightStore
-from edge_build.reference import ReferenceModel
-from models.checkpoint import Checkpoint, open_checkpoint
-from runtime_py import open_bundle, open_session
-from runtime_py.tokenizer import read_tokenizer
+from pocketlm.edge_build.progress import silent
+from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.quantization.apply import quantize_weights
+from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.reference import ReferenceModel
+from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
+from pocketlm.runtime_py import open_bundle, open_session
+from pocketlm.runtime_py.tokenizer import read_tokenizer
 
 ROOT = Path(__file__).parents[1]
 TOKENS = 384

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from device_tests.device.targets import open_target
-from device_tests.profiling.document import Report
-from device_tests.profiling.measured_run import Workload, prompt_of
-from device_tests.profiling.pipeline import ProgressCallbacks, profile
-from runtime_py.bundle import open_bundle
+from pocketlm.device_tests.device.targets import open_target
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.measured_run import Workload, prompt_of
+from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks, profile
+from pocketlm.runtime_py.bundle import open_bundle
 from tests.doubles.adb_server import AdbServer
 from tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone
 

@@ -30,15 +30,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.build_memory import RESULTS, ROOT, checkpoint_of
-from edge_build.backend import Artifact
-from edge_build.golden import record_golden
-from edge_build.preparation import Preparation, prepare
-from edge_build.progress import silent
-from edge_build.quantization.apply import quantize_weights
-from edge_build.quantization.weight import WeightStore
-from edge_build.reference import ReferenceLinear
-from edge_build.spec import BuildSpec
-from runtime_py.manifest import ActivationQuantization
+from pocketlm.edge_build.backend import Artifact
+from pocketlm.edge_build.golden import record_golden
+from pocketlm.edge_build.preparation import Preparation, prepare
+from pocketlm.edge_build.progress import silent
+from pocketlm.edge_build.quantization.apply import quantize_weights
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.reference import ReferenceLinear
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py.manifest import ActivationQuantization
 
 # Just below and above what used to be recorded token by token, and the published sizes.
 SHAPES = ("pico", "qwen3-0.6b:2", "gemma-3-270m", "qwen3-0.6b", "gemma-3-1b")

@@ -13,7 +13,7 @@ from benchmarks.machine import Quietness
 from benchmarks.processes import Guard, SuiteError, run, say
 from benchmarks.systems.system import System, Target
 from benchmarks.workers.measuring import Job
-from models.checkpoint import open_checkpoint
+from pocketlm.models.checkpoint import open_checkpoint
 
 PREFILL_TOKENS = 512
 DECODE_STEPS = 64

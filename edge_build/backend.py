@@ -5,20 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edge_build.kv_cache import CachePlan, KvPrecision
-from edge_build.kv_scales import KvScales
-from edge_build.lowered_cache import NO_CACHE, LoweredCache
-from edge_build.quantization.recipe import QuantScheme
-from edge_build.quantization.weight import WeightStore
-from models.config import ModelConfig
-from runtime_py.manifest import (
+from pocketlm.edge_build.kv_cache import CachePlan, KvPrecision
+from pocketlm.edge_build.kv_scales import KvScales
+from pocketlm.edge_build.lowered_cache import NO_CACHE, LoweredCache
+from pocketlm.edge_build.quantization.recipe import QuantScheme
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.models.config import ModelConfig
+from pocketlm.runtime_py.manifest import (
     ActivationQuantization,
     AttentionQuantization,
     CacheEntry,
     CacheQuantization,
     MemoryLine,
 )
-from runtime_py.sampling import SamplingOptions
+from pocketlm.runtime_py.sampling import SamplingOptions
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,31 @@
 
 from pathlib import Path
 
-from edge_build import stage_results
-from edge_build.backend import Artifact, Backend, LoweringInput
-from edge_build.build_key import build_key
-from edge_build.bundling import StagedParts, write_manifest, write_text
-from edge_build.calibration.measured import CalibrationStore
-from edge_build.calibration.running import calibrate
-from edge_build.golden import record_golden, untouched_notes
-from edge_build.kv_scales import KvScales, scales_of
-from edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache
-from edge_build.memory_limit import foresee_memory
-from edge_build.preparation import Preparation, prepare
-from edge_build.progress import Advance, Notice, Notify, StagesPlanned, ignore
-from edge_build.quantization.apply import QuantizedModel, quantize_weights
-from edge_build.quantization.weight import WeightStore
-from edge_build.spec import BuildSpec
-from edge_build.stages import Stages, run_unkept
-from edge_build.staging import BUNDLE_NAME, refuse_appeared, remove_remains, require_space, staging
-from edge_build.time_shares import CHECKPOINT, TEXT, expected_s
-from runtime_py.manifest import Manifest
+from pocketlm.edge_build import stage_results
+from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
+from pocketlm.edge_build.build_key import build_key
+from pocketlm.edge_build.bundling import StagedParts, write_manifest, write_text
+from pocketlm.edge_build.calibration.measured import CalibrationStore
+from pocketlm.edge_build.calibration.running import calibrate
+from pocketlm.edge_build.golden import record_golden, untouched_notes
+from pocketlm.edge_build.kv_scales import KvScales, scales_of
+from pocketlm.edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache
+from pocketlm.edge_build.memory_limit import foresee_memory
+from pocketlm.edge_build.preparation import Preparation, prepare
+from pocketlm.edge_build.progress import Advance, Notice, Notify, StagesPlanned, ignore
+from pocketlm.edge_build.quantization.apply import QuantizedModel, quantize_weights
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.edge_build.stages import Stages, run_unkept
+from pocketlm.edge_build.staging import (
+    BUNDLE_NAME,
+    refuse_appeared,
+    remove_remains,
+    require_space,
+    staging,
+)
+from pocketlm.edge_build.time_shares import CHECKPOINT, TEXT, expected_s
+from pocketlm.runtime_py.manifest import Manifest
 
 
 def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:

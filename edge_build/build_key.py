@@ -4,11 +4,11 @@ import hashlib
 import json
 from dataclasses import asdict, fields
 
-from edge_build.file_entries import sha256_of
-from edge_build.installation import tool_versions
-from edge_build.preparation import Preparation
-from edge_build.program_digest import program_digest
-from edge_build.text_files import COPIED, TextFiles
+from pocketlm.edge_build.file_entries import sha256_of
+from pocketlm.edge_build.installation import tool_versions
+from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.program_digest import program_digest
+from pocketlm.edge_build.text_files import COPIED, TextFiles
 
 
 def build_key(prepared: Preparation, checkpoint_sha256: str) -> str:

@@ -7,17 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edge_build.backend import Artifact
-from edge_build.file_entries import file_entries
-from edge_build.installation import tool_versions
-from edge_build.preparation import Preparation
-from edge_build.quantization import recipes
-from edge_build.runner_files.writing import write_runner_files
-from models.hub import checkpoint_name, hub_origin
-from runtime_py.lint.comparison import read_alike
-from runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry, Manifest, TensorEntry
-from runtime_py.readings import Readings, reading_notes
-from runtime_py.recorded_settings import SETTINGS, RecordedSettings
+from pocketlm.edge_build.backend import Artifact
+from pocketlm.edge_build.file_entries import file_entries
+from pocketlm.edge_build.installation import tool_versions
+from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.runner_files.writing import write_runner_files
+from pocketlm.models.hub import checkpoint_name, hub_origin
+from pocketlm.runtime_py.lint.comparison import read_alike
+from pocketlm.runtime_py.manifest import (
+    MANIFEST_NAME,
+    BackendEntry,
+    FileEntry,
+    Manifest,
+    TensorEntry,
+)
+from pocketlm.runtime_py.readings import Readings, reading_notes
+from pocketlm.runtime_py.recorded_settings import SETTINGS, RecordedSettings
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import re
 
-from edge_build.errors import BuildError
+from pocketlm.edge_build.errors import BuildError
 
 # As in GNU coreutils: G and GiB are 2^30 bytes, GB is 10^9.
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(B|I|IB)?", re.IGNORECASE)

@@ -34,8 +34,8 @@ class _Size(click.ParamType):
     def convert(
         self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        from edge_build.byte_sizes import parse_size
-        from edge_build.errors import BuildError
+        from pocketlm.edge_build.byte_sizes import parse_size
+        from pocketlm.edge_build.errors import BuildError
 
         if isinstance(value, int):
             return value
@@ -157,16 +157,16 @@ def build(
     pocketlm build ./gemma-3-1b-it --out gemma --dry-run     what it takes
     pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G  or not at all
     """
-    from edge_build.installation import require_build_tools
+    from pocketlm.edge_build.installation import require_build_tools
 
     require_build_tools(backends)
-    from edge_build.build import build as run_build
-    from edge_build.console import report_build, report_plan
-    from edge_build.memory_limit import foresee_memory
-    from edge_build.preparation import prepare
-    from edge_build.progress_display import shown_progress
-    from edge_build.spec import BuildSpec
-    from models.hub import resolve
+    from pocketlm.edge_build.build import build as run_build
+    from pocketlm.edge_build.console import report_build, report_plan
+    from pocketlm.edge_build.memory_limit import foresee_memory
+    from pocketlm.edge_build.preparation import prepare
+    from pocketlm.edge_build.progress_display import shown_progress
+    from pocketlm.edge_build.spec import BuildSpec
+    from pocketlm.models.hub import resolve
 
     parsed_options = _parse_options(options)
     spec = BuildSpec(
@@ -211,7 +211,7 @@ def doctor(as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from edge_build.installation import inspect_installation, readiness
+    from pocketlm.edge_build.installation import inspect_installation, readiness
 
     checks = inspect_installation()
     run, build = readiness(checks, "run"), readiness(checks, "build")

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from edge_build.byte_sizes import shown_size
-from edge_build.memory_limit import MemoryOutlook
-from edge_build.preparation import Preparation
-from edge_build.progress import StageReport
-from edge_build.quantization.quality import summarize
-from runtime_py.manifest import BackendEntry, Manifest
-from runtime_py.terminal import make_console, say
+from pocketlm.edge_build.byte_sizes import shown_size
+from pocketlm.edge_build.memory_limit import MemoryOutlook
+from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.progress import StageReport
+from pocketlm.edge_build.quantization.quality import summarize
+from pocketlm.runtime_py.manifest import BackendEntry, Manifest
+from pocketlm.runtime_py.terminal import make_console, say
 
 
 def report_plan(prepared: Preparation, memory: MemoryOutlook, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from runtime_py.manifest import FileEntry
+from pocketlm.runtime_py.manifest import FileEntry
 
 
 def file_entries(folder: Path) -> tuple[FileEntry, ...]:

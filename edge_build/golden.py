@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from edge_build.backend import Artifact
-from edge_build.golden_plan import is_large, plan_golden
-from edge_build.golden_recorder import Recorder
-from edge_build.golden_texts import TOKENIZER_TEXTS
-from edge_build.kv_scales import KvScales
-from edge_build.preparation import Preparation
-from edge_build.progress import Advance
-from edge_build.prompts import open_tokenizer
-from edge_build.quantization.weight import WeightStore
-from edge_build.reference import Rounding, reference_threads
-from runtime_py.chat_template import MOMENT
-from runtime_py.golden import Golden, TokenizerCase
-from runtime_py.golden_coverage import coverage_of
-from runtime_py.memory_advice import huge_page_heap
+from pocketlm.edge_build.backend import Artifact
+from pocketlm.edge_build.golden_plan import is_large, plan_golden
+from pocketlm.edge_build.golden_recorder import Recorder
+from pocketlm.edge_build.golden_texts import TOKENIZER_TEXTS
+from pocketlm.edge_build.kv_scales import KvScales
+from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.progress import Advance
+from pocketlm.edge_build.prompts import open_tokenizer
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.reference import Rounding, reference_threads
+from pocketlm.runtime_py.chat_template import MOMENT
+from pocketlm.runtime_py.golden import Golden, TokenizerCase
+from pocketlm.runtime_py.golden_coverage import coverage_of
+from pocketlm.runtime_py.memory_advice import huge_page_heap
 
 _HEAP_BYTES = 1 << 30
 

@@ -6,13 +6,13 @@ Knows no model that runs, only sizes.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edge_build.golden_texts import SHORT_PROMPTS
-from edge_build.preparation import Preparation
-from edge_build.prompts import long_ids
-from edge_build.reference import LARGE_PARAMETERS
-from runtime_py.golden import ChatCase
-from runtime_py.golden_cases import PlacedCall
-from runtime_py.tokenizer import Tokenizer
+from pocketlm.edge_build.golden_texts import SHORT_PROMPTS
+from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.prompts import long_ids
+from pocketlm.edge_build.reference import LARGE_PARAMETERS
+from pocketlm.runtime_py.golden import ChatCase
+from pocketlm.runtime_py.golden_cases import PlacedCall
+from pocketlm.runtime_py.tokenizer import Tokenizer
 
 _LARGE_TOKENS = 8
 _SMALL_TOKENS = 64

@@ -10,14 +10,14 @@ from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 
-from edge_build.golden_plan import GoldenPlan, GoldenText
-from edge_build.golden_rows import FedTokens, KeptRows, Passes, Rows
-from edge_build.kv_scales import KvScales
-from edge_build.preparation import Preparation
-from edge_build.progress import Advance
-from edge_build.quantization.weight import WeightStore
-from edge_build.reference import ReferenceModel, Rounding
-from runtime_py.golden_cases import GoldenCase, PlacedCall, PlacedCase
+from pocketlm.edge_build.golden_plan import GoldenPlan, GoldenText
+from pocketlm.edge_build.golden_rows import FedTokens, KeptRows, Passes, Rows
+from pocketlm.edge_build.kv_scales import KvScales
+from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.progress import Advance
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.reference import ReferenceModel, Rounding
+from pocketlm.runtime_py.golden_cases import GoldenCase, PlacedCall, PlacedCase
 
 # Two float32 runtimes differ by the order of their sums, 1e-6 of a row's spread; two runs that
 # also round activations or caches differ by up to the sum of what each rounds away

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_build.kv_scales import KvScales
-from edge_build.quantization.weight import WeightStore
-from edge_build.reference import ReferenceModel, Rounding
-from models.config import ModelConfig
-from runtime_py.golden_cases import GoldenCase
-from runtime_py.logits_digest import LogitsDigest, greedy_margin, make_digest
+from pocketlm.edge_build.kv_scales import KvScales
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.reference import ReferenceModel, Rounding
+from pocketlm.models.config import ModelConfig
+from pocketlm.runtime_py.golden_cases import GoldenCase
+from pocketlm.runtime_py.logits_digest import LogitsDigest, greedy_margin, make_digest
 
 # The first rows are digested in full, later ones at this stride and the others in brief.
 _EVERY_DIGEST = 8

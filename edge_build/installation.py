@@ -15,8 +15,8 @@ from urllib.parse import unquote
 import psutil
 from packaging.requirements import Requirement
 
-from edge_build import backends
-from edge_build.errors import BuildError
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.errors import BuildError
 
 # Distributions whose versions shape the bytes of an artifact.
 _TOOLS = ("pocketlm", "torch", "executorch", "torchao", "onnx", "onnxscript", "numpy")

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from edge_build.errors import BuildError
-from models.config import ModelConfig
-from runtime_py import caches
-from runtime_py.manifest import CacheEntry, CacheQuantization
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.models.config import ModelConfig
+from pocketlm.runtime_py import caches
+from pocketlm.runtime_py.manifest import CacheEntry, CacheQuantization
 
 KvPrecision = Literal["float32", "int8"]
 KV_PRECISIONS: tuple[KvPrecision, ...] = ("float32", "int8")

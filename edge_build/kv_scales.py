@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_build.calibration.measured import KvBounds
+from pocketlm.edge_build.calibration.measured import KvBounds
 
 LARGEST_CODE = 127
 # The scales cover values this much larger than the largest one seen; larger ones saturate.

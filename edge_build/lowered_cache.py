@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_build.byte_sizes import shown_size
-from runtime_py.user_cache import lowered_folder
+from pocketlm.edge_build.byte_sizes import shown_size
+from pocketlm.runtime_py.user_cache import lowered_folder
 
 _LOG = logging.getLogger("pocketlm.lowered_cache")
 

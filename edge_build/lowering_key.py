@@ -6,10 +6,10 @@ import platform
 import sys
 from dataclasses import asdict
 
-from edge_build.backend import LoweringInput
-from edge_build.installation import tool_versions
-from edge_build.kv_cache import CachePlan
-from edge_build.program_digest import program_digest
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.installation import tool_versions
+from pocketlm.edge_build.kv_cache import CachePlan
+from pocketlm.edge_build.program_digest import program_digest
 
 
 def lowering_key(source: LoweringInput, caches: CachePlan, module: str, **further: object) -> str:

@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass, replace
 
-from edge_build.byte_sizes import shown_size, written_size
-from edge_build.errors import BuildError
-from edge_build.memory_prediction import StageMemory, predict_memory
-from edge_build.preparation import Preparation
-from edge_build.progress import Notice, Notify
-from edge_build.resident_memory import available_bytes, resident_bytes, return_freed_memory
+from pocketlm.edge_build.byte_sizes import shown_size, written_size
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.memory_prediction import StageMemory, predict_memory
+from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.progress import Notice, Notify
+from pocketlm.edge_build.resident_memory import available_bytes, resident_bytes, return_freed_memory
 
 
 @dataclass(frozen=True)

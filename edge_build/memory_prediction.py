@@ -8,19 +8,19 @@ are in use.
 import math
 from dataclasses import dataclass
 
-from edge_build.backend import Backend
-from edge_build.calibration.text import CALIBRATION_TOKENS
-from edge_build.golden_plan import (
+from pocketlm.edge_build.backend import Backend
+from pocketlm.edge_build.calibration.text import CALIBRATION_TOKENS
+from pocketlm.edge_build.golden_plan import (
     all_tokens,
     golden_tokens,
     golden_ways,
     longest_pass,
     text_rows,
 )
-from edge_build.golden_rows import PIECE_ROWS
-from edge_build.preparation import Preparation
-from edge_build.reference import LARGE_PARAMETERS
-from models.weight_shapes import weight_shapes
+from pocketlm.edge_build.golden_rows import PIECE_ROWS
+from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.reference import LARGE_PARAMETERS
+from pocketlm.models.weight_shapes import weight_shapes
 
 MB = 1_000_000
 

@@ -10,17 +10,17 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge_build import backends
-from edge_build.backend import Backend
-from edge_build.errors import BuildError
-from edge_build.kv_cache import KvPrecision, plan_caches
-from edge_build.quantization import recipes
-from edge_build.quantization.recipe import QuantRecipe, QuantRule
-from edge_build.quantization.rules import choose_rules
-from edge_build.spec import BuildSpec
-from models.config import ModelConfig
-from models.weight_shapes import weight_shapes
-from runtime_py.manifest import BackendEntry, Manifest, RecipeRule, TensorEntry
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.backend import Backend
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.kv_cache import KvPrecision, plan_caches
+from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule
+from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.weight_shapes import weight_shapes
+from pocketlm.runtime_py.manifest import BackendEntry, Manifest, RecipeRule, TensorEntry
 
 _NO_ANSWERS = "planned"
 

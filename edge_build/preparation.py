@@ -4,19 +4,19 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_build import backends
-from edge_build.backend import Backend
-from edge_build.calibration.measured import Statistic
-from edge_build.errors import BuildError
-from edge_build.kv_cache import CachePlan, plan_caches
-from edge_build.quantization import methods, recipes
-from edge_build.quantization.recipe import QuantRecipe, QuantRule
-from edge_build.quantization.rules import choose_rules
-from edge_build.spec import BuildSpec
-from edge_build.staging import refuse_existing
-from edge_build.text_files import TextFiles, read_text_files
-from models.checkpoint import Checkpoint, open_checkpoint
-from runtime_py.manifest import MANIFEST_NAME
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.backend import Backend
+from pocketlm.edge_build.calibration.measured import Statistic
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.kv_cache import CachePlan, plan_caches
+from pocketlm.edge_build.quantization import methods, recipes
+from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule
+from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.edge_build.staging import refuse_existing
+from pocketlm.edge_build.text_files import TextFiles, read_text_files
+from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
+from pocketlm.runtime_py.manifest import MANIFEST_NAME
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from threading import Lock, Thread
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from edge_build.byte_sizes import shown_size
-from edge_build.progress import (
+from pocketlm.edge_build.byte_sizes import shown_size
+from pocketlm.edge_build.progress import (
     Event,
     Notice,
     Notify,
@@ -21,9 +21,9 @@ from edge_build.progress import (
     StagesPlanned,
     StageStarted,
 )
-from edge_build.progress_clock import BuildClock
-from edge_build.resident_memory import peak_resident_bytes
-from runtime_py.terminal import bar_text, make_console, say
+from pocketlm.edge_build.progress_clock import BuildClock
+from pocketlm.edge_build.resident_memory import peak_resident_bytes
+from pocketlm.runtime_py.terminal import bar_text, make_console, say
 
 # Less than ten seconds, with room for a machine that is busy.
 _SILENCE_S = 8.0

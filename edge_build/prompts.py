@@ -1,10 +1,10 @@
 """Texts → token ids for what a build runs itself: golden answers and calibration."""
 
-from edge_build.golden_texts import LONG_TEXT
-from edge_build.text.tokenizer_reading import tokenizer_path
-from edge_build.text_files import TextFiles
-from runtime_py.tokenizer import Tokenizer
-from runtime_py.tokenizer_library import LibraryTokenizer
+from pocketlm.edge_build.golden_texts import LONG_TEXT
+from pocketlm.edge_build.text.tokenizer_reading import tokenizer_path
+from pocketlm.edge_build.text_files import TextFiles
+from pocketlm.runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
 
 def open_tokenizer(text: TextFiles) -> Tokenizer:

@@ -15,19 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_build.kv_scales import KvScales
-from edge_build.quantization.activations import (
+from pocketlm.edge_build.kv_scales import KvScales
+from pocketlm.edge_build.quantization.activations import (
     activation_block,
     attention_rounding,
     quantize_per_block_symmetric,
     quantize_per_token_asymmetric,
 )
-from edge_build.quantization.weight import WeightStore
-from edge_build.reference_attention import KeepEverything, Packed
-from models.config import ModelConfig
-from models.decoder import Decoder
-from models.layers import RMSNorm
-from runtime_py.manifest import ActivationQuantization, AttentionQuantization
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.reference_attention import KeepEverything, Packed
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.decoder import Decoder
+from pocketlm.models.layers import RMSNorm
+from pocketlm.runtime_py.manifest import ActivationQuantization, AttentionQuantization
 
 # Elements of a weight that are dequantized at once.
 _BLOCK_ELEMENTS = 1 << 22

@@ -8,9 +8,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from edge_build.quantization.activations import AttentionRounding
-from models.config import ModelConfig
-from models.layers import inverse_frequencies, rotary_tables, rotate, softmax_attention, visible
+from pocketlm.edge_build.quantization.activations import AttentionRounding
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.layers import (
+    inverse_frequencies,
+    rotary_tables,
+    rotate,
+    softmax_attention,
+    visible,
+)
 
 
 class KeepEverything:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_build.errors import BuildError
-from edge_build.kv_cache import KV_PRECISIONS, KvPrecision
-from edge_build.quantization.recipes import DEFAULT_RECIPE
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.kv_cache import KV_PRECISIONS, KvPrecision
+from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
 
 DEFAULT_CONTEXT_LENGTH = 4096
 DEFAULT_CHUNK = 128

@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_build.backend import Artifact
-from edge_build.calibration.measured import CalibrationStore, Statistic
-from edge_build.quantization.apply import QuantizedModel
-from edge_build.quantization.recipe import QuantRule
-from edge_build.quantization.weight import WeightStore
-from edge_build.stages import ResultFormat
-from runtime_py.manifest import TensorEntry
-from runtime_py.typed_json import read_as
+from pocketlm.edge_build.backend import Artifact
+from pocketlm.edge_build.calibration.measured import CalibrationStore, Statistic
+from pocketlm.edge_build.quantization.apply import QuantizedModel
+from pocketlm.edge_build.quantization.recipe import QuantRule
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.stages import ResultFormat
+from pocketlm.runtime_py.manifest import TensorEntry
+from pocketlm.runtime_py.typed_json import read_as
 
 
 @dataclass(frozen=True)

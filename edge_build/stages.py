@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from edge_build.errors import InterruptedBuildError
-from edge_build.file_entries import file_entries
-from edge_build.progress import (
+from pocketlm.edge_build.errors import InterruptedBuildError
+from pocketlm.edge_build.file_entries import file_entries
+from pocketlm.edge_build.progress import (
     Advance,
     Notice,
     Notify,
@@ -26,9 +26,9 @@ from edge_build.progress import (
     StageStarted,
     Unit,
 )
-from edge_build.resident_memory import PeakMemory, return_freed_memory
-from runtime_py.manifest import FileEntry
-from runtime_py.typed_json import FieldError, load_object, read_as
+from pocketlm.edge_build.resident_memory import PeakMemory, return_freed_memory
+from pocketlm.runtime_py.manifest import FileEntry
+from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
 LOCK_NAME = "lock"
 _RECORD_END = ".finished.json"

@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from edge_build.byte_sizes import shown_size
-from edge_build.errors import BuildError, InterruptedBuildError
-from edge_build.exchange import exchange
-from edge_build.stages import LOCK_NAME, finished_names, remove
-from models.errors import ModelError
-from runtime_py.manifest import MANIFEST_NAME
+from pocketlm.edge_build.byte_sizes import shown_size
+from pocketlm.edge_build.errors import BuildError, InterruptedBuildError
+from pocketlm.edge_build.exchange import exchange
+from pocketlm.edge_build.stages import LOCK_NAME, finished_names, remove
+from pocketlm.models.errors import ModelError
+from pocketlm.runtime_py.manifest import MANIFEST_NAME
 
 BUNDLE_NAME = "bundle"
 # Written when the bundle takes its place: what is found beside it afterwards can go.

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_build.errors import BuildError
-from edge_build.text import checkpoint_files
-from edge_build.text.bos import bos_of
-from edge_build.text.sampling_defaults import read_sampling
-from edge_build.text.special_tokens import SpecialTokens, read_special_tokens
-from edge_build.text.stop_ids import stop_ids_of
-from edge_build.text.template_finding import CHAT_TEMPLATE, find_template
-from edge_build.text.tokenizer_reading import (
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.text import checkpoint_files
+from pocketlm.edge_build.text.bos import bos_of
+from pocketlm.edge_build.text.sampling_defaults import read_sampling
+from pocketlm.edge_build.text.special_tokens import SpecialTokens, read_special_tokens
+from pocketlm.edge_build.text.stop_ids import stop_ids_of
+from pocketlm.edge_build.text.template_finding import CHAT_TEMPLATE, find_template
+from pocketlm.edge_build.text.tokenizer_reading import (
     AddedTokens,
     CheckpointTokenizer,
     names,
@@ -22,12 +22,12 @@ from edge_build.text.tokenizer_reading import (
     tokenizer_json,
     tokenizer_path,
 )
-from edge_build.text.trial_chats import TrialChats, try_chats
-from models.config import ModelConfig
-from runtime_py.chat_template import ChatTemplate, special_tokens
-from runtime_py.golden import ChatCase
-from runtime_py.sampling import SamplingOptions
-from runtime_py.tokenizer_library import TokenizerError
+from pocketlm.edge_build.text.trial_chats import TrialChats, try_chats
+from pocketlm.models.config import ModelConfig
+from pocketlm.runtime_py.chat_template import ChatTemplate, special_tokens
+from pocketlm.runtime_py.golden import ChatCase
+from pocketlm.runtime_py.sampling import SamplingOptions
+from pocketlm.runtime_py.tokenizer_library import TokenizerError
 
 _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 _GENERATION = "generation_config.json"

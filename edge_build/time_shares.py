@@ -5,8 +5,8 @@ pace. From the wall_s that benchmarks/build_memory.py and golden_stage.py write,
 4 B weights.
 """
 
-from edge_build.golden_plan import golden_tokens, is_large, multiply_adds, text_rows
-from edge_build.preparation import Preparation
+from pocketlm.edge_build.golden_plan import golden_tokens, is_large, multiply_adds, text_rows
+from pocketlm.edge_build.preparation import Preparation
 
 # Not kept for a later run: reading the weights once, for their digest.
 CHECKPOINT = "checkpoint"

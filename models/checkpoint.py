@@ -13,14 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import families
-from models.config import ModelConfig
-from models.decoder import Decoder
-from models.errors import ModelError, shown
-from models.foreign_tensors import TRAINING_HEADS, notes, refuse_adapter_alone, refuse_foreign
-from models.safetensors_files import StoredTensor, read_headers, read_json
-from models.tensor_prefixes import Spelling, find_spelling
-from models.weight_shapes import published_name, weight_shapes
+from pocketlm.models import families
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.decoder import Decoder
+from pocketlm.models.errors import ModelError, shown
+from pocketlm.models.foreign_tensors import (
+    TRAINING_HEADS,
+    notes,
+    refuse_adapter_alone,
+    refuse_foreign,
+)
+from pocketlm.models.safetensors_files import StoredTensor, read_headers, read_json
+from pocketlm.models.tensor_prefixes import Spelling, find_spelling
+from pocketlm.models.weight_shapes import published_name, weight_shapes
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _BLOCK_BYTES = 8 << 20

@@ -44,9 +44,9 @@ def checkpoint_command(
       pocketlm checkpoint gemma-3-270m --random --out gemma-270m-random
       pocketlm checkpoint qwen3-4b --random --layers 2 --out qwen-two-layers
     """
-    from models import shapes
-    from models.random_checkpoint import write_random_checkpoint
-    from models.weight_shapes import parameter_count
+    from pocketlm.models import shapes
+    from pocketlm.models.random_checkpoint import write_random_checkpoint
+    from pocketlm.models.weight_shapes import parameter_count
 
     if not is_random:
         raise click.UsageError(
@@ -83,15 +83,15 @@ COMMANDS: tuple[click.Command, ...] = (checkpoint_command,)
 
 def list_families() -> list[dict[str, str]]:
     """Return name and notes of each family, for `pocketlm list families`."""
-    from models import families
+    from pocketlm.models import families
 
     return [{"name": name, "note": " ".join(families.load(name).notes)} for name in families.NAMES]
 
 
 def list_shapes() -> list[dict[str, str | int]]:
     """Return what `pocketlm list shapes` shows of each shape."""
-    from models import shapes
-    from models.weight_shapes import parameter_count
+    from pocketlm.models import shapes
+    from pocketlm.models.weight_shapes import parameter_count
 
     rows: list[dict[str, str | int]] = []
     for shape in map(shapes.load, shapes.NAMES):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from models.errors import ModelError
+from pocketlm.models.errors import ModelError
 
 Activation = Literal["gelu_tanh", "silu"]
 

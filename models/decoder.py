@@ -8,8 +8,8 @@ Parameters carry these names, which recipes, checkpoints and backends use:
 import torch
 from torch import Tensor, nn
 
-from models.config import ModelConfig
-from models.layers import AttentionStep, DecoderLayer, FullAttention, RMSNorm
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.layers import AttentionStep, DecoderLayer, FullAttention, RMSNorm
 
 
 class Decoder(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.config import ModelConfig
+from pocketlm.models.config import ModelConfig
 
 
 @dataclass(frozen=True)

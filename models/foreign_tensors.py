@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.errors import ModelError, shown
-from models.safetensors_files import DTYPE_BYTES, StoredTensor, read_json
+from pocketlm.models.errors import ModelError, shown
+from pocketlm.models.safetensors_files import DTYPE_BYTES, StoredTensor, read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 # What training for another purpose adds to a whole language model, which does not use it.

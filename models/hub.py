@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import shapes
-from models.errors import ModelError
+from pocketlm.models import shapes
+from pocketlm.models.errors import ModelError
 
 _LOG = logging.getLogger("pocketlm.hub")
 

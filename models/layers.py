@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.config import Activation, LayerConfig, ModelConfig
-from models.vector_functions import settle_vector_functions
+from pocketlm.models.config import Activation, LayerConfig, ModelConfig
+from pocketlm.models.vector_functions import settle_vector_functions
 
 settle_vector_functions()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.errors import ModelError
+from pocketlm.models.errors import ModelError
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.errors import ModelError, shown
+from pocketlm.models.errors import ModelError, shown
 
 LOCAL = "sliding_attention"
 GLOBAL = "full_attention"

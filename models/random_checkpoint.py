@@ -17,13 +17,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from models import families
-from models.errors import ModelError
-from models.new_folder import new_folder
-from models.random_tokenizer import write_tokenizer
-from models.safetensors_files import INDEX_NAME, SINGLE_NAME
-from models.shapes import Shape, with_layers
-from models.weight_shapes import published_name, weight_shapes
+from pocketlm.models import families
+from pocketlm.models.errors import ModelError
+from pocketlm.models.new_folder import new_folder
+from pocketlm.models.random_tokenizer import write_tokenizer
+from pocketlm.models.safetensors_files import INDEX_NAME, SINGLE_NAME
+from pocketlm.models.shapes import Shape, with_layers
+from pocketlm.models.weight_shapes import published_name, weight_shapes
 
 _SHARD_BYTES = 2_000_000_000
 _BLOCK_VALUES = 1 << 20

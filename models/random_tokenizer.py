@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.config import ModelConfig
-from models.random_vocabulary import (
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.random_vocabulary import (
     Vocabulary,
     byte_level_alphabet,
     make_vocabulary,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from models.errors import ModelError
+from pocketlm.models.errors import ModelError
 
 # Frequent letters first, so that a small vocabulary still shortens English text.
 _LETTERS = "etaoinshrdlcumwfgypbvkjxqz"

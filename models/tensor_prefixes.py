@@ -7,7 +7,7 @@ vision "language_model."; a bare model leaves "model." out.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from models.family import Family
+from pocketlm.models.family import Family
 
 _TABLE, _HEAD = "embed_tokens.weight", "lm_head.weight"
 

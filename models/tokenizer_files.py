@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import ModelError
+from pocketlm.models.errors import ModelError
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import prod
 
-from models.config import ModelConfig
+from pocketlm.models.config import ModelConfig
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

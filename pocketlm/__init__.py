@@ -9,15 +9,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from device_tests.errors import DeviceError
-    from edge_build.errors import BuildError
-    from models.errors import ModelError
     from pocketlm.api import build, fit, generate, open_chat, profile, verify
     from pocketlm.cli import main as main
-    from runtime_py.errors import RunError
-    from runtime_py.sampling import SamplingOptions
-    from runtime_py.session import open_session
-    from runtime_py.text import open_model
+    from pocketlm.device_tests.errors import DeviceError
+    from pocketlm.edge_build.errors import BuildError
+    from pocketlm.models.errors import ModelError
+    from pocketlm.runtime_py.errors import RunError
+    from pocketlm.runtime_py.sampling import SamplingOptions
+    from pocketlm.runtime_py.session import open_session
+    from pocketlm.runtime_py.text import open_model
 
     __version__: str
 
@@ -39,18 +39,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BuildError": "edge_build.errors",
-    "DeviceError": "device_tests.errors",
-    "ModelError": "models.errors",
-    "RunError": "runtime_py.errors",
-    "SamplingOptions": "runtime_py.sampling",
+    "BuildError": "pocketlm.edge_build.errors",
+    "DeviceError": "pocketlm.device_tests.errors",
+    "ModelError": "pocketlm.models.errors",
+    "RunError": "pocketlm.runtime_py.errors",
+    "SamplingOptions": "pocketlm.runtime_py.sampling",
     "build": "pocketlm.api",
     "fit": "pocketlm.api",
     "generate": "pocketlm.api",
     "main": "pocketlm.cli",
     "open_chat": "pocketlm.api",
-    "open_model": "runtime_py.text",
-    "open_session": "runtime_py.session",
+    "open_model": "pocketlm.runtime_py.text",
+    "open_session": "pocketlm.runtime_py.session",
     "profile": "pocketlm.api",
     "verify": "pocketlm.api",
 }

@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from runtime_py.bundle import Bundle
+from pocketlm.runtime_py.bundle import Bundle
 
 if TYPE_CHECKING:
-    from device_tests.fit.fitting import Fit
-    from device_tests.profiling.document import Report
-    from edge_build.progress import Event
-    from runtime_py.chat_template import Variables
-    from runtime_py.generation import GenerationResult
-    from runtime_py.sampling import SamplingOptions
-    from runtime_py.text import Chat
-    from runtime_py.verdict import Verdict
+    from pocketlm.device_tests.fit.fitting import Fit
+    from pocketlm.device_tests.profiling.document import Report
+    from pocketlm.edge_build.progress import Event
+    from pocketlm.runtime_py.chat_template import Variables
+    from pocketlm.runtime_py.generation import GenerationResult
+    from pocketlm.runtime_py.sampling import SamplingOptions
+    from pocketlm.runtime_py.text import Chat
+    from pocketlm.runtime_py.verdict import Verdict
 
 _LOG = logging.getLogger("pocketlm.api")
 
@@ -62,12 +62,12 @@ def build(
     Raises:
         ModelError, BuildError: the checkpoint, the options, memory or disk do not allow it.
     """
-    from edge_build.installation import require_build_tools
+    from pocketlm.edge_build.installation import require_build_tools
 
     require_build_tools(backends)
-    from edge_build.build import build as run_build
-    from edge_build.spec import BuildSpec
-    from models.hub import resolve
+    from pocketlm.edge_build.build import build as run_build
+    from pocketlm.edge_build.spec import BuildSpec
+    from pocketlm.models.hub import resolve
 
     spec = BuildSpec(
         checkpoint=resolve(str(checkpoint), revision),
@@ -109,7 +109,7 @@ def open_chat(
     Raises:
         RunError: as `open_session`, or the checkpoint has no chat template.
     """
-    from runtime_py.text import open_model
+    from pocketlm.runtime_py.text import open_model
 
     model = open_model(bundle, backend, threads, tune_process=tune_process)
     try:
@@ -143,7 +143,7 @@ def generate(
     Raises:
         RunError: as `open_session`, or the prompt is empty or does not fit into the context.
     """
-    from runtime_py.text import open_model
+    from pocketlm.runtime_py.text import open_model
 
     with open_model(bundle, backend, threads, tune_process=tune_process) as model:
         answer = model.generate(prompt, max_new_tokens, sampling)
@@ -171,8 +171,8 @@ def verify(
     Raises:
         RunError: the bundle cannot be read, or a runtime is not installed.
     """
-    from runtime_py import verification
-    from runtime_py.bundle import open_bundle
+    from pocketlm.runtime_py import verification
+    from pocketlm.runtime_py.bundle import open_bundle
 
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     names = backends or sorted(opened.manifest.backends)
@@ -210,7 +210,7 @@ def fit(
     Raises:
         DeviceError, BuildError, ModelError, RunError: what was asked cannot be answered.
     """
-    from device_tests.fit.request import FitRequest, answer
+    from pocketlm.device_tests.fit.request import FitRequest, answer
 
     asked = str(what.folder if isinstance(what, Bundle) else what)
     _, found = answer(
@@ -259,8 +259,8 @@ def profile(
     Raises:
         DeviceError, RunError: what was asked cannot be run, or no device answers.
     """
-    from device_tests.profiling.pipeline import ProgressCallbacks
-    from device_tests.profiling.request import ProfileRequest, answer
+    from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks
+    from pocketlm.device_tests.profiling.request import ProfileRequest, answer
 
     request = ProfileRequest(
         bundle, on, backend, prompt_tokens, decode_tokens, threads, packed_cache, answers, timeout_s
@@ -276,7 +276,7 @@ def profile(
 
 
 def _log_event(event: "Event") -> None:
-    from edge_build.progress import Notice, StageFinished
+    from pocketlm.edge_build.progress import Notice, StageFinished
 
     match event:
         case Notice(text):

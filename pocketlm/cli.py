@@ -10,18 +10,18 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-import device_tests.cli
-import edge_build.cli
-import models.cli
-import runtime_py.cli
-from device_tests.device.target import LostDeviceError, RefusedError
-from device_tests.errors import DeviceError
-from edge_build.errors import BuildError
-from models.errors import ModelError
-from runtime_py.errors import RunError
-from runtime_py.process_tuning import process_tuning
-from runtime_py.terminal import say_error
-from runtime_py.verbosity import add_verbosity_options, command_logging
+import pocketlm.device_tests.cli
+import pocketlm.edge_build.cli
+import pocketlm.models.cli
+import pocketlm.runtime_py.cli
+from pocketlm.device_tests.device.target import LostDeviceError, RefusedError
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.models.errors import ModelError
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.process_tuning import process_tuning
+from pocketlm.runtime_py.terminal import say_error
+from pocketlm.runtime_py.verbosity import add_verbosity_options, command_logging
 
 _WRONG_INPUT, _DEVICE_FAILED = 2, 3
 # What a shell reports for a program that Ctrl-C ended.
@@ -82,17 +82,17 @@ def main() -> None:
 
 # What each list shows is in a module of that package, under NAMES.
 _LISTS = {
-    "backends": "edge_build.backends",
-    "families": "models.families",
-    "profiles": "device_tests.fit.memory_budget",
-    "recipes": "edge_build.quantization.recipes",
-    "shapes": "models.shapes",
-    "targets": "device_tests.device.targets",
+    "backends": "pocketlm.edge_build.backends",
+    "families": "pocketlm.models.families",
+    "profiles": "pocketlm.device_tests.fit.memory_budget",
+    "recipes": "pocketlm.edge_build.quantization.recipes",
+    "shapes": "pocketlm.models.shapes",
+    "targets": "pocketlm.device_tests.device.targets",
 }
 # Rows that say more than names do.
 _DETAILS: dict[str, Callable[[], Sequence[Mapping[str, str | int]]]] = {
-    "families": models.cli.list_families,
-    "shapes": models.cli.list_shapes,
+    "families": pocketlm.models.cli.list_families,
+    "shapes": pocketlm.models.cli.list_shapes,
 }
 
 
@@ -138,10 +138,10 @@ def completion(shell: str) -> None:
 
 
 for command in (
-    *edge_build.cli.COMMANDS,
-    *models.cli.COMMANDS,
-    *runtime_py.cli.COMMANDS,
-    *device_tests.cli.COMMANDS,
+    *pocketlm.edge_build.cli.COMMANDS,
+    *pocketlm.models.cli.COMMANDS,
+    *pocketlm.runtime_py.cli.COMMANDS,
+    *pocketlm.device_tests.cli.COMMANDS,
 ):
     main.add_command(command)
 add_verbosity_options(main)

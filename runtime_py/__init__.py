@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runtime_py.bundle import Bundle, open_bundle
-    from runtime_py.errors import RunError
-    from runtime_py.sampling import SamplingOptions
-    from runtime_py.session import Session, open_session
-    from runtime_py.text import open_model
+    from pocketlm.runtime_py.bundle import Bundle, open_bundle
+    from pocketlm.runtime_py.errors import RunError
+    from pocketlm.runtime_py.sampling import SamplingOptions
+    from pocketlm.runtime_py.session import Session, open_session
+    from pocketlm.runtime_py.text import open_model
 
 __all__ = [
     "Bundle",
@@ -21,13 +21,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Bundle": "runtime_py.bundle",
-    "RunError": "runtime_py.errors",
-    "SamplingOptions": "runtime_py.sampling",
-    "Session": "runtime_py.session",
-    "open_bundle": "runtime_py.bundle",
-    "open_model": "runtime_py.text",
-    "open_session": "runtime_py.session",
+    "Bundle": "pocketlm.runtime_py.bundle",
+    "RunError": "pocketlm.runtime_py.errors",
+    "SamplingOptions": "pocketlm.runtime_py.sampling",
+    "Session": "pocketlm.runtime_py.session",
+    "open_bundle": "pocketlm.runtime_py.bundle",
+    "open_model": "pocketlm.runtime_py.text",
+    "open_session": "pocketlm.runtime_py.session",
 }
 
 

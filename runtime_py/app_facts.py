@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runtime_py.bundle import Bundle
-from runtime_py.chat_template import read_chat_template
-from runtime_py.errors import RunError
-from runtime_py.tokenizer import read_tokenizer
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.chat_template import read_chat_template
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.tokenizer import read_tokenizer
 
 # Stands in `chat_prompt` where an app puts what its user typed.
 PLACEHOLDER = "{prompt}"

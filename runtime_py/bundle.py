@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime_py.errors import RunError
-from runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry, Manifest
-from runtime_py.typed_json import FieldError, load_object
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry, Manifest
+from pocketlm.runtime_py.typed_json import FieldError, load_object
 
 # (bytes done, bytes in all, file being read)
 Advance = Callable[[int, int, str], None]

@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from runtime_py.chat_template import ChatTemplate, Message, Variables
-from runtime_py.errors import RunError
-from runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.chat_template import ChatTemplate, Message, Variables
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.tokenizer import Tokenizer
 
 # The private use area of the basic plane.
 _FIRST, _LAST = 0xE000, 0xF8FF

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime_py.bundle import Bundle
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.errors import RunError
 
 TEMPLATE_FILE = "chat_template.jinja"
 _CONFIG_FILE = "tokenizer_config.json"

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from runtime_py.chat_encoding import ChatEncoder
-from runtime_py.chat_template import ChatTemplate, Message, Variables
-from runtime_py.errors import RunError
-from runtime_py.generation import Generation, GenerationRequest, generate
-from runtime_py.session import Session
-from runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.chat_encoding import ChatEncoder
+from pocketlm.runtime_py.chat_template import ChatTemplate, Message, Variables
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.generation import Generation, GenerationRequest, generate
+from pocketlm.runtime_py.session import Session
+from pocketlm.runtime_py.tokenizer import Tokenizer
 
 # An answer has this part of the context at least; what is less, old turns make room for.
 _LEAST_ROOM = 8

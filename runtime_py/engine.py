@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime_py.manifest import BackendEntry, Manifest
+from pocketlm.runtime_py.manifest import BackendEntry, Manifest
 
 
 class LoadedModel(Protocol):

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.errors import RunError
 
 # What exir/_serialize/_program.py aligns segments to.
 _SEGMENT_ALIGNMENT = 128

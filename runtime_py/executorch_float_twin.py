@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime_py.errors import RunError
-from runtime_py.executorch_file import (
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.executorch_file import (
     ProgramFile,
     Segment,
     delegate_payload,
@@ -31,7 +31,7 @@ from runtime_py.executorch_file import (
     read_delegate,
     write_program,
 )
-from runtime_py.int4_packing import unpack_int4_as_float
+from pocketlm.runtime_py.int4_packing import unpack_int4_as_float
 
 # (bytes written, bytes in all, what)
 Advance = Callable[[int, int, str], None]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from runtime_py.manifest import Manifest
+from pocketlm.runtime_py.manifest import Manifest
 
 Constant = int | bool | list[int]
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime_py.bundle import Advance, Bundle, silent
-from runtime_py.errors import RunError
-from runtime_py.manifest import FileEntry
+from pocketlm.runtime_py.bundle import Advance, Bundle, silent
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest import FileEntry
 
 _GENAI_CONFIG = "genai_config.json"
 _TOKENIZER = "tokenizer.json"

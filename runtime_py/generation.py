@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
 
-from runtime_py.errors import RunError
-from runtime_py.sampling import Sampler, SamplingOptions
-from runtime_py.session import Logits, Session
-from runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.sampling import Sampler, SamplingOptions
+from pocketlm.runtime_py.session import Logits, Session
+from pocketlm.runtime_py.tokenizer import Tokenizer
 
 StopReason = Literal["stop", "length", "context", "interrupted"]
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from runtime_py.golden_cases import GoldenCase, PlacedCase
-from runtime_py.manifest import ActivationQuantization, AttentionQuantization
-from runtime_py.recorded_document import read_recorded
-from runtime_py.typed_json import FieldError
+from pocketlm.runtime_py.golden_cases import GoldenCase, PlacedCase
+from pocketlm.runtime_py.manifest import ActivationQuantization, AttentionQuantization
+from pocketlm.runtime_py.recorded_document import read_recorded
+from pocketlm.runtime_py.typed_json import FieldError
 
 GOLDEN_FORMAT_VERSION = 2
 

@@ -5,8 +5,8 @@ Knows no file and no engine.
 
 from dataclasses import dataclass
 
-from runtime_py.logits_digest import LogitsDigest
-from runtime_py.typed_json import FieldError
+from pocketlm.runtime_py.logits_digest import LogitsDigest
+from pocketlm.runtime_py.typed_json import FieldError
 
 
 @dataclass(frozen=True)

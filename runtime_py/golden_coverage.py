@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from runtime_py.golden import Golden
-from runtime_py.manifest import CacheEntry
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.manifest import CacheEntry
 
 
 @dataclass(frozen=True)

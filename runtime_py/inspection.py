@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from runtime_py.manifest import BackendEntry, CacheQuantization, Manifest, TensorEntry
+from pocketlm.runtime_py.manifest import BackendEntry, CacheQuantization, Manifest, TensorEntry
 
 
 @dataclass(frozen=True)

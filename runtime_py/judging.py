@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from runtime_py.golden_cases import GoldenCase, PlacedCase
-from runtime_py.logits_digest import LogitsDigest
-from runtime_py.replay import Answer
-from runtime_py.tokenizer import Tokenizer
-from runtime_py.verdict import CaseVerdict, ErrorStatistics, Mismatch, Replay
+from pocketlm.runtime_py.golden_cases import GoldenCase, PlacedCase
+from pocketlm.runtime_py.logits_digest import LogitsDigest
+from pocketlm.runtime_py.replay import Answer
+from pocketlm.runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.verdict import CaseVerdict, ErrorStatistics, Mismatch, Replay
 
 # Two roundings that have nothing to do with each other are √2 as far apart as one is from the exact
 # row; the rest is for the chance of which rows were taken (docs/numerics.md).

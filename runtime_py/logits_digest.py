@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime_py.typed_json import FieldError
+from pocketlm.runtime_py.typed_json import FieldError
 
 TOP_IDS = 8
 SAMPLE_IDS = 64

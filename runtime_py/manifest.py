@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from runtime_py.cache_layout import CacheLayout
-from runtime_py.caches import load as load_cache_kind
-from runtime_py.errors import RunError
-from runtime_py.readings import Readings
-from runtime_py.typed_json import FieldError, load_object, read_as
+from pocketlm.runtime_py.cache_layout import CacheLayout
+from pocketlm.runtime_py.caches import load as load_cache_kind
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.readings import Readings
+from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -246,7 +246,7 @@ class Manifest:
             RunError: another format version, a missing or wrong field, a path that leaves the
                 bundle, or a text that was changed after the build.
         """
-        from runtime_py.manifest_checks import check_manifest  # it checks what stands here
+        from pocketlm.runtime_py.manifest_checks import check_manifest  # it checks what stands here
 
         try:
             document = load_object(text)

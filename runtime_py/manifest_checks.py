@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runtime_py import caches
-from runtime_py.manifest import (
+from pocketlm.runtime_py import caches
+from pocketlm.runtime_py.manifest import (
     DTYPE_BYTES,
     AttentionQuantization,
     BackendEntry,
@@ -18,7 +18,7 @@ from runtime_py.manifest import (
     RecipeRule,
     TensorEntry,
 )
-from runtime_py.typed_json import FieldError, read_as
+from pocketlm.runtime_py.typed_json import FieldError, read_as
 
 # Positions, ids and sizes of one axis are int32 in every runtime; bytes are exact as a float64.
 _LARGEST_SIZE, _MOST_BYTES = 2**31 - 1, 2**53

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime_py.process_tuning import may_tune_process
+from pocketlm.runtime_py.process_tuning import may_tune_process
 
 _MADV_DONTNEED = 4
 _MADV_HUGEPAGE = 14

@@ -2,8 +2,8 @@
 
 from typing import TypeVar
 
-from runtime_py.errors import RunError
-from runtime_py.typed_json import FieldError, load_object, read_as
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtime_py.manifest import Manifest
-from runtime_py.recorded_document import read_recorded
+from pocketlm.runtime_py.manifest import Manifest
+from pocketlm.runtime_py.recorded_document import read_recorded
 
 GOLDEN_FOLDER = "golden"
 SETTINGS = f"{GOLDEN_FOLDER}/settings.json"

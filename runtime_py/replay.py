@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime_py.engine import LoadedModel
-from runtime_py.golden import Golden
-from runtime_py.golden_cases import GoldenCase, PlacedCase
-from runtime_py.session import Session
-from runtime_py.verdict import Replay
+from pocketlm.runtime_py.engine import LoadedModel
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.golden_cases import GoldenCase, PlacedCase
+from pocketlm.runtime_py.session import Session
+from pocketlm.runtime_py.verdict import Replay
 
 # A case with more tokens is fed token by token only if no other is shorter.
 _LONGEST_BY_TOKEN = 512

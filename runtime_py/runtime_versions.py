@@ -5,8 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import InvalidVersion, Version
 
-from runtime_py.engine import Engine
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.engine import Engine
+from pocketlm.runtime_py.errors import RunError
 
 
 def is_installed(engine: Engine) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.errors import RunError
 
 # transformers' value where do_sample is true and generation_config.json names no top_k.
 _UNNAMED_TOP_K = 50

@@ -9,14 +9,14 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime_py import caches, engines
-from runtime_py.bundle import Bundle, read_bundle
-from runtime_py.closing import Closing
-from runtime_py.engine import LoadedModel
-from runtime_py.errors import RunError
-from runtime_py.manifest import Manifest
-from runtime_py.process_tuning import process_tuning
-from runtime_py.runtime_versions import check_versions, is_installed
+from pocketlm.runtime_py import caches, engines
+from pocketlm.runtime_py.bundle import Bundle, read_bundle
+from pocketlm.runtime_py.closing import Closing
+from pocketlm.runtime_py.engine import LoadedModel
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest import Manifest
+from pocketlm.runtime_py.process_tuning import process_tuning
+from pocketlm.runtime_py.runtime_versions import check_versions, is_installed
 
 # Asked in this order when the user names no backend; any other comes after these.
 PREFERRED_BACKENDS = ("onnx", "executorch")

@@ -5,15 +5,15 @@ Rounding hides small faults, so the same program runs once with products in floa
 
 from collections.abc import Callable
 
-from runtime_py import engines
-from runtime_py.bundle import Bundle
-from runtime_py.errors import RunError
-from runtime_py.golden import Golden
-from runtime_py.judging import Judge
-from runtime_py.replay import answers_of, placed_errors
-from runtime_py.session import Session, open_model
-from runtime_py.tokenizer import Tokenizer
-from runtime_py.verdict import Mismatch, StrictVerdict
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.judging import Judge
+from pocketlm.runtime_py.replay import answers_of, placed_errors
+from pocketlm.runtime_py.session import Session, open_model
+from pocketlm.runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.verdict import Mismatch, StrictVerdict
 
 # The strict part runs unasked if it needs no more memory than this beyond the ordinary part.
 _UNASKED_BYTES = 2 << 30

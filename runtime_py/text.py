@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runtime_py.bundle import Bundle
-from runtime_py.chat_template import ChatTemplate, Variables, read_chat_template
-from runtime_py.closing import Closing
-from runtime_py.conversation import Conversation
-from runtime_py.errors import RunError
-from runtime_py.generation import Generation, GenerationRequest, GenerationResult, generate
-from runtime_py.sampling import SamplingOptions, published_options
-from runtime_py.session import Session, checked_bundle, open_session
-from runtime_py.tokenizer import Tokenizer, read_tokenizer
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.chat_template import ChatTemplate, Variables, read_chat_template
+from pocketlm.runtime_py.closing import Closing
+from pocketlm.runtime_py.conversation import Conversation
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.generation import Generation, GenerationRequest, GenerationResult, generate
+from pocketlm.runtime_py.sampling import SamplingOptions, published_options
+from pocketlm.runtime_py.session import Session, checked_bundle, open_session
+from pocketlm.runtime_py.tokenizer import Tokenizer, read_tokenizer
 
 _GENERATION_CONFIG = "generation_config.json"
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from runtime_py import engines
-from runtime_py.bundle import Bundle
-from runtime_py.chat_template import ChatTemplate, read_chat_template
-from runtime_py.errors import RunError
-from runtime_py.golden import Golden
-from runtime_py.recorded_settings import SETTINGS, RecordedSettings, differences
-from runtime_py.tokenizer import Tokenizer, read_tokenizer
-from runtime_py.verdict import Mismatch
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.chat_template import ChatTemplate, read_chat_template
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.recorded_settings import SETTINGS, RecordedSettings, differences
+from pocketlm.runtime_py.tokenizer import Tokenizer, read_tokenizer
+from pocketlm.runtime_py.verdict import Mismatch
 
 
 def check_texts(bundle: Bundle, backend: str, golden: Golden) -> Iterator[Mismatch]:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from runtime_py.bundle import Bundle
-from runtime_py.tokenizer_library import LibraryTokenizer
-from runtime_py.utf8 import check_utf8
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
+from pocketlm.runtime_py.utf8 import check_utf8
 
 TOKENIZER_FILE = "tokenizer.json"
 

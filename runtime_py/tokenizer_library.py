@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import tokenizers
 
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.errors import RunError
 
 T = TypeVar("T")
 

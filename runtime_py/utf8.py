@@ -1,6 +1,6 @@
 """Text from outside: bytes that must be UTF-8. Knows nothing of prompts or files."""
 
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.errors import RunError
 
 # Python keeps an undecodable byte of a command line as this plus the byte.
 _ESCAPED_BYTE = 0xDC00

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import click
 
-from runtime_py.terminal import LOGGER, say
+from pocketlm.runtime_py.terminal import LOGGER, say
 
 
 class _ToTerminal(logging.Handler):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from runtime_py.golden_coverage import Coverage
+from pocketlm.runtime_py.golden_coverage import Coverage
 
 Replay = Literal["in chunks", "token by token", "after reset", "placed"]
 StrictState = Literal["passed", "failed", "not needed", "not run"]

@@ -5,16 +5,16 @@ Knows nothing of how the answers were made.
 
 from collections.abc import Callable, Iterable
 
-from runtime_py.bundle import Bundle
-from runtime_py.golden import Golden
-from runtime_py.golden_coverage import coverage_of
-from runtime_py.judging import Judge
-from runtime_py.replay import Answer, answers_of, placed_errors, replays_of
-from runtime_py.session import Session, open_model
-from runtime_py.strict import reason_against, run_strict, strict_steps
-from runtime_py.text_checks import check_metadata, check_texts
-from runtime_py.tokenizer import Tokenizer, read_tokenizer
-from runtime_py.verdict import Mismatch, StrictVerdict, Verdict
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.golden_coverage import coverage_of
+from pocketlm.runtime_py.judging import Judge
+from pocketlm.runtime_py.replay import Answer, answers_of, placed_errors, replays_of
+from pocketlm.runtime_py.session import Session, open_model
+from pocketlm.runtime_py.strict import reason_against, run_strict, strict_steps
+from pocketlm.runtime_py.text_checks import check_metadata, check_texts
+from pocketlm.runtime_py.tokenizer import Tokenizer, read_tokenizer
+from pocketlm.runtime_py.verdict import Mismatch, StrictVerdict, Verdict
 
 # (steps done, steps in all, what)
 Advance = Callable[[int, int, str], None]

@@ -13,25 +13,25 @@ import onnx_ir
 import torch
 from numpy.typing import NDArray
 
-from edge_build import backends
-from edge_build.backend import Artifact, LoweringInput
-from edge_build.calibration.measuring import KvObserver
-from edge_build.kv_cache import KvPrecision, plan_caches
-from edge_build.kv_scales import KvScales, scales_of
-from edge_build.lowered_cache import user_lowered_cache
-from edge_build.progress import silent
-from edge_build.quantization import recipes
-from edge_build.quantization.apply import quantize_weights
-from edge_build.quantization.rules import choose_rules
-from edge_build.quantization.weight import WeightStore
-from edge_build.reference import ReferenceModel
-from models.checkpoint import Checkpoint, open_checkpoint
-from models.config import ModelConfig
-from models.random_checkpoint import write_random_checkpoint
-from models.shapes import shape_of
-from runtime_py import engines
-from runtime_py.engine import LoadedModel
-from runtime_py.manifest import BackendEntry, Manifest
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.backend import Artifact, LoweringInput
+from pocketlm.edge_build.calibration.measuring import KvObserver
+from pocketlm.edge_build.kv_cache import KvPrecision, plan_caches
+from pocketlm.edge_build.kv_scales import KvScales, scales_of
+from pocketlm.edge_build.lowered_cache import user_lowered_cache
+from pocketlm.edge_build.progress import silent
+from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.quantization.apply import quantize_weights
+from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.reference import ReferenceModel
+from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.random_checkpoint import write_random_checkpoint
+from pocketlm.models.shapes import shape_of
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.engine import LoadedModel
+from pocketlm.runtime_py.manifest import BackendEntry, Manifest
 from tests.conftest import TINY_PUBLISHED, WINDOW
 
 CHUNK = 5

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.file_entries import sha256_of
-from runtime_py.user_cache import cache_folder, kept
+from pocketlm.edge_build.file_entries import sha256_of
+from pocketlm.runtime_py.user_cache import cache_folder, kept
 
 HOW_TO_GET = "`make test-assets` fetches it"
 

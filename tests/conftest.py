@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from edge_build import backends
-from edge_build.build import build
-from edge_build.build_key import build_key
-from edge_build.preparation import prepare
-from edge_build.spec import BuildSpec
-from models.random_checkpoint import write_random_checkpoint
-from models.shapes import shape_of
-from runtime_py.user_cache import kept
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.build_key import build_key
+from pocketlm.edge_build.preparation import prepare
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.models.random_checkpoint import write_random_checkpoint
+from pocketlm.models.shapes import shape_of
+from pocketlm.runtime_py.user_cache import kept
 
 # The same examples everywhere, and no clock: a busy machine is no failure.
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)

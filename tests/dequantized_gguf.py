@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.conversion.gguf_file import ARCHITECTURES, gguf_name
-from models import families, shapes
-from models.weight_shapes import published_name, weight_shapes
+from pocketlm.models import families, shapes
+from pocketlm.models.weight_shapes import published_name, weight_shapes
 
 
 def write_checkpoint(source: Path, shape_name: str, folder: Path) -> None:

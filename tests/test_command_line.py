@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from edge_build.installation import install_command
 from pocketlm import main
+from pocketlm.edge_build.installation import install_command
 from tools import cli_reference
 
 
@@ -112,7 +112,7 @@ def test_an_interrupted_command_exits_with_130_and_says_so(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edge_build.build.quantize_weights", interrupt)
+    monkeypatch.setattr("pocketlm.edge_build.build.quantize_weights", interrupt)
     out = tmp_path / "bundle"
     result = invoke("build", tiny_checkpoint("gemma3_text"), "--out", out, "--backend", "onnx")
     assert result.exit_code == 130
@@ -126,7 +126,7 @@ def test_a_full_disk_exits_with_2_and_says_so(
     def fill(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("edge_build.build.quantize_weights", fill)
+    monkeypatch.setattr("pocketlm.edge_build.build.quantize_weights", fill)
     out = tmp_path / "bundle"
     result = invoke("build", tiny_checkpoint("gemma3_text"), "--out", out, "--backend", "onnx")
     assert result.exit_code == 2
@@ -181,7 +181,9 @@ def test_doctor_finds_everything_that_is_installed() -> None:
 
 
 def require(monkeypatch: pytest.MonkeyPatch, *requirements: str) -> None:
-    monkeypatch.setattr("edge_build.installation.requires", lambda name: list(requirements))
+    monkeypatch.setattr(
+        "pocketlm.edge_build.installation.requires", lambda name: list(requirements)
+    )
 
 
 def test_doctor_fails_when_running_misses_something(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +264,7 @@ def test_the_command_that_helps_follows_where_pocketlm_came_from(
     ):
         monkeypatch.setattr(
             # A clone's own description, which says nothing of that, comes first.
-            "edge_build.installation.distributions",
+            "pocketlm.edge_build.installation.distributions",
             lambda name, o=origin: [Installed(None), Installed(o)],
         )
         assert install_command("build").endswith(end)

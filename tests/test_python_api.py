@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 import pocketlm
-from device_tests.errors import DeviceError
-from edge_build.errors import BuildError
-from edge_build.spec import BuildSpec
-from models.errors import ModelError
-from runtime_py.bundle import Bundle, read_bundle
-from runtime_py.errors import RunError
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.models.errors import ModelError
+from pocketlm.runtime_py.bundle import Bundle, read_bundle
+from pocketlm.runtime_py.errors import RunError
 from tests.workshop import Workshop, open_workshop
 from tools import python_reference
 
@@ -91,7 +91,7 @@ def test_the_example_of_a_build_asks_for_what_it_says(
         return read_bundle(in_folder).manifest
 
     monkeypatch.chdir(in_folder.parent.parent)
-    monkeypatch.setattr("edge_build.build.build", build)
+    monkeypatch.setattr("pocketlm.edge_build.build.build", build)
     exec(EXAMPLES["build"], {})
     (spec,) = asked
     assert (spec.out, spec.backends, spec.context_length) == (Path("pico"), ("onnx",), 1024)
@@ -116,7 +116,7 @@ def test_the_example_of_a_profile_asks_for_what_it_says(
         told.line("line")
         return Double()
 
-    monkeypatch.setattr("device_tests.profiling.request.answer", answer)
+    monkeypatch.setattr("pocketlm.device_tests.profiling.request.answer", answer)
     exec(EXAMPLES["profile"], {})
     assert asked == [("pico", "adb", 64)]
     assert capsys.readouterr().out == "ended {}\n"

@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from edge_build import backends
-from edge_build.runner_files.writing import write_runner_files
-from runtime_py.chat_template import special_tokens
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.runner_files.writing import write_runner_files
+from pocketlm.runtime_py.chat_template import special_tokens
 
 _BACKENDS = tuple(backends.load(name) for name in backends.NAMES)
 

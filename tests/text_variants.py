@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_build.text_files import TextFiles, read_text_files
-from models import families
+from pocketlm.edge_build.text_files import TextFiles, read_text_files
+from pocketlm.models import families
 from tests.conftest import PICO
 
 TEXT_FILES = (

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from edge_build import backends
-from edge_build.backend import Artifact, Backend, LoweringInput
-from edge_build.build import build
-from edge_build.progress import Advance, Event, Notice
-from edge_build.quantization.apply import QuantizedModel
-from edge_build.quantization.weight import WeightStore
-from edge_build.spec import BuildSpec
-from runtime_py.manifest import TensorEntry
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.progress import Advance, Event, Notice
+from pocketlm.edge_build.quantization.apply import QuantizedModel
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py.manifest import TensorEntry
 
 STAGES = ["quantize", "executorch", "onnx", "golden"]
 
@@ -101,13 +101,13 @@ def open_workshop(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -
         return replace(backend, lower=lambda source, bundle: lower(name, source, bundle))
 
     load_real = backends.load
-    monkeypatch.setattr("edge_build.stages.return_freed_memory", lambda: None)
-    monkeypatch.setattr("edge_build.memory_limit.return_freed_memory", lambda: None)
+    monkeypatch.setattr("pocketlm.edge_build.stages.return_freed_memory", lambda: None)
+    monkeypatch.setattr("pocketlm.edge_build.memory_limit.return_freed_memory", lambda: None)
     # Other runtimes take seconds to read a tokenizer.
-    monkeypatch.setattr("edge_build.bundling.write_runner_files", lambda *arguments: None)
-    monkeypatch.setattr("edge_build.bundling.read_alike", lambda bundle, expected: {})
-    monkeypatch.setattr("edge_build.build.quantize_weights", quantize)
-    monkeypatch.setattr("edge_build.build.record_golden", record)
-    monkeypatch.setattr("edge_build.build.untouched_notes", lambda *_: ())
+    monkeypatch.setattr("pocketlm.edge_build.bundling.write_runner_files", lambda *arguments: None)
+    monkeypatch.setattr("pocketlm.edge_build.bundling.read_alike", lambda bundle, expected: {})
+    monkeypatch.setattr("pocketlm.edge_build.build.quantize_weights", quantize)
+    monkeypatch.setattr("pocketlm.edge_build.build.record_golden", record)
+    monkeypatch.setattr("pocketlm.edge_build.build.untouched_notes", lambda *_: ())
     monkeypatch.setattr(backends, "load", load)
     return workshop

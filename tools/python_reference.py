@@ -7,13 +7,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pocketlm
-from device_tests.fit.fitting import Fit, Judgement
-from device_tests.profiling.document import Report
-from runtime_py.bundle import Bundle
-from runtime_py.generation import GenerationResult
-from runtime_py.session import Session
-from runtime_py.text import Answer, Chat, TextModel
-from runtime_py.verdict import Verdict
+from pocketlm.device_tests.fit.fitting import Fit, Judgement
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.generation import GenerationResult
+from pocketlm.runtime_py.session import Session
+from pocketlm.runtime_py.text import Answer, Chat, TextModel
+from pocketlm.runtime_py.verdict import Verdict
 
 PAGE = Path(__file__).parents[1] / "docs" / "python-api.md"
 _HEAD = """\

@@ -20,9 +20,9 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-from device_tests.errors import DeviceError
-from device_tests.profiling.document import Report
-from device_tests.report.page import render_html
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.report.page import render_html
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (

@@ -18,8 +18,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from models.config import ModelConfig
-from models.safetensors_files import StoredTensor, read_headers
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.safetensors_files import StoredTensor, read_headers
 
 # Published name below a layer → name in a GGUF file.
 _LAYER_TENSORS = {
@@ -95,7 +95,7 @@ def write(checkpoint: Path, out: Path) -> None:
         raise SystemExit(f"{checkpoint}: model_type {family}; known: {known}")
     architecture = ARCHITECTURES[family]
     # Published files leave out what is the default of their class; the family knows it.
-    config = import_module(f"models.families.{family}").read_config(published)
+    config = import_module(f"pocketlm.models.families.{family}").read_config(published)
     tensors = _text_tensors(read_headers(checkpoint))
     writer = gguf.GGUFWriter(out, architecture.name)
     _add_config(writer, config)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.workers.measuring import Job, LoadedSystem, measure, read_job
-from runtime_py import engines
-from runtime_py.bundle import read_bundle
-from runtime_py.engine import LoadedModel
-from runtime_py.engines.onnx import OnnxModel
-from runtime_py.process_tuning import process_tuning
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.bundle import read_bundle
+from pocketlm.runtime_py.engine import LoadedModel
+from pocketlm.runtime_py.engines.onnx import OnnxModel
+from pocketlm.runtime_py.process_tuning import process_tuning
 
 
 class BundleModel:
@@ -58,7 +58,7 @@ def import_runtime(backend: str) -> None:
     """Import what the engine imports when it loads, so that the interpreter can be told apart."""
     module = engines.load(backend)
     if backend == "executorch":
-        from runtime_py.engines.executorch import _import_runtime
+        from pocketlm.runtime_py.engines.executorch import _import_runtime
 
         _import_runtime()
     else:

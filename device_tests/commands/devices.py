@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from device_tests.commands.flags import json_option
+from pocketlm.device_tests.commands.flags import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from device_tests.device.target import Listed
+    from pocketlm.device_tests.device.target import Listed
 
 # Of all that a kernel names, those that decide which kernels of matrix products run.
 _TELLING = (
@@ -33,7 +33,7 @@ def devices(named: tuple[str, ...], as_json: bool) -> None:
       pocketlm devices
       pocketlm devices --on ssh:raspberrypi --json
     """
-    from device_tests.device.targets import list_targets
+    from pocketlm.device_tests.device.targets import list_targets
 
     found = list_targets(named)
     if as_json:
@@ -43,7 +43,7 @@ def devices(named: tuple[str, ...], as_json: bool) -> None:
 
 
 def _print(found: "tuple[Listed, ...]") -> None:
-    from runtime_py.terminal import make_console
+    from pocketlm.runtime_py.terminal import make_console
 
     console = make_console(soft_wrap=True)
     for listed in found:
@@ -55,7 +55,7 @@ def _print(found: "tuple[Listed, ...]") -> None:
 
 
 def _facts(listed: "Listed") -> "Iterator[str]":
-    from device_tests.quantities import size_text
+    from pocketlm.device_tests.quantities import size_text
 
     facts = listed.facts
     if facts is None:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from device_tests.commands.fit_shown import Asked, print_fits
-from device_tests.commands.flags import json_option
-from runtime_py.terminal import is_verbose
+from pocketlm.device_tests.commands.fit_shown import Asked, print_fits
+from pocketlm.device_tests.commands.flags import json_option
+from pocketlm.runtime_py.terminal import is_verbose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from device_tests.fit.fitting import Fit
-    from device_tests.fit.request import FitRequest
-    from runtime_py.manifest import Manifest
+    from pocketlm.device_tests.fit.fitting import Fit
+    from pocketlm.device_tests.fit.request import FitRequest
+    from pocketlm.runtime_py.manifest import Manifest
 
 
 @click.command("fit", short_help="Predict memory: a bundle or shape on devices.")
@@ -76,7 +76,7 @@ def fit(
       pocketlm fit ./qwen3-checkpoint --verbose
       pocketlm fit ./my-bundle --device adb --json
     """
-    from device_tests.fit.request import FitRequest, answer
+    from pocketlm.device_tests.fit.request import FitRequest, answer
 
     request = FitRequest(
         what, device_names, backend, context, recipe, chunk, kv, packed_cache, revision
@@ -92,7 +92,7 @@ def fit(
 
 
 def _asked_of_bundle(request: "FitRequest", manifest: "Manifest") -> Asked:
-    from device_tests.fit.variants import choices_of
+    from pocketlm.device_tests.fit.variants import choices_of
 
     backend = request.backend or min(manifest.backends)
     built = choices_of(manifest, backend)
@@ -108,7 +108,7 @@ def _asked_of_bundle(request: "FitRequest", manifest: "Manifest") -> Asked:
 
 
 def _asked_of_plan(request: "FitRequest") -> Asked:
-    from models import shapes
+    from pocketlm.models import shapes
 
     what, options = request.what, request.typed
     if request.revision is not None:

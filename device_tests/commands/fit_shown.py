@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from device_tests.fit.changes import Change
-    from device_tests.fit.fitting import Fit
-    from runtime_py.manifest import Manifest
+    from pocketlm.device_tests.fit.changes import Change
+    from pocketlm.device_tests.fit.fitting import Fit
+    from pocketlm.runtime_py.manifest import Manifest
 
 # More ways than these help nobody to choose.
 _MOST_CHANGES = 3
@@ -42,7 +42,7 @@ def print_fits(
     Args:
         verbose: whether parts of memory and reasons follow.
     """
-    from runtime_py.terminal import make_console
+    from pocketlm.runtime_py.terminal import make_console
 
     console = make_console()
     _print_summary(console, manifest, found)
@@ -64,7 +64,7 @@ def _print_summary(console: Any, manifest: "Manifest", found: "Sequence[Fit]") -
     from rich.table import Table
     from rich.text import Text
 
-    from device_tests.quantities import size_text
+    from pocketlm.device_tests.quantities import size_text
 
     console.print(
         f"{manifest.name}, {manifest.recipe}: {found[0].positions.tokens:,} of "
@@ -90,7 +90,7 @@ def _print_summary(console: Any, manifest: "Manifest", found: "Sequence[Fit]") -
 
 def _print_remedies(console: Any, asked: Asked, one: "Fit") -> list[str]:
     """Print what would make it fit; returns the commands."""
-    from device_tests.fit.changes import RANKS
+    from pocketlm.device_tests.fit.changes import RANKS
 
     answer = one.judgement.answer
     helps = [change for change in one.changes if RANKS[change.answer] < RANKS[answer]]
@@ -135,7 +135,7 @@ def _whose_checkpoint(asked: Asked, manifest: "Manifest") -> str:
 def _print_parts(console: Any, one: "Fit") -> None:
     from rich.table import Table
 
-    from device_tests.quantities import size_text
+    from pocketlm.device_tests.quantities import size_text
 
     prediction = one.prediction
     console.print(f"{one.backend}:")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from device_tests.profiling.pipeline import ProgressCallbacks
+    from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
@@ -26,8 +26,8 @@ def shown_progress() -> "Iterator[ProgressCallbacks]":
     """Show on stderr what a device is sent and what its runner says."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-    from device_tests.profiling.pipeline import ProgressCallbacks
-    from runtime_py.terminal import bar_text, make_console
+    from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks
+    from pocketlm.runtime_py.terminal import bar_text, make_console
 
     console = make_console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
@@ -52,8 +52,8 @@ def shown_progress() -> "Iterator[ProgressCallbacks]":
 
 def _phase_said(line: str) -> str:
     """Return what a line of the runner says of a phase's end; its other lines are too many."""
-    from device_tests.memory.events import read_events
-    from device_tests.quantities import size_text
+    from pocketlm.device_tests.memory.events import read_events
+    from pocketlm.device_tests.quantities import size_text
 
     said = [
         f"  {mark.phase}: at most {size_text(mark.peak_bytes)} resident"

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from device_tests.commands.flags import json_option, shown_progress, target_option
-from device_tests.commands.saving import save
-from device_tests.errors import DeviceError
-from runtime_py.terminal import say
+from pocketlm.device_tests.commands.flags import json_option, shown_progress, target_option
+from pocketlm.device_tests.commands.saving import save
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.runtime_py.terminal import say
 
 if TYPE_CHECKING:
-    from device_tests.device.target import Target
-    from device_tests.job.stored import Stored
-    from device_tests.profiling.collecting import Collected
+    from pocketlm.device_tests.device.target import Target
+    from pocketlm.device_tests.job.stored import Stored
+    from pocketlm.device_tests.profiling.collecting import Collected
 
 EVERYTHING = "all"
 _DEVICE_FAILED = 3
@@ -60,7 +60,7 @@ def jobs(
       pocketlm jobs collect 0f3a5b2c9d8e7f61 --on adb
       pocketlm jobs remove all --on host
     """
-    from device_tests.device.targets import open_target
+    from pocketlm.device_tests.device.targets import open_target
 
     if action == "list" and job_id:
         raise DeviceError(f"jobs list {job_id}: list takes no ID; did you mean collect or remove?")
@@ -90,8 +90,8 @@ def jobs(
 
 
 def _list(target: "Target", quiet: bool) -> dict[str, Any]:
-    from device_tests.job.stored import list_stored
-    from device_tests.quantities import duration_text, size_text
+    from pocketlm.device_tests.job.stored import list_stored
+    from pocketlm.device_tests.quantities import duration_text, size_text
 
     stored = list_stored(target)
     if not quiet:
@@ -112,8 +112,8 @@ def _list(target: "Target", quiet: bool) -> dict[str, Any]:
 def _collect(
     target: "Target", job_id: str, out: Path, bundle: str | None, raw: bool
 ) -> "Collected":
-    from device_tests.job.stored import find_job
-    from device_tests.profiling.collecting import collect
+    from pocketlm.device_tests.job.stored import find_job
+    from pocketlm.device_tests.profiling.collecting import collect
 
     find_job(target, job_id)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -126,13 +126,13 @@ def _collected(
     target: "Target", found: "Collected", out: Path, quiet: bool
 ) -> tuple[dict[str, Any], int]:
     """Write and print what came of a job; returns the document and the exit code."""
-    from device_tests.commands.profile_bundle import exit_code, show
-    from device_tests.device.target import LostDeviceError
-    from device_tests.job.verdict import MEASURED
+    from pocketlm.device_tests.commands.profile_bundle import exit_code, show
+    from pocketlm.device_tests.device.target import LostDeviceError
+    from pocketlm.device_tests.job.verdict import MEASURED
 
     job, report = found.job, found.report
     if report is not None:
-        from device_tests.report.page import render_html
+        from pocketlm.device_tests.report.page import render_html
 
         save(report.to_json(), out / _REPORT)
         save(render_html(report), out / _PAGE)
@@ -162,8 +162,8 @@ def _collected(
 
 
 def _remove(target: "Target", job_id: str, quiet: bool) -> dict[str, Any]:
-    from device_tests.job.lifecycle import stop_job
-    from device_tests.job.stored import Stored, find_job, remove_everything
+    from pocketlm.device_tests.job.lifecycle import stop_job
+    from pocketlm.device_tests.job.stored import Stored, find_job, remove_everything
 
     if job_id == EVERYTHING:
         stored = remove_everything(target)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from device_tests.commands.flags import shown_progress
-from device_tests.commands.saving import check_writable, save
-from device_tests.errors import DeviceError
-from device_tests.profiling.request import DECODE_TOKENS, TIMEOUT_S, ProfileRequest, answer
+from pocketlm.device_tests.commands.flags import shown_progress
+from pocketlm.device_tests.commands.saving import check_writable, save
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.profiling.request import DECODE_TOKENS, TIMEOUT_S, ProfileRequest, answer
 
 if TYPE_CHECKING:
-    from device_tests.profiling.document import Report
+    from pocketlm.device_tests.profiling.document import Report
 
 
 @click.command("profile", short_help="Run a bundle on a device; account for its memory.")
@@ -104,7 +104,7 @@ def profile_bundle(
     if out is not None:
         save(report.to_json(), out)
     if html is not None:
-        from device_tests.report.page import render_html
+        from pocketlm.device_tests.report.page import render_html
 
         save(render_html(report), html)
     if as_json:
@@ -116,15 +116,15 @@ def profile_bundle(
 
 def show(report: "Report") -> None:
     """Print a report."""
-    from device_tests.report.terminal import print_report
-    from runtime_py.terminal import make_console
+    from pocketlm.device_tests.report.terminal import print_report
+    from pocketlm.runtime_py.terminal import make_console
 
     print_report(report, make_console())
 
 
 def exit_code(report: "Report") -> int:
     """Return 0 where all is well, 1 where a check failed, 3 where the run did."""
-    from device_tests.job.verdict import MEASURED
+    from pocketlm.device_tests.job.verdict import MEASURED
 
     if report.verdict not in MEASURED:
         return 3
@@ -135,8 +135,8 @@ def exit_code(report: "Report") -> int:
 
 
 def _compare(before: Path, after: Path, as_json: bool) -> None:
-    from device_tests.profiling.document import Report
-    from device_tests.report.comparison import compare
+    from pocketlm.device_tests.profiling.document import Report
+    from pocketlm.device_tests.report.comparison import compare
 
     def read(path: Path) -> Report:
         try:
@@ -151,7 +151,7 @@ def _compare(before: Path, after: Path, as_json: bool) -> None:
     if as_json:
         click.echo(found.to_json(), nl=False)
         return
-    from device_tests.report.comparison_terminal import print_comparison
-    from runtime_py.terminal import make_console
+    from pocketlm.device_tests.report.comparison_terminal import print_comparison
+    from pocketlm.runtime_py.terminal import make_console
 
     print_comparison(found, make_console())

@@ -5,9 +5,9 @@ import shlex
 
 import click
 
-from device_tests.commands.flags import json_option, shown_progress, target_option
-from runtime_py.commands.flags import bundle_argument
-from runtime_py.terminal import say
+from pocketlm.device_tests.commands.flags import json_option, shown_progress, target_option
+from pocketlm.runtime_py.commands.flags import bundle_argument
+from pocketlm.runtime_py.terminal import say
 
 
 @click.command("push", short_help="Send a bundle to a device.")
@@ -27,9 +27,9 @@ def push(folder: str, target_name: str, backends: tuple[str, ...], as_json: bool
       pocketlm push pico --on adb
       pocketlm push pico --on ssh:raspberrypi --backend onnx
     """
-    from device_tests.device.targets import open_target
-    from device_tests.runners.upload import upload_bundle
-    from runtime_py.bundle import open_bundle
+    from pocketlm.device_tests.device.targets import open_target
+    from pocketlm.device_tests.runners.upload import upload_bundle
+    from pocketlm.runtime_py.bundle import open_bundle
 
     bundle = open_bundle(folder)
     chosen = backends or tuple(sorted(bundle.manifest.backends))

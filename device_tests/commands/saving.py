@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 
 
 def check_writable(path: Path) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from device_tests.device.external_tool import ToolRun, ToolTimeoutError, run_tool
-from device_tests.device.target import TargetState
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.external_tool import ToolRun, ToolTimeoutError, run_tool
+from pocketlm.device_tests.device.target import TargetState
+from pocketlm.device_tests.errors import DeviceError
 
 # The first call may have to start the server.
 _START_S = 20.0

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from device_tests.device.shell_numbers import NUMBER
+from pocketlm.device_tests.device.shell_numbers import NUMBER
 
 # How far figures can be trusted: a real device or this machine; a whole emulated machine, whose
 # kernel accounts for memory truly; or single emulated programs, whose memory is inflated.

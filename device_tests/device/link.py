@@ -6,8 +6,8 @@ Nothing here is certain to have happened: `shell_target.py` proves it by end mar
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from device_tests.device.external_tool import ToolRun
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.external_tool import ToolRun
+from pocketlm.device_tests.errors import DeviceError
 
 
 class Link(Protocol):

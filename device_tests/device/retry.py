@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from device_tests.device.target import LostDeviceError
+from pocketlm.device_tests.device.target import LostDeviceError
 
 T = TypeVar("T")
 

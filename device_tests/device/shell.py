@@ -9,10 +9,10 @@ import shlex
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from device_tests.device.shell_numbers import NUMBER
-from device_tests.device.target import Finished, RefusedError
-from device_tests.errors import DeviceError
-from runtime_py.terminal import printable_line
+from pocketlm.device_tests.device.shell_numbers import NUMBER
+from pocketlm.device_tests.device.target import Finished, RefusedError
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.runtime_py.terminal import printable_line
 
 _SECTION = "@@ "
 

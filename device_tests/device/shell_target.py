@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from device_tests.device.external_tool import ToolRun, ToolTimeoutError
-from device_tests.device.facts import DeviceFacts, Provenance
-from device_tests.device.link import Link
-from device_tests.device.shell import (
+from pocketlm.device_tests.device.external_tool import ToolRun, ToolTimeoutError
+from pocketlm.device_tests.device.facts import DeviceFacts, Provenance
+from pocketlm.device_tests.device.link import Link
+from pocketlm.device_tests.device.shell import (
     has_begun,
     new_nonce,
     noisy_start_error,
@@ -15,16 +15,16 @@ from device_tests.device.shell import (
     refusal,
     with_marks,
 )
-from device_tests.device.system_files import facts_command, read_facts
-from device_tests.device.target import (
+from pocketlm.device_tests.device.system_files import facts_command, read_facts
+from pocketlm.device_tests.device.target import (
     RESERVE_BYTES,
     Finished,
     LostDeviceError,
     Progress,
     RefusedError,
 )
-from device_tests.device.transfer import PIECE_BYTES, Delivery, fetch_file, send_file
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.transfer import PIECE_BYTES, Delivery, fetch_file, send_file
+from pocketlm.device_tests.errors import DeviceError
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from device_tests.device.shell import files_section, read_sections, section
-from device_tests.device.shell_numbers import NUMBER, whole_number
-from device_tests.device.system_files import read_kilobytes
+from pocketlm.device_tests.device.shell import files_section, read_sections, section
+from pocketlm.device_tests.device.shell_numbers import NUMBER, whole_number
+from pocketlm.device_tests.device.system_files import read_kilobytes
 
 # A run is a measurement of size only if next to nothing of it was pushed out meanwhile: 1 % of the
 # runner's peak is below what the attribution can tell apart anyway.

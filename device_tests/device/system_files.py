@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from device_tests.device.facts import EMULATED, DeviceFacts, Provenance
-from device_tests.device.shell import files_section, quote, read_sections, section
-from device_tests.device.shell_numbers import NUMBER, whole_number
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.facts import EMULATED, DeviceFacts, Provenance
+from pocketlm.device_tests.device.shell import files_section, quote, read_sections, section
+from pocketlm.device_tests.device.shell_numbers import NUMBER, whole_number
+from pocketlm.device_tests.errors import DeviceError
 
 _PROPERTIES = (
     "ro.product.manufacturer",

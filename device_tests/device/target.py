@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
-from device_tests.device.facts import DeviceFacts
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.facts import DeviceFacts
+from pocketlm.device_tests.errors import DeviceError
 
 TargetState = Literal["ready", "unauthorized", "offline", "unreachable", "no_permissions"]
 Progress = Callable[[int, int], None]  # bytes done, bytes in all

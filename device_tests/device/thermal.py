@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from device_tests.device.shell import read_sections, section
-from device_tests.device.shell_numbers import NUMBER, whole_number
+from pocketlm.device_tests.device.shell import read_sections, section
+from pocketlm.device_tests.device.shell_numbers import NUMBER, whole_number
 
 # Android's thermal status: 0 none, 1 light, 2 moderate: from there on clocks are lowered.
 # https://developer.android.com/reference/android/os/PowerManager#THERMAL_STATUS_MODERATE

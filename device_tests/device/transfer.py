@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from device_tests.device.retry import retry
-from device_tests.device.shell import check, new_nonce, quote, read_sections, section
-from device_tests.device.shell_numbers import NUMBER
-from device_tests.device.system_files import disk_command, read_free_bytes
-from device_tests.device.target import Finished, LostDeviceError, Progress, RefusedError
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.retry import retry
+from pocketlm.device_tests.device.shell import check, new_nonce, quote, read_sections, section
+from pocketlm.device_tests.device.shell_numbers import NUMBER
+from pocketlm.device_tests.device.system_files import disk_command, read_free_bytes
+from pocketlm.device_tests.device.target import Finished, LostDeviceError, Progress, RefusedError
+from pocketlm.device_tests.errors import DeviceError
 
 PIECE_BYTES = 64 * 2**20
 RECONNECT_S = 20.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Literal
 
-from runtime_py.manifest import Manifest
+from pocketlm.runtime_py.manifest import Manifest
 
 FitAnswer = Literal["fits", "tight", "will not fit"]
 RANKS: dict[FitAnswer, int] = {"fits": 0, "tight": 1, "will not fit": 2}

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from device_tests.fit.changes import Change, FitAnswer, Price, cheapest, price_of
-from device_tests.fit.memory_budget import MemoryBudget
-from device_tests.memory.prediction import Positions, Prediction, full_context, predict
-from device_tests.quantities import size_text
-from runtime_py.manifest import Manifest
+from pocketlm.device_tests.fit.changes import Change, FitAnswer, Price, cheapest, price_of
+from pocketlm.device_tests.fit.memory_budget import MemoryBudget
+from pocketlm.device_tests.memory.prediction import Positions, Prediction, full_context, predict
+from pocketlm.device_tests.quantities import size_text
+from pocketlm.runtime_py.manifest import Manifest
 
 # Predictions are right within this much of a peak.
 MARGIN_RATIO = 0.05

@@ -5,9 +5,9 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 
-from device_tests.device.facts import DeviceFacts
-from device_tests.errors import DeviceError
-from device_tests.quantities import size_text
+from pocketlm.device_tests.device.facts import DeviceFacts
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.quantities import size_text
 
 _FILE = "device_profiles.json"
 # Android ends apps in the background for one in front, until that holds so much of the RAM: by
@@ -61,7 +61,9 @@ class MemoryBudget:
 
 def profiles() -> tuple[MemoryBudget, ...]:
     """Return the classes of phones, smallest first."""
-    document = json.loads(files("device_tests.fit").joinpath(_FILE).read_text(encoding="utf-8"))
+    document = json.loads(
+        files("pocketlm.device_tests.fit").joinpath(_FILE).read_text(encoding="utf-8")
+    )
     return tuple(MemoryBudget(**profile, evicts=True) for profile in document["profiles"])
 
 
@@ -89,7 +91,7 @@ def find_budget(name: str) -> MemoryBudget:
     known = {budget.name: budget for budget in profiles()}
     if name in known:
         return known[name]
-    from device_tests.device.targets import KINDS, open_target
+    from pocketlm.device_tests.device.targets import KINDS, open_target
 
     if name.partition(":")[0] not in KINDS:
         near = difflib.get_close_matches(name, known, 1)

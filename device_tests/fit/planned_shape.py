@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device_tests.errors import DeviceError
-from models import shapes
-from models.errors import ModelError
-from runtime_py.typed_json import FieldError, load_object
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.models import shapes
+from pocketlm.models.errors import ModelError
+from pocketlm.runtime_py.typed_json import FieldError, load_object
 
 if TYPE_CHECKING:
-    from models.shapes import Shape
+    from pocketlm.models.shapes import Shape
 
 
 def planned_shape(name: str, revision: str | None = None) -> "Shape":

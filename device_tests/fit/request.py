@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device_tests.errors import DeviceError
-from device_tests.fit import memory_budget
-from device_tests.fit.fitting import Fit, fit
-from device_tests.fit.planned_shape import planned_shape
-from device_tests.fit.variants import variants
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.fit import memory_budget
+from pocketlm.device_tests.fit.fitting import Fit, fit
+from pocketlm.device_tests.fit.planned_shape import planned_shape
+from pocketlm.device_tests.fit.variants import variants
 
 if TYPE_CHECKING:
-    from runtime_py.manifest import Manifest
+    from pocketlm.runtime_py.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def answer(request: FitRequest) -> "tuple[Manifest, tuple[Fit, ...]]":
 
 
 def _read_bundle(request: FitRequest) -> "Manifest":
-    from runtime_py.bundle import open_bundle
+    from pocketlm.runtime_py.bundle import open_bundle
 
     # Only the manifest counts here; `verify` checks the files.
     manifest = open_bundle(request.what, check_hashes=False).manifest
@@ -108,8 +108,8 @@ def _read_bundle(request: FitRequest) -> "Manifest":
 
 
 def _plan(request: FitRequest) -> "Manifest":
-    from edge_build.planned_manifest import BuildChoices, plan_manifest
-    from edge_build.quantization.recipes import DEFAULT_RECIPE
+    from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+    from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
 
     shape = planned_shape(request.what, request.revision)
     choices = BuildChoices(

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from device_tests.errors import DeviceError
-from device_tests.fit.fitting import Variant
-from edge_build.errors import BuildError
-from edge_build.planned_manifest import BuildChoices, plan_manifest, recipe_of
-from edge_build.quantization.recipes import DEFAULT_RECIPE
-from models.config import ModelConfig
-from models.errors import ModelError
-from runtime_py.manifest import Manifest
-from runtime_py.typed_json import FieldError, read_as
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.fit.fitting import Variant
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest, recipe_of
+from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.errors import ModelError
+from pocketlm.runtime_py.manifest import Manifest
+from pocketlm.runtime_py.typed_json import FieldError, read_as
 
 _SMALL_CHUNK = 32
 _SHORTEST_CONTEXT = 512

@@ -10,22 +10,22 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from device_tests.device.retry import retry
-from device_tests.device.shell import check, new_nonce, quote
-from device_tests.device.target import LostDeviceError, RefusedError, Target
-from device_tests.errors import DeviceError
-from device_tests.job.script import (
+from pocketlm.device_tests.device.retry import retry
+from pocketlm.device_tests.device.shell import check, new_nonce, quote
+from pocketlm.device_tests.device.target import LostDeviceError, RefusedError, Target
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.script import (
     SCRIPT,
     SPEC,
     ScriptParts,
     job_script,
     start_command,
 )
-from device_tests.job.state import JOBS, ask_boot_id, remove_stale
-from device_tests.job.values import JobRecord, JobResult, JobSpec
-from device_tests.job.watcher import JobWatcher, OnOutput, abandon, stop
-from runtime_py.terminal import printable_line
-from runtime_py.typed_json import FieldError, load_object, read_as
+from pocketlm.device_tests.job.state import JOBS, ask_boot_id, remove_stale
+from pocketlm.device_tests.job.values import JobRecord, JobResult, JobSpec
+from pocketlm.device_tests.job.watcher import JobWatcher, OnOutput, abandon, stop
+from pocketlm.runtime_py.terminal import printable_line
+from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
 RECONNECT_S = 60.0
 _START_S = 300.0  # the device may first have a whole model to write to its disk

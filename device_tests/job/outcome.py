@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from device_tests.device.shell import NO_SPACE, read_sections
-from device_tests.device.system_counters import (
+from pocketlm.device_tests.device.shell import NO_SPACE, read_sections
+from pocketlm.device_tests.device.system_counters import (
     RunnerMemory,
     SystemCounters,
     had_company,
@@ -12,11 +12,11 @@ from device_tests.device.system_counters import (
     pressure_reason,
     read_counters,
 )
-from device_tests.device.system_files import read_free_bytes
-from device_tests.device.thermal import ThermalState, read_thermal, throttling_reason
-from device_tests.job.verdict import Verdict
-from device_tests.memory.events import RunEvents, read_events
-from device_tests.memory.samples import read_samples
+from pocketlm.device_tests.device.system_files import read_free_bytes
+from pocketlm.device_tests.device.thermal import ThermalState, read_thermal, throttling_reason
+from pocketlm.device_tests.job.verdict import Verdict
+from pocketlm.device_tests.memory.events import RunEvents, read_events
+from pocketlm.device_tests.memory.samples import read_samples
 
 ENDED = "the runner came to its end"
 RUNNER_ERROR = 3  # the status with which a runner says that it cannot go on

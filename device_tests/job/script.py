@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from device_tests.device.shell import quote, section
-from device_tests.device.system_counters import counters_command
-from device_tests.device.thermal import thermal_command
+from pocketlm.device_tests.device.shell import quote, section
+from pocketlm.device_tests.device.system_counters import counters_command
+from pocketlm.device_tests.device.thermal import thermal_command
 
 PID = "{pid}"  # stands in a companion's command for the runner's process
 

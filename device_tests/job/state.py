@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from device_tests.device.shell import check, quote, read_sections, section
-from device_tests.device.shell_numbers import whole_number
-from device_tests.device.system_files import disk_command, read_free_bytes
-from device_tests.device.target import Target
-from device_tests.job.script import (
+from pocketlm.device_tests.device.shell import check, quote, read_sections, section
+from pocketlm.device_tests.device.shell_numbers import whole_number
+from pocketlm.device_tests.device.system_files import disk_command, read_free_bytes
+from pocketlm.device_tests.device.target import Target
+from pocketlm.device_tests.job.script import (
     DONE,
     OUTPUT,
     PID_FILE,

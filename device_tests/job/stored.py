@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from device_tests.device.shell import check, quote
-from device_tests.device.shell_numbers import NUMBER
-from device_tests.device.target import Target
-from device_tests.errors import DeviceError
-from device_tests.job.script import DONE, PID_FILE, kill_function, remove_command
-from device_tests.job.state import JOBS
-from device_tests.runners.upload import BUNDLES, RUNNERS
+from pocketlm.device_tests.device.shell import check, quote
+from pocketlm.device_tests.device.shell_numbers import NUMBER
+from pocketlm.device_tests.device.target import Target
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.script import DONE, PID_FILE, kill_function, remove_command
+from pocketlm.device_tests.job.state import JOBS
+from pocketlm.device_tests.runners.upload import BUNDLES, RUNNERS
 
 JobStatus = Literal["running", "ended", "dead"]
 

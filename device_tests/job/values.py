@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from device_tests.device.system_counters import SystemCounters
-from device_tests.device.thermal import ThermalState
-from device_tests.errors import DeviceError
-from device_tests.job.verdict import Verdict
-from runtime_py.typed_json import FieldError
+from pocketlm.device_tests.device.system_counters import SystemCounters
+from pocketlm.device_tests.device.thermal import ThermalState
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.verdict import Verdict
+from pocketlm.runtime_py.typed_json import FieldError
 
 
 @dataclass(frozen=True)

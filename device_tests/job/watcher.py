@@ -6,13 +6,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from device_tests.device.retry import retry
-from device_tests.device.shell import check, quote
-from device_tests.device.system_counters import counters_command
-from device_tests.device.target import LostDeviceError, RefusedError, Target
-from device_tests.errors import DeviceError
-from device_tests.job.outcome import Ending, outcome_of
-from device_tests.job.script import (
+from pocketlm.device_tests.device.retry import retry
+from pocketlm.device_tests.device.shell import check, quote
+from pocketlm.device_tests.device.system_counters import counters_command
+from pocketlm.device_tests.device.target import LostDeviceError, RefusedError, Target
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.outcome import Ending, outcome_of
+from pocketlm.device_tests.job.script import (
     AFTER,
     BEFORE,
     ERRORS,
@@ -22,9 +22,9 @@ from device_tests.job.script import (
     kill_runner_command,
     remove_command,
 )
-from device_tests.job.state import JobState, ask_state
-from device_tests.job.values import JobRecord, JobResult
-from runtime_py.terminal import printable_line
+from pocketlm.device_tests.job.state import JobState, ask_state
+from pocketlm.device_tests.job.values import JobRecord, JobResult
+from pocketlm.runtime_py.terminal import printable_line
 
 # Each question takes some of the device's time; the first ones come sooner, for jobs that are over
 # at once.

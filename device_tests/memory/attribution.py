@@ -11,9 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from device_tests.memory.events import Mapping, PhaseMark
-from device_tests.memory.parts import PARTS, Part
-from device_tests.memory.values import PartBytes
+from pocketlm.device_tests.memory.events import Mapping, PhaseMark
+from pocketlm.device_tests.memory.parts import PARTS, Part
+from pocketlm.device_tests.memory.values import PartBytes
 
 LOADED = "loaded"
 _NO_FILE = "[anonymous]"

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from device_tests.device.shell_numbers import NUMBER
-from device_tests.device.target import Target
+from pocketlm.device_tests.device.shell_numbers import NUMBER
+from pocketlm.device_tests.device.target import Target
 
 # What the GPU holds for a process; memory tracked for it ("mtrack") is in no resident size.
 GPU_ROWS = ("EGL mtrack", "GL mtrack", "Gfx dev")

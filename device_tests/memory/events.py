@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, TypeVar
 
-from runtime_py.typed_json import FieldError, load_object, read_as
+from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
 T = TypeVar("T")
 

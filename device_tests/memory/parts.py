@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from device_tests.memory.values import PartKind
+from pocketlm.device_tests.memory.values import PartKind
 
 Part = Literal[
     "weights, mapped",

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, exp
 
-from device_tests.memory.parts import PARTS, Part
-from device_tests.memory.runtimes import RUNTIMES, ModelShape, RuntimeMemory
-from device_tests.memory.values import PartKind
-from device_tests.quantities import size_text
-from runtime_py.manifest import CacheEntry, Manifest, TensorEntry
+from pocketlm.device_tests.memory.parts import PARTS, Part
+from pocketlm.device_tests.memory.runtimes import RUNTIMES, ModelShape, RuntimeMemory
+from pocketlm.device_tests.memory.values import PartKind
+from pocketlm.device_tests.quantities import size_text
+from pocketlm.runtime_py.manifest import CacheEntry, Manifest, TensorEntry
 
 # Linux maps pages of a file around a fault, as far as it has them already.
 _FAULT_AROUND_BYTES = 64 * 1024

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from device_tests.quantities import size_text
-from runtime_py.manifest import BackendEntry, Manifest, TensorEntry
+from pocketlm.device_tests.quantities import size_text
+from pocketlm.runtime_py.manifest import BackendEntry, Manifest, TensorEntry
 
 MB = 1_000_000
 _FLOAT_BYTES, _BF16_BYTES = 4, 2

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from device_tests.memory.events import check_range
-from device_tests.memory.values import Sample
-from runtime_py.typed_json import FieldError, load_object, read_as
+from pocketlm.device_tests.memory.events import check_range
+from pocketlm.device_tests.memory.values import Sample
+from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
 
 @dataclass(frozen=True)

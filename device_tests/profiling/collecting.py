@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.device.target import Target
-from device_tests.errors import DeviceError
-from device_tests.job.lifecycle import collect_job, read_record
-from device_tests.job.values import JobResult
-from device_tests.profiling.document import Report
-from device_tests.profiling.measured_run import MeasuredRun, RunNote, check_tokens
-from device_tests.profiling.pipeline import ProgressCallbacks, report_of, runner_for
-from device_tests.runners.upload import folder_name
-from runtime_py.bundle import Bundle, open_bundle
-from runtime_py.errors import RunError
-from runtime_py.typed_json import FieldError, read_as
+from pocketlm.device_tests.device.target import Target
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.lifecycle import collect_job, read_record
+from pocketlm.device_tests.job.values import JobResult
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.measured_run import MeasuredRun, RunNote, check_tokens
+from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks, report_of, runner_for
+from pocketlm.device_tests.runners.upload import folder_name
+from pocketlm.runtime_py.bundle import Bundle, open_bundle
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.typed_json import FieldError, read_as
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from device_tests.device.facts import DeviceFacts
-from device_tests.errors import DeviceError
-from device_tests.job.verdict import Verdict
-from device_tests.memory.values import AndroidAccount, Ledger, Phase, Sample
-from runtime_py.typed_json import FieldError, load_object, read_as
+from pocketlm.device_tests.device.facts import DeviceFacts
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.verdict import Verdict
+from pocketlm.device_tests.memory.values import AndroidAccount, Ledger, Phase, Sample
+from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
 SCHEMA_VERSION = 1
 _NUMBERS_BELOW = 2**63

@@ -6,10 +6,10 @@ emulator are no figures: they are None.
 
 from dataclasses import dataclass
 
-from device_tests.device.facts import EMULATED
-from device_tests.job.verdict import MEASURED
-from device_tests.memory.values import END_OF_RUN, PartKind, Phase
-from device_tests.profiling.document import Report, Step
+from pocketlm.device_tests.device.facts import EMULATED
+from pocketlm.device_tests.job.verdict import MEASURED
+from pocketlm.device_tests.memory.values import END_OF_RUN, PartKind, Phase
+from pocketlm.device_tests.profiling.document import Report, Step
 
 UNATTRIBUTED = "unattributed"
 

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from device_tests.errors import DeviceError
-from device_tests.memory.events import Call
-from device_tests.profiling.document import AnswerDifference, Answers
-from runtime_py import verification
-from runtime_py.bundle import Bundle
-from runtime_py.golden_cases import GoldenCase
-from runtime_py.logits_digest import LogitsDigest
-from runtime_py.replay import Answer, pieces_of, replays_of
-from runtime_py.tokenizer import read_tokenizer
-from runtime_py.verdict import Replay
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.memory.events import Call
+from pocketlm.device_tests.profiling.document import AnswerDifference, Answers
+from pocketlm.runtime_py import verification
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.golden_cases import GoldenCase
+from pocketlm.runtime_py.logits_digest import LogitsDigest
+from pocketlm.runtime_py.replay import Answer, pieces_of, replays_of
+from pocketlm.runtime_py.tokenizer import read_tokenizer
+from pocketlm.runtime_py.verdict import Replay
 
 
 def script(bundle: Bundle, backend: str) -> tuple[str, ...]:

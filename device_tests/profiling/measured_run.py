@@ -9,20 +9,20 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from device_tests.device.target import Target
-from device_tests.errors import DeviceError
-from device_tests.job.lifecycle import run_job
-from device_tests.job.script import OUTPUT, PID, SAMPLES
-from device_tests.job.values import JobResult, JobSpec
-from device_tests.memory.dumpsys import ProcessMemory, ask_process_memory
-from device_tests.memory.events import RunEvents, Watch, read_events
-from device_tests.memory.samples import read_samples
-from device_tests.memory.values import END_OF_RUN, Sample
-from device_tests.profiling import golden_answers
-from device_tests.runners.payload import Payload
-from device_tests.runners.upload import Uploaded
-from runtime_py import verification
-from runtime_py.bundle import Bundle
+from pocketlm.device_tests.device.target import Target
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.lifecycle import run_job
+from pocketlm.device_tests.job.script import OUTPUT, PID, SAMPLES
+from pocketlm.device_tests.job.values import JobResult, JobSpec
+from pocketlm.device_tests.memory.dumpsys import ProcessMemory, ask_process_memory
+from pocketlm.device_tests.memory.events import RunEvents, Watch, read_events
+from pocketlm.device_tests.memory.samples import read_samples
+from pocketlm.device_tests.memory.values import END_OF_RUN, Sample
+from pocketlm.device_tests.profiling import golden_answers
+from pocketlm.device_tests.runners.payload import Payload
+from pocketlm.device_tests.runners.upload import Uploaded
+from pocketlm.runtime_py import verification
+from pocketlm.runtime_py.bundle import Bundle
 
 SCRIPT, LOGITS = "script.txt", "logits.bin"
 # Loads the model and runs nothing: what it packs is left in the file.

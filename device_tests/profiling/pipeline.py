@@ -7,20 +7,20 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from device_tests.device.facts import EMULATED, DeviceFacts
-from device_tests.device.system_counters import had_company
-from device_tests.device.target import LostDeviceError, RefusedError, Target
-from device_tests.job.outcome import ENDED
-from device_tests.job.values import JobResult
-from device_tests.job.verdict import MEASURED, Verdict
-from device_tests.memory.attribution import KnownFiles, attribute
-from device_tests.memory.dumpsys import ProcessMemory
-from device_tests.memory.ledger import compare
-from device_tests.memory.prediction import Positions, predict
-from device_tests.memory.values import END_OF_RUN, AndroidAccount, Ledger, PartBytes, Phase
-from device_tests.profiling import golden_answers
-from device_tests.profiling.document import Answers, BundleFacts, Report, RunFacts, Step
-from device_tests.profiling.measured_run import (
+from pocketlm.device_tests.device.facts import EMULATED, DeviceFacts
+from pocketlm.device_tests.device.system_counters import had_company
+from pocketlm.device_tests.device.target import LostDeviceError, RefusedError, Target
+from pocketlm.device_tests.job.outcome import ENDED
+from pocketlm.device_tests.job.values import JobResult
+from pocketlm.device_tests.job.verdict import MEASURED, Verdict
+from pocketlm.device_tests.memory.attribution import KnownFiles, attribute
+from pocketlm.device_tests.memory.dumpsys import ProcessMemory
+from pocketlm.device_tests.memory.ledger import compare
+from pocketlm.device_tests.memory.prediction import Positions, predict
+from pocketlm.device_tests.memory.values import END_OF_RUN, AndroidAccount, Ledger, PartBytes, Phase
+from pocketlm.device_tests.profiling import golden_answers
+from pocketlm.device_tests.profiling.document import Answers, BundleFacts, Report, RunFacts, Step
+from pocketlm.device_tests.profiling.measured_run import (
     PACKING,
     MeasuredRun,
     Workload,
@@ -29,9 +29,9 @@ from device_tests.profiling.measured_run import (
     packed_cache_name,
     script_of,
 )
-from device_tests.runners.payload import Payload, payload
-from device_tests.runners.upload import bundle_digest, folder_name, upload
-from runtime_py.bundle import Bundle
+from pocketlm.device_tests.runners.payload import Payload, payload
+from pocketlm.device_tests.runners.upload import bundle_digest, folder_name, upload
+from pocketlm.runtime_py.bundle import Bundle
 
 
 @dataclass(frozen=True)

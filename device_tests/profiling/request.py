@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device_tests.errors import DeviceError
-from runtime_py.bundle import Bundle
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.runtime_py.bundle import Bundle
 
 if TYPE_CHECKING:
-    from device_tests.device.target import Target
-    from device_tests.profiling.document import Report
-    from device_tests.profiling.measured_run import Workload
-    from device_tests.profiling.pipeline import ProgressCallbacks
+    from pocketlm.device_tests.device.target import Target
+    from pocketlm.device_tests.profiling.document import Report
+    from pocketlm.device_tests.profiling.measured_run import Workload
+    from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks
 
 _MOST_THREADS = 4
 _PROMPT_TOKENS = 512
@@ -52,10 +52,10 @@ def answer(request: ProfileRequest, told: "ProgressCallbacks") -> "Report":
     Raises:
         DeviceError, RunError: what was asked cannot be run, or no device answers.
     """
-    from device_tests.device.targets import open_target
-    from device_tests.profiling.measured_run import check_tokens, prompt_of
-    from device_tests.profiling.pipeline import profile
-    from runtime_py.bundle import open_bundle
+    from pocketlm.device_tests.device.targets import open_target
+    from pocketlm.device_tests.profiling.measured_run import check_tokens, prompt_of
+    from pocketlm.device_tests.profiling.pipeline import profile
+    from pocketlm.runtime_py.bundle import open_bundle
 
     bundle = request.bundle
     if not isinstance(bundle, Bundle):
@@ -81,7 +81,7 @@ def answer(request: ProfileRequest, told: "ProgressCallbacks") -> "Report":
 def _workload(
     request: ProfileRequest, backend: str, prompt_ids: tuple[int, ...], target: "Target"
 ) -> "Workload":
-    from device_tests.profiling.measured_run import Workload
+    from pocketlm.device_tests.profiling.measured_run import Workload
 
     return Workload(
         backend=backend,

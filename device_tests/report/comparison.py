@@ -7,10 +7,10 @@ say nothing, and a phone's are not to be held against a computer's.
 import json
 from dataclasses import asdict, dataclass, field
 
-from device_tests.job.verdict import Verdict
-from device_tests.memory.values import END_OF_RUN, PartKind
-from device_tests.profiling.document import Report
-from device_tests.profiling.figures import (
+from pocketlm.device_tests.job.verdict import Verdict
+from pocketlm.device_tests.memory.values import END_OF_RUN, PartKind
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.figures import (
     UNATTRIBUTED,
     Speeds,
     has_measured,
@@ -18,9 +18,9 @@ from device_tests.profiling.figures import (
     peak_bytes,
     speeds,
 )
-from device_tests.quantities import NOTHING
-from device_tests.report.facts_shown import fact_lists
-from device_tests.report.wording import TIMES_HIDDEN, verdict_words
+from pocketlm.device_tests.quantities import NOTHING
+from pocketlm.device_tests.report.facts_shown import fact_lists
+from pocketlm.device_tests.report.wording import TIMES_HIDDEN, verdict_words
 
 SCHEMA_VERSION = 1
 

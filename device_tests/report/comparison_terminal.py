@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from device_tests.quantities import (
+from pocketlm.device_tests.quantities import (
     NOTHING,
     byte_unit,
     duration_text,
     percent_text,
     rate_text,
 )
-from device_tests.report.comparison import Comparison, SizeChange, TimeChange
-from device_tests.report.terminal import sizes_table, write
-from device_tests.report.wording import verdict_words
+from pocketlm.device_tests.report.comparison import Comparison, SizeChange, TimeChange
+from pocketlm.device_tests.report.terminal import sizes_table, write
+from pocketlm.device_tests.report.wording import verdict_words
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:

@@ -6,10 +6,10 @@ The page shows them, and the comparison tells which differ. Draws nothing.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from device_tests.device.facts import DeviceFacts
-from device_tests.memory.values import AndroidAccount
-from device_tests.profiling.document import BundleFacts, Report, RunFacts
-from device_tests.quantities import NOTHING, share_text, size_text
+from pocketlm.device_tests.device.facts import DeviceFacts
+from pocketlm.device_tests.memory.values import AndroidAccount
+from pocketlm.device_tests.profiling.document import BundleFacts, Report, RunFacts
+from pocketlm.device_tests.quantities import NOTHING, share_text, size_text
 
 
 @dataclass(frozen=True)

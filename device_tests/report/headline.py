@@ -2,10 +2,22 @@
 
 from dataclasses import dataclass
 
-from device_tests.profiling.document import Report
-from device_tests.profiling.figures import has_measured, last_phase, load_s, peak_bytes, speeds
-from device_tests.quantities import NOTHING, duration_text, rate_text, share_text, size_text
-from device_tests.report.wording import TIMES_HIDDEN
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.figures import (
+    has_measured,
+    last_phase,
+    load_s,
+    peak_bytes,
+    speeds,
+)
+from pocketlm.device_tests.quantities import (
+    NOTHING,
+    duration_text,
+    rate_text,
+    share_text,
+    size_text,
+)
+from pocketlm.device_tests.report.wording import TIMES_HIDDEN
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ are clean, so that a page printed in grey still tells dirty from clean.
 
 from dataclasses import dataclass
 
-from device_tests.memory.values import PartKind, Phase
-from device_tests.profiling.document import Report
-from device_tests.profiling.figures import UNATTRIBUTED, peak_bytes
+from pocketlm.device_tests.memory.values import PartKind, Phase
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.figures import UNATTRIBUTED, peak_bytes
 
 COLORS = 8
 REST = COLORS  # the look of what no line explains, and of parts too thin to see

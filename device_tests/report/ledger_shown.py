@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from device_tests.memory.values import LedgerLine
-from device_tests.profiling.document import Report
-from device_tests.profiling.figures import LedgerRow
-from device_tests.quantities import NOTHING, ByteUnit, percent_text, share_text, size_text
+from pocketlm.device_tests.memory.values import LedgerLine
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.figures import LedgerRow
+from pocketlm.device_tests.quantities import NOTHING, ByteUnit, percent_text, share_text, size_text
 
 
 @dataclass(frozen=True)

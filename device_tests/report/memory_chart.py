@@ -9,14 +9,21 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from device_tests.profiling.document import Report
-from device_tests.profiling.figures import has_measured, is_emulated, peak_bytes
-from device_tests.quantities import size_text
-from device_tests.report import svg
-from device_tests.report.layers import Layer, stack
-from device_tests.report.plot import Frame, axis_unit, thinned, time_axis, value_axis, watermark
-from device_tests.report.scale import Scale, rows_of_labels, spread
-from device_tests.report.wording import verdict_words
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.figures import has_measured, is_emulated, peak_bytes
+from pocketlm.device_tests.quantities import size_text
+from pocketlm.device_tests.report import svg
+from pocketlm.device_tests.report.layers import Layer, stack
+from pocketlm.device_tests.report.plot import (
+    Frame,
+    axis_unit,
+    thinned,
+    time_axis,
+    value_axis,
+    watermark,
+)
+from pocketlm.device_tests.report.scale import Scale, rows_of_labels, spread
+from pocketlm.device_tests.report.wording import verdict_words
 
 _ROW = 17  # height of a row of phase labels
 _MOST_ROWS = 4  # names beyond these stand in the table of phases only

@@ -10,19 +10,24 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from device_tests.profiling import figures
-from device_tests.profiling.document import Report
-from device_tests.profiling.figures import LedgerRow
-from device_tests.quantities import ByteUnit, byte_unit
-from device_tests.report import svg, wording
-from device_tests.report.facts_shown import fact_lists
-from device_tests.report.headline import headline
-from device_tests.report.layers import REST, Layer, stack
-from device_tests.report.ledger_shown import LedgerText, band_text, folios_text, ledger_text
-from device_tests.report.memory_chart import ends_in_stack, memory_chart
-from device_tests.report.plot import Frame
-from device_tests.report.speed_chart import speed_chart
-from runtime_py.terminal import printable_line
+from pocketlm.device_tests.profiling import figures
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.figures import LedgerRow
+from pocketlm.device_tests.quantities import ByteUnit, byte_unit
+from pocketlm.device_tests.report import svg, wording
+from pocketlm.device_tests.report.facts_shown import fact_lists
+from pocketlm.device_tests.report.headline import headline
+from pocketlm.device_tests.report.layers import REST, Layer, stack
+from pocketlm.device_tests.report.ledger_shown import (
+    LedgerText,
+    band_text,
+    folios_text,
+    ledger_text,
+)
+from pocketlm.device_tests.report.memory_chart import ends_in_stack, memory_chart
+from pocketlm.device_tests.report.plot import Frame
+from pocketlm.device_tests.report.speed_chart import speed_chart
+from pocketlm.runtime_py.terminal import printable_line
 
 _FOLDER = Path(__file__).parent
 _MEMORY_FRAMES = (

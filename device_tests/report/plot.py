@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from device_tests.report import svg
-from device_tests.report.scale import Scale, ticks
+from pocketlm.device_tests.report import svg
+from pocketlm.device_tests.report.scale import Scale, ticks
 
 Point = tuple[float, float]
 # Finer than the eye or a printer resolves.

@@ -4,12 +4,12 @@ from statistics import median
 
 from markupsafe import Markup
 
-from device_tests.profiling.document import Report, Step
-from device_tests.profiling.figures import decode_steps, is_emulated, speeds
-from device_tests.quantities import rate_text
-from device_tests.report import svg
-from device_tests.report.plot import AxisUnit, Frame, thinned, value_axis
-from device_tests.report.scale import Scale, ticks
+from pocketlm.device_tests.profiling.document import Report, Step
+from pocketlm.device_tests.profiling.figures import decode_steps, is_emulated, speeds
+from pocketlm.device_tests.quantities import rate_text
+from pocketlm.device_tests.report import svg
+from pocketlm.device_tests.report.plot import AxisUnit, Frame, thinned, value_axis
+from pocketlm.device_tests.report.scale import Scale, ticks
 
 _TOP = 22
 _WINDOWS = 24  # of which the line shows the middles

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from runtime_py.terminal import printable_line
+from pocketlm.runtime_py.terminal import printable_line
 
 Value = str | float
 

@@ -9,21 +9,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from device_tests.profiling import figures
-from device_tests.profiling.document import Report
-from device_tests.quantities import (
+from pocketlm.device_tests.profiling import figures
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.quantities import (
     MINUS,
     NOTHING,
     byte_unit,
     duration_text,
     size_text,
 )
-from device_tests.report import wording
-from device_tests.report.facts_shown import android_text
-from device_tests.report.headline import headline
-from device_tests.report.ledger_shown import band_text, folios_text, ledger_text
-from device_tests.report.sparkline import block_rows, resampled, ruler
-from runtime_py.terminal import printable_line
+from pocketlm.device_tests.report import wording
+from pocketlm.device_tests.report.facts_shown import android_text
+from pocketlm.device_tests.report.headline import headline
+from pocketlm.device_tests.report.ledger_shown import band_text, folios_text, ledger_text
+from pocketlm.device_tests.report.sparkline import block_rows, resampled, ruler
+from pocketlm.runtime_py.terminal import printable_line
 
 _COLORS = {"good": "green", "caution": "yellow", "bad": "red"}
 _MOST_DIFFERENCES = 10

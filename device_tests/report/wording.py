@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from device_tests.device.facts import Provenance
-from device_tests.job.verdict import Verdict
+from pocketlm.device_tests.device.facts import Provenance
+from pocketlm.device_tests.job.verdict import Verdict
 
 TIMES_HIDDEN = "times are emulated, not shown"
 EMULATED_TIMES = "Times are the emulator's and say nothing of a device, so none are shown."

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.errors import DeviceError
-from device_tests.runners.packages import Runtime, onnxruntime_library
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.runners.packages import Runtime, onnxruntime_library
 
 SOURCES = Path(__file__).parent
 # The folder that the runner is in, to the loader.

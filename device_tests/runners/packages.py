@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from device_tests.errors import DeviceError
-from runtime_py.user_cache import cache_folder, kept
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.runtime_py.user_cache import cache_folder, kept
 
 Tell = Callable[[str], None]  # what takes long, as it begins
 

@@ -5,9 +5,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.errors import DeviceError
-from device_tests.runners import compilation
-from device_tests.runners.compilation import (
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.runners import compilation
+from pocketlm.device_tests.runners.compilation import (
     BESIDE,
     COMPILE_RUNNER,
     EXECUTORCH_LIBRARIES,
@@ -16,13 +16,13 @@ from device_tests.runners.compilation import (
     compile_sampler,
     toolchain,
 )
-from device_tests.runners.packages import (
+from pocketlm.device_tests.runners.packages import (
     Runtime,
     Tell,
     onnxruntime_library,
     runtime,
 )
-from runtime_py.user_cache import cache_folder, kept
+from pocketlm.runtime_py.user_cache import cache_folder, kept
 
 RUNNER = "runner"
 SAMPLER = "sampler"

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from device_tests.device.shell import check, quote
-from device_tests.device.target import Target
-from device_tests.runners.payload import Payload
-from runtime_py.bundle import Bundle
-from runtime_py.manifest import MANIFEST_NAME, BackendEntry
-from runtime_py.recorded_settings import GOLDEN_FOLDER
+from pocketlm.device_tests.device.shell import check, quote
+from pocketlm.device_tests.device.target import Target
+from pocketlm.device_tests.runners.payload import Payload
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.manifest import MANIFEST_NAME, BackendEntry
+from pocketlm.runtime_py.recorded_settings import GOLDEN_FOLDER
 
 BUNDLES, RUNNERS = "bundles", "runners"
 _DIGEST_LENGTH = 16

@@ -4,8 +4,8 @@ import difflib
 from importlib import import_module
 from pathlib import Path
 
-from edge_build.backend import Backend
-from edge_build.errors import BuildError
+from pocketlm.edge_build.backend import Backend
+from pocketlm.edge_build.errors import BuildError
 
 NAMES = tuple(sorted(p.parent.name for p in Path(__file__).parent.glob("*/__init__.py")))
 

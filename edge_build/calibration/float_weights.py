@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_build.quantization.finite import finite
-from edge_build.quantization.weight import head_name
-from models.checkpoint import Checkpoint
+from pocketlm.edge_build.quantization.finite import finite
+from pocketlm.edge_build.quantization.weight import head_name
+from pocketlm.models.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_build.calibration.measured import InputStatistics, KvBounds, Statistic
+from pocketlm.edge_build.calibration.measured import InputStatistics, KvBounds, Statistic
 
 
 class InputObserver:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from edge_build.calibration.float_weights import FloatWeights
-from edge_build.calibration.measured import INPUT_STATISTICS, CalibrationStore, Statistic
-from edge_build.calibration.measuring import InputObserver, KvObserver
-from edge_build.calibration.text import calibration_ids
-from edge_build.preparation import Preparation
-from edge_build.progress import Advance
-from edge_build.reference import eager_decoder, reference_threads
-from edge_build.reference_attention import KeepEverything, Packed
-from models.checkpoint import Checkpoint
+from pocketlm.edge_build.calibration.float_weights import FloatWeights
+from pocketlm.edge_build.calibration.measured import INPUT_STATISTICS, CalibrationStore, Statistic
+from pocketlm.edge_build.calibration.measuring import InputObserver, KvObserver
+from pocketlm.edge_build.calibration.text import calibration_ids
+from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.progress import Advance
+from pocketlm.edge_build.reference import eager_decoder, reference_threads
+from pocketlm.edge_build.reference_attention import KeepEverything, Packed
+from pocketlm.models.checkpoint import Checkpoint
 
 
 def calibrate(prepared: Preparation, folder: Path, advance: Advance) -> CalibrationStore:

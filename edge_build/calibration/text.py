@@ -1,8 +1,8 @@
 """The tokens that a model is calibrated on."""
 
-from edge_build.golden_texts import LONG_TEXT, TOKENIZER_TEXTS
-from edge_build.preparation import Preparation
-from edge_build.prompts import open_tokenizer
+from pocketlm.edge_build.golden_texts import LONG_TEXT, TOKENIZER_TEXTS
+from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.prompts import open_tokenizer
 
 CALIBRATION_TOKENS = 512
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edge_build.kv_scales import KvScales
-from edge_build.quantization.recipe import QuantScheme
-from runtime_py.manifest import AttentionQuantization
+from pocketlm.edge_build.kv_scales import KvScales
+from pocketlm.edge_build.quantization.recipe import QuantScheme
+from pocketlm.runtime_py.manifest import AttentionQuantization
 
 # MatMulNBits takes blocks of a power of two up to 256 columns; weights with one scale per channel
 # are cut into blocks of this size, which divides every published hidden size.

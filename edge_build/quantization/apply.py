@@ -15,19 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_build.calibration.measured import (
+from pocketlm.edge_build.calibration.measured import (
     NO_INPUT_STATISTICS,
     CalibrationStore,
     InputStatistics,
 )
-from edge_build.progress import Advance
-from edge_build.quantization import methods
-from edge_build.quantization.finite import finite
-from edge_build.quantization.recipe import QuantRule, QuantScheme
-from edge_build.quantization.weight import WeightStore
-from models.checkpoint import Checkpoint
-from runtime_py.int4_packing import pack_int4
-from runtime_py.manifest import TensorEntry
+from pocketlm.edge_build.progress import Advance
+from pocketlm.edge_build.quantization import methods
+from pocketlm.edge_build.quantization.finite import finite
+from pocketlm.edge_build.quantization.recipe import QuantRule, QuantScheme
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.models.checkpoint import Checkpoint
+from pocketlm.runtime_py.int4_packing import pack_int4
+from pocketlm.runtime_py.manifest import TensorEntry
 
 # Elements in one block of rows. Smaller ones stay in a core's own cache, but then the threads
 # spend their time handing the interpreter to each other.

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from edge_build.errors import BuildError
+from pocketlm.edge_build.errors import BuildError
 
 
 def finite(name: str, block: Tensor) -> Tensor:

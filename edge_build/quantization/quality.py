@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from runtime_py.manifest import TensorEntry
+from pocketlm.runtime_py.manifest import TensorEntry
 
 
 def summarize(tensors: Sequence[TensorEntry]) -> dict[str, float | int]:

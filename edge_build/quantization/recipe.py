@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from edge_build.errors import BuildError
+from pocketlm.edge_build.errors import BuildError
 
 DEFAULT_METHOD = "round_to_nearest"
 

@@ -6,10 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge_build.errors import BuildError
-from edge_build.quantization import methods
-from edge_build.quantization.recipe import DEFAULT_METHOD, QuantRecipe, QuantRule, QuantScheme
-from runtime_py.manifest import RecipeRule
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.quantization import methods
+from pocketlm.edge_build.quantization.recipe import (
+    DEFAULT_METHOD,
+    QuantRecipe,
+    QuantRule,
+    QuantScheme,
+)
+from pocketlm.runtime_py.manifest import RecipeRule
 
 T = TypeVar("T", str, int)
 

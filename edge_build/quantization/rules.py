@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from edge_build.errors import BuildError
-from edge_build.quantization.recipe import QuantRecipe, QuantRule
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule
 
 _GROUP_SIZES = (32, 64, 128, 256)
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_build.quantization.recipe import QuantScheme
-from runtime_py.int4_packing import unpack_int4, unpack_int4_as_float
+from pocketlm.edge_build.quantization.recipe import QuantScheme
+from pocketlm.runtime_py.int4_packing import unpack_int4, unpack_int4_as_float
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any
 
 import tokenizers
 
-from edge_build.runner_files import repairs
-from edge_build.runner_files.tokenizer_repair import Document, Repair, Tokenizer
-from runtime_py.lint.comparison import hard_questions
-from runtime_py.lint.hard_texts import hard_texts
-from runtime_py.lint.own_process import limit_processor_time
-from runtime_py.lint.readers.pocketlm import answers_with
-from runtime_py.tokenizer_library import LibraryTokenizer
+from pocketlm.edge_build.runner_files import repairs
+from pocketlm.edge_build.runner_files.tokenizer_repair import Document, Repair, Tokenizer
+from pocketlm.runtime_py.lint.comparison import hard_questions
+from pocketlm.runtime_py.lint.hard_texts import hard_texts
+from pocketlm.runtime_py.lint.own_process import limit_processor_time
+from pocketlm.runtime_py.lint.readers.pocketlm import answers_with
+from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 _NO_MODEL = {"type": "BPE", "vocab": {}, "merges": []}

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from edge_build.runner_files import template_repairs
-from runtime_py.chat_template import MOMENT, ChatTemplate, TemplateError
-from runtime_py.lint.hard_texts import hard_chats
+from pocketlm.edge_build.runner_files import template_repairs
+from pocketlm.runtime_py.chat_template import MOMENT, ChatTemplate, TemplateError
+from pocketlm.runtime_py.lint.hard_texts import hard_chats
 
 
 def runner_template(source: str, special_tokens: Mapping[str, str], names: Sequence[str]) -> str:

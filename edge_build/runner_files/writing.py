@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_build.backend import Backend
-from edge_build.errors import BuildError
-from edge_build.runner_files.repairing import CONFIG, TOKENIZER, RunnerFiles
-from edge_build.runner_files.template_writing import runner_template
-from runtime_py.errors import RunError
-from runtime_py.lint.own_process import run_module
-from runtime_py.lint.reader import Answers
+from pocketlm.edge_build.backend import Backend
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.runner_files.repairing import CONFIG, TOKENIZER, RunnerFiles
+from pocketlm.edge_build.runner_files.template_writing import runner_template
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.lint.own_process import run_module
+from pocketlm.runtime_py.lint.reader import Answers
 
 _CLASS = "tokenizer_class"
 
@@ -82,7 +82,7 @@ def _write(published: Path, wanted: Sequence[RunnerFiles]) -> Answers:
         asked.write_text(json.dumps(request))
         try:
             what = f"{published}: tokenizer files for stock runners"
-            run_module("edge_build.runner_files.repairing", (asked, answered), what)
+            run_module("pocketlm.edge_build.runner_files.repairing", (asked, answered), what)
         except RunError as error:
             raise BuildError(f"{error}; free some memory or disk, and run it again") from error
         return Answers(**json.loads(answered.read_bytes()))

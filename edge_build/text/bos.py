@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_build.errors import BuildError
-from runtime_py.tokenizer_library import LibraryTokenizer
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
 _PROBE = "a"
 

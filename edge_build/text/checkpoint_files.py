@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_build.errors import BuildError
+from pocketlm.edge_build.errors import BuildError
 
 
 def read_text(path: Path) -> str:

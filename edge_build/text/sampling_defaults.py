@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from edge_build.errors import BuildError
-from runtime_py.errors import RunError
-from runtime_py.sampling import SamplingOptions, published_options
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.sampling import SamplingOptions, published_options
 
 # Settings that change what transformers generates, with the values that change nothing.
 _UNUSED: Mapping[str, tuple[Any, ...]] = {

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_build.errors import BuildError
-from edge_build.text.checkpoint_files import short
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.text.checkpoint_files import short
 
 NAMES = (
     "bos_token",

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge_build.errors import BuildError
-from edge_build.text.checkpoint_files import short
-from edge_build.text.trial_chats import TrialChats
-from runtime_py.tokenizer_library import LibraryTokenizer
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.text.checkpoint_files import short
+from pocketlm.edge_build.text.trial_chats import TrialChats
+from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
 _KEY = "eos_token_id"
 _SHOWN = 40

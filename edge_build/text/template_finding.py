@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_build.errors import BuildError
-from edge_build.text.checkpoint_files import read_object, read_text, short
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.text.checkpoint_files import read_object, read_text, short
 
 CHAT_TEMPLATE = "chat_template.jinja"
 _FOLDER = "additional_chat_templates"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_build.errors import BuildError
-from edge_build.text.checkpoint_files import read_text, short
-from edge_build.text.special_tokens import SpecialTokens
-from models.tokenizer_files import find_tokenizer
-from runtime_py.tokenizer_library import AddedToken, LibraryTokenizer
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.text.checkpoint_files import read_text, short
+from pocketlm.edge_build.text.special_tokens import SpecialTokens
+from pocketlm.models.tokenizer_files import find_tokenizer
+from pocketlm.runtime_py.tokenizer_library import AddedToken, LibraryTokenizer
 
 _CONFIG, _ADDED = "tokenizer_config.json", "added_tokens.json"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")

@@ -7,12 +7,12 @@ nothing is broken.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edge_build.errors import BuildError
-from edge_build.golden_texts import CHATS, SYSTEM_CHAT
-from edge_build.text.special_tokens import NAMES
-from runtime_py.chat_template import MOMENT, Chat, ChatTemplate, Message, TemplateError
-from runtime_py.golden import ChatCase
-from runtime_py.tokenizer_library import LibraryTokenizer
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.golden_texts import CHATS, SYSTEM_CHAT
+from pocketlm.edge_build.text.special_tokens import NAMES
+from pocketlm.runtime_py.chat_template import MOMENT, Chat, ChatTemplate, Message, TemplateError
+from pocketlm.runtime_py.golden import ChatCase
+from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
 # Parts of no template and no word, so that they are found again, whatever is done to letters.
 _QUESTION, _ANSWER, _NEXT = "question 8051", "answer 3947", "next 6207"

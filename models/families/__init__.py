@@ -4,8 +4,8 @@ import difflib
 import importlib
 import pkgutil
 
-from models.errors import ModelError, shown
-from models.family import Family
+from pocketlm.models.errors import ModelError, shown
+from pocketlm.models.family import Family
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from models.config import ModelConfig
-from models.families import gemma3_text
-from models.family import Family, published_tensor_names
-from models.published_config import PublishedConfig
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.families import gemma3_text
+from pocketlm.models.family import Family, published_tensor_names
+from pocketlm.models.published_config import PublishedConfig
 
 
 def read_config(published: Mapping[str, Any]) -> ModelConfig:

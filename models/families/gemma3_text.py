@@ -6,10 +6,10 @@ Defaults: class Gemma3TextConfig of transformers 5.23.
 from collections.abc import Mapping
 from typing import Any
 
-from models.config import LayerConfig, ModelConfig
-from models.errors import shown
-from models.family import Family, published_tensor_names
-from models.published_config import GLOBAL, LOCAL, PublishedConfig
+from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.errors import shown
+from pocketlm.models.family import Family, published_tensor_names
+from pocketlm.models.published_config import GLOBAL, LOCAL, PublishedConfig
 
 
 def read_config(published: Mapping[str, Any]) -> ModelConfig:

@@ -6,9 +6,9 @@ Defaults: class Qwen3Config of transformers 5.23.
 from collections.abc import Mapping
 from typing import Any
 
-from models.config import LayerConfig, ModelConfig
-from models.family import Family, published_tensor_names
-from models.published_config import GLOBAL, LOCAL, PublishedConfig
+from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.family import Family, published_tensor_names
+from pocketlm.models.published_config import GLOBAL, LOCAL, PublishedConfig
 
 
 def read_config(published: Mapping[str, Any]) -> ModelConfig:

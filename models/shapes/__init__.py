@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models import families
-from models.config import ModelConfig
-from models.errors import ModelError
+from pocketlm.models import families
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.errors import ModelError
 
 _FOLDER = Path(__file__).parent
 

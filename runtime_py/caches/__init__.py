@@ -4,8 +4,8 @@ import pkgutil
 from collections.abc import Iterable
 from importlib import import_module
 
-from runtime_py.cache_layout import CacheLayout
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.cache_layout import CacheLayout
+from pocketlm.runtime_py.errors import RunError
 
 # Of layers that see every position, and of layers with a window where a backend has no other wish.
 GLOBAL, LOCAL = "linear", "ring"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from runtime_py.cache_layout import CacheLayout, Whole
+from pocketlm.runtime_py.cache_layout import CacheLayout, Whole
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ docs/kv-cache.md has the proof that there are enough slots, and a worked example
 from dataclasses import dataclass
 from typing import ClassVar
 
-from runtime_py.cache_layout import CacheLayout, Whole
+from pocketlm.runtime_py.cache_layout import CacheLayout, Whole
 
 
 @dataclass(frozen=True)

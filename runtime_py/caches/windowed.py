@@ -7,8 +7,8 @@ S - W + 1 rows at once, and which are left follows from the number of tokens alo
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from runtime_py.cache_layout import CacheLayout, Whole
-from runtime_py.caches.ring import Ring
+from pocketlm.runtime_py.cache_layout import CacheLayout, Whole
+from pocketlm.runtime_py.caches.ring import Ring
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from runtime_py.commands.flags import json_option
-from runtime_py.errors import RunError
-from runtime_py.terminal import say
-from runtime_py.user_cache import cache_folder, lowered_folder
+from pocketlm.runtime_py.commands.flags import json_option
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.terminal import say
+from pocketlm.runtime_py.user_cache import cache_folder, lowered_folder
 
 EVERYTHING = "all"
 # Jobs on this machine lie there too; `pocketlm jobs` lists and removes those.

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime_py.commands.chat_input import Typed, help_text, next_typed
-from runtime_py.commands.flags import (
+from pocketlm.runtime_py.commands.chat_input import Typed, help_text, next_typed
+from pocketlm.runtime_py.commands.flags import (
     INTERRUPTED,
     SamplingFlags,
     backend_option,
@@ -17,12 +17,12 @@ from runtime_py.commands.flags import (
     think_option,
     threads_option,
 )
-from runtime_py.errors import RunError
-from runtime_py.terminal import say, say_error
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.terminal import say, say_error
 
 if TYPE_CHECKING:
-    from runtime_py.conversation import Conversation
-    from runtime_py.generation import GenerationRequest
+    from pocketlm.runtime_py.conversation import Conversation
+    from pocketlm.runtime_py.generation import GenerationRequest
 
 
 @click.command(short_help="Chat with a bundle.")
@@ -53,9 +53,9 @@ def chat(
     pocketlm chat pico
     pocketlm chat qwen --no-think --temperature 0.7 --system 'Answer briefly.'
     """
-    from runtime_py.commands.runner import chat_template, open_checked
-    from runtime_py.conversation import Conversation
-    from runtime_py.generation import GenerationRequest
+    from pocketlm.runtime_py.commands.runner import chat_template, open_checked
+    from pocketlm.runtime_py.conversation import Conversation
+    from pocketlm.runtime_py.generation import GenerationRequest
 
     with open_checked(folder, backend, threads, skip_hashes, sampling) as (model, options):
         variables = {} if think is None else {"enable_thinking": think}
@@ -80,9 +80,9 @@ def chat(
 def _turn(conversation: "Conversation", text: str, request: "GenerationRequest") -> None:
     from dataclasses import replace
 
-    from runtime_py.chat_template import TemplateError
-    from runtime_py.commands.runner import print_pieces, timings
-    from runtime_py.interruption import Interruption
+    from pocketlm.runtime_py.chat_template import TemplateError
+    from pocketlm.runtime_py.commands.runner import print_pieces, timings
+    from pocketlm.runtime_py.interruption import Interruption
 
     with Interruption() as stop:
         request = replace(request, should_stop=lambda: stop.requested)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import click
 
-from runtime_py.errors import RunError
-from runtime_py.terminal import say_error
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.terminal import say_error
 
 COMMANDS = {
     "/help": "shows this",
@@ -91,7 +91,7 @@ def _read_line(prompt: str) -> str | None:
     Raises:
         RunError: it is not UTF-8.
     """
-    from runtime_py.utf8 import decode_utf8
+    from pocketlm.runtime_py.utf8 import decode_utf8
 
     if sys.stdin.isatty():
         with suppress(ImportError):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime_py.commands.flags import bundle_argument, json_option
-from runtime_py.terminal import bar_text, make_console, say
+from pocketlm.runtime_py.commands.flags import bundle_argument, json_option
+from pocketlm.runtime_py.terminal import bar_text, make_console, say
 
 if TYPE_CHECKING:
-    from runtime_py.app_facts import AppFacts
-    from runtime_py.export import ExportedFile
+    from pocketlm.runtime_py.app_facts import AppFacts
+    from pocketlm.runtime_py.export import ExportedFile
 
 _NEXT = {
     "executorch": "load {model} with TextLLMRunner (C++ or Python)",
@@ -51,10 +51,10 @@ def export(folder: str, runtime: str, out: Path, as_json: bool) -> None:
     """
     from rich.progress import Progress
 
-    from runtime_py.app_facts import app_facts
-    from runtime_py.bundle import read_bundle
-    from runtime_py.export import RUNTIMES
-    from runtime_py.export import export as run_export
+    from pocketlm.runtime_py.app_facts import app_facts
+    from pocketlm.runtime_py.bundle import read_bundle
+    from pocketlm.runtime_py.export import RUNTIMES
+    from pocketlm.runtime_py.export import export as run_export
 
     bundle = read_bundle(folder)
     facts = app_facts(bundle, RUNTIMES[runtime].backend)

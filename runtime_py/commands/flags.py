@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime_py.errors import RunError
-from runtime_py.terminal import say
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.terminal import say
 
 if TYPE_CHECKING:
-    from runtime_py.sampling import SamplingOptions
+    from pocketlm.runtime_py.sampling import SamplingOptions
 
 Command = Callable[..., None]
 
@@ -132,7 +132,7 @@ class SamplingFlags:
         Raises:
             RunError: out of range, or without effect.
         """
-        from runtime_py.sampling import published_options
+        from pocketlm.runtime_py.sampling import published_options
 
         typed = {name: value for name, value in vars(self).items() if value is not None}
         options = published_options(generation_config, typed)

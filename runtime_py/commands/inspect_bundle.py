@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime_py.commands.flags import bundle_argument, json_option
+from pocketlm.runtime_py.commands.flags import bundle_argument, json_option
 
 if TYPE_CHECKING:
-    from runtime_py.bundle import Bundle
+    from pocketlm.runtime_py.bundle import Bundle
 
 
 @click.command("inspect", short_help="Show what a bundle holds and needs in memory.")
@@ -21,7 +21,7 @@ def inspect_bundle(folder: str, as_json: bool) -> None:
     pocketlm inspect pico
     pocketlm inspect pico --json
     """
-    from runtime_py.bundle import open_bundle
+    from pocketlm.runtime_py.bundle import open_bundle
 
     bundle = open_bundle(folder, check_hashes=False)
     if as_json:
@@ -33,7 +33,7 @@ def inspect_bundle(folder: str, as_json: bool) -> None:
 def _document(bundle: "Bundle") -> dict[str, Any]:
     from dataclasses import asdict
 
-    from runtime_py import inspection
+    from pocketlm.runtime_py import inspection
 
     manifest = bundle.manifest
     backends = manifest.backends.items()
@@ -50,8 +50,8 @@ def _document(bundle: "Bundle") -> dict[str, Any]:
 
 
 def _print(bundle: "Bundle") -> None:
-    from runtime_py.readings import reading_lines
-    from runtime_py.terminal import make_console
+    from pocketlm.runtime_py.readings import reading_lines
+    from pocketlm.runtime_py.terminal import make_console
 
     manifest = bundle.manifest
     console = make_console(soft_wrap=True)
@@ -75,7 +75,7 @@ def _print(bundle: "Bundle") -> None:
 def _tables(bundle: "Bundle") -> list[Any]:
     from rich.table import Table
 
-    from runtime_py import inspection
+    from pocketlm.runtime_py import inspection
 
     manifest = bundle.manifest
     files = Table("files", "count", "MB")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime_py.commands.flags import bundle_argument, json_option
+from pocketlm.runtime_py.commands.flags import bundle_argument, json_option
 
 if TYPE_CHECKING:
-    from runtime_py.readings import Readings
+    from pocketlm.runtime_py.readings import Readings
 
 
 @click.command(short_help="Read hard texts and chats with every runtime.")
@@ -29,10 +29,10 @@ def lint(folder: str, as_json: bool) -> None:
 
     from rich.progress import Progress
 
-    from runtime_py.bundle import open_bundle
-    from runtime_py.lint import readers
-    from runtime_py.lint.comparison import read_alike
-    from runtime_py.terminal import make_console
+    from pocketlm.runtime_py.bundle import open_bundle
+    from pocketlm.runtime_py.lint import readers
+    from pocketlm.runtime_py.lint.comparison import read_alike
+    from pocketlm.runtime_py.terminal import make_console
 
     bundle = open_bundle(folder, check_hashes=False)
     with Progress(console=make_console(stderr=True), transient=True) as progress:
@@ -54,8 +54,8 @@ def lint(folder: str, as_json: bool) -> None:
 
 
 def _print(readings: "Readings") -> None:
-    from runtime_py.readings import reading_lines
-    from runtime_py.terminal import say
+    from pocketlm.runtime_py.readings import reading_lines
+    from pocketlm.runtime_py.terminal import say
 
     say(*reading_lines(readings))
     for name, reading in readings.items():

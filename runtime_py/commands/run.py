@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime_py.commands.flags import (
+from pocketlm.runtime_py.commands.flags import (
     INTERRUPTED,
     SamplingFlags,
     backend_option,
@@ -18,12 +18,12 @@ from runtime_py.commands.flags import (
     think_option,
     threads_option,
 )
-from runtime_py.errors import RunError
-from runtime_py.terminal import say
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.terminal import say
 
 if TYPE_CHECKING:
-    from runtime_py.generation import GenerationRequest, GenerationResult
-    from runtime_py.text import TextModel
+    from pocketlm.runtime_py.generation import GenerationRequest, GenerationResult
+    from pocketlm.runtime_py.text import TextModel
 
 
 @click.command(short_help="Generate text with a bundle, as a device would.")
@@ -65,9 +65,9 @@ def run(
     pocketlm run pico --raw -p 'def add(' -n 32 --temp 0
     git diff | pocketlm run pico -p - --json
     """
-    from runtime_py.commands.runner import open_checked, print_pieces, timings
-    from runtime_py.generation import GenerationRequest, generate
-    from runtime_py.interruption import Interruption
+    from pocketlm.runtime_py.commands.runner import open_checked, print_pieces, timings
+    from pocketlm.runtime_py.generation import GenerationRequest, generate
+    from pocketlm.runtime_py.interruption import Interruption
 
     text = _read_prompt(prompt)
     with (
@@ -96,7 +96,7 @@ def run(
 
 
 def _read_prompt(prompt: str) -> str:
-    from runtime_py.utf8 import check_utf8, decode_utf8
+    from pocketlm.runtime_py.utf8 import check_utf8, decode_utf8
 
     if prompt != "-":
         check_utf8(prompt, "--prompt")
@@ -113,7 +113,7 @@ def _prompt_ids(
             if value is not None:
                 raise RunError(f"{flag} goes into the chat template; add --chat or leave it out")
         return model.tokenizer.encode_prompt(text)
-    from runtime_py.commands.runner import chat_template
+    from pocketlm.runtime_py.commands.runner import chat_template
 
     template = chat_template(model, think)
     messages = [{"role": "user", "content": text}]

@@ -4,14 +4,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from runtime_py.bundle import read_bundle
-from runtime_py.chat_template import ChatTemplate
-from runtime_py.commands.flags import SamplingFlags
-from runtime_py.errors import RunError
-from runtime_py.generation import GenerationResult, Piece
-from runtime_py.sampling import SamplingOptions
-from runtime_py.session import choose_backend
-from runtime_py.text import TextModel, open_model, read_generation_config
+from pocketlm.runtime_py.bundle import read_bundle
+from pocketlm.runtime_py.chat_template import ChatTemplate
+from pocketlm.runtime_py.commands.flags import SamplingFlags
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.generation import GenerationResult, Piece
+from pocketlm.runtime_py.sampling import SamplingOptions
+from pocketlm.runtime_py.session import choose_backend
+from pocketlm.runtime_py.text import TextModel, open_model, read_generation_config
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime_py.commands.flags import bundle_argument, json_option, threads_option
-from runtime_py.errors import RunError
-from runtime_py.terminal import say
+from pocketlm.runtime_py.commands.flags import bundle_argument, json_option, threads_option
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.terminal import say
 
 if TYPE_CHECKING:
-    from runtime_py.bundle import Bundle
-    from runtime_py.verdict import CaseVerdict, Verdict
+    from pocketlm.runtime_py.bundle import Bundle
+    from pocketlm.runtime_py.verdict import CaseVerdict, Verdict
 
 # More differences than this say nothing new at a terminal; --json has all.
 _MOST_SHOWN = 20
@@ -51,9 +51,9 @@ def verify(
     """
     from rich.progress import Progress
 
-    from runtime_py import verification
-    from runtime_py.bundle import open_bundle
-    from runtime_py.terminal import bar_text, make_console
+    from pocketlm.runtime_py import verification
+    from pocketlm.runtime_py.bundle import open_bundle
+    from pocketlm.runtime_py.terminal import bar_text, make_console
 
     verdicts = []
     with Progress(console=make_console(stderr=True), transient=True) as progress:
@@ -96,8 +96,8 @@ def verify(
 
 def _without_runtime(bundle: "Bundle") -> dict[str, str]:
     """Return the backends of a bundle that cannot run here, each with what to install."""
-    from runtime_py import engines
-    from runtime_py.runtime_versions import check_versions
+    from pocketlm.runtime_py import engines
+    from pocketlm.runtime_py.runtime_versions import check_versions
 
     reasons = {}
     for name, entry in bundle.manifest.backends.items():
@@ -111,7 +111,7 @@ def _without_runtime(bundle: "Bundle") -> dict[str, str]:
 def _print(folder: str, verdict: "Verdict") -> None:
     from rich.table import Table
 
-    from runtime_py.terminal import make_console
+    from pocketlm.runtime_py.terminal import make_console
 
     console = make_console(soft_wrap=True)
     table = Table("case", "replayed", "steps", "near ties", "largest error / std", "")

@@ -4,8 +4,8 @@ import difflib
 from importlib import import_module
 from pathlib import Path
 
-from runtime_py.engine import Engine
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.engine import Engine
+from pocketlm.runtime_py.errors import RunError
 
 # An underscore marks a part of an engine.
 NAMES = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if "_" not in p.stem))

@@ -14,14 +14,14 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from runtime_py import executorch_metadata
-from runtime_py.engine import Engine, ExactForm
-from runtime_py.environment import environment_default
-from runtime_py.errors import RunError
-from runtime_py.executorch_float_twin import write_float_twin
-from runtime_py.manifest import BackendEntry, Manifest
-from runtime_py.memory_advice import huge_page_heap, release_file_pages
-from runtime_py.process_tuning import may_tune_process
+from pocketlm.runtime_py import executorch_metadata
+from pocketlm.runtime_py.engine import Engine, ExactForm
+from pocketlm.runtime_py.environment import environment_default
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.executorch_float_twin import write_float_twin
+from pocketlm.runtime_py.manifest import BackendEntry, Manifest
+from pocketlm.runtime_py.memory_advice import huge_page_heap, release_file_pages
+from pocketlm.runtime_py.process_tuning import may_tune_process
 
 METHOD = "forward"
 _OPERATOR_LIBRARIES = (

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime_py.engine import Engine, ExactForm, LoadedModel
-from runtime_py.environment import environment_default
-from runtime_py.errors import RunError
-from runtime_py.manifest import BackendEntry, CacheEntry, Manifest
-from runtime_py.memory_advice import huge_page_heap, release_file_pages
+from pocketlm.runtime_py.engine import Engine, ExactForm, LoadedModel
+from pocketlm.runtime_py.environment import environment_default
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest import BackendEntry, CacheEntry, Manifest
+from pocketlm.runtime_py.memory_advice import huge_page_heap, release_file_pages
 
 # Manifest options with these prefixes are session configuration entries.
 _SESSION_PREFIXES = ("session.", "optimization.", "mlas.")

@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runtime_py.lint import readers
-from runtime_py.lint.own_process import limit_processor_time, run_module
-from runtime_py.lint.reader import Answers, Questions
+from pocketlm.runtime_py.lint import readers
+from pocketlm.runtime_py.lint.own_process import limit_processor_time, run_module
+from pocketlm.runtime_py.lint.reader import Answers, Questions
 
 
 def answers_of(name: str, folder: Path, questions: Questions) -> Answers:
@@ -27,7 +27,7 @@ def answers_of(name: str, folder: Path, questions: Questions) -> Answers:
         asked, answered = Path(place) / "questions.json", Path(place) / "answers.json"
         asked.write_text(json.dumps({"folder": str(folder.absolute()), **asdict(questions)}))
         what = f"{name} on the tokenizer files of {folder}"
-        run_module("runtime_py.lint.answering", (name, asked, answered), what)
+        run_module("pocketlm.runtime_py.lint.answering", (name, asked, answered), what)
         document: Mapping[str, Any] = json.loads(answered.read_bytes())
     return Answers(**document)
 

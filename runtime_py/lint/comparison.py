@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from runtime_py.errors import RunError
-from runtime_py.lint import readers
-from runtime_py.lint.answering import answers_of
-from runtime_py.lint.hard_texts import HardChat, HardText, hard_chats, hard_texts
-from runtime_py.lint.known_differences import What, explained
-from runtime_py.lint.reader import Answers, Questions, Reader
-from runtime_py.readings import ReadingDifference, Readings, RuntimeReading
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.lint import readers
+from pocketlm.runtime_py.lint.answering import answers_of
+from pocketlm.runtime_py.lint.hard_texts import HardChat, HardText, hard_chats, hard_texts
+from pocketlm.runtime_py.lint.known_differences import What, explained
+from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.readings import ReadingDifference, Readings, RuntimeReading
 
 REFERENCE = "pocketlm"
 _LONGEST_EXAMPLE = 80

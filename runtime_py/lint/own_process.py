@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.errors import RunError
 
 # Processor seconds; the clock may take ten times as long on a busy machine.
 _LONGEST_S, _BUSY = 300, 10
-_PACKAGE_ROOT = Path(__file__).parents[2]
+_PACKAGE_ROOT = Path(__file__).parents[3]
 
 
 def run_module(module: str, arguments: Sequence[object], what: str) -> None:

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from benchmarks.processes import ROOT
-from models.checkpoint import load_decoder, open_checkpoint
-from models.random_checkpoint import write_random_checkpoint
-from models.shapes import shape_of
+from pocketlm.models.checkpoint import load_decoder, open_checkpoint
+from pocketlm.models.random_checkpoint import write_random_checkpoint
+from pocketlm.models.shapes import shape_of
 from tests.conftest import TINY_PUBLISHED
 
 PYTHON = ROOT / "build" / "peers" / "llama.cpp" / "bin" / "python"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime_py import caches
-from runtime_py.cache_layout import CacheLayout
+from pocketlm.runtime_py import caches
+from pocketlm.runtime_py.cache_layout import CacheLayout
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("models", "edge_build", "runtime_py", "device_tests")
@@ -46,11 +46,11 @@ def test_no_other_file_names_a_kind() -> None:
 
 def test_the_search_finds_a_name_and_an_import() -> None:
     assert list(words(ast.parse("if cache.kind == 'ring':\n    pass"))) == ["ring"]
-    assert list(words(ast.parse("from runtime_py.caches.ring import KIND"))) == [
-        "runtime_py.caches.ring"
+    assert list(words(ast.parse("from pocketlm.runtime_py.caches.ring import KIND"))) == [
+        "pocketlm.runtime_py.caches.ring"
     ]
-    assert list(words(ast.parse("from runtime_py.caches import windowed"))) == [
-        "runtime_py.caches.windowed"
+    assert list(words(ast.parse("from pocketlm.runtime_py.caches import windowed"))) == [
+        "pocketlm.runtime_py.caches.windowed"
     ]
     assert list(words(ast.parse("'a ring cache', caches.LOCAL"))) == []
 
@@ -59,7 +59,7 @@ def test_the_search_finds_a_name_and_an_import() -> None:
 def test_a_kind_offers_its_constant_under_its_file_name(name: str) -> None:
     kind = caches.load(name)
     assert issubclass(kind, CacheLayout)
-    assert kind.__module__ == f"runtime_py.caches.{name}"
+    assert kind.__module__ == f"pocketlm.runtime_py.caches.{name}"
     # Who keeps everything has a slot for each position, who overwrites has fewer where it can.
     assert kind.overwrites == (kind.slots(8, 4, 1000) < 1000)
 

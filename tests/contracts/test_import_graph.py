@@ -47,14 +47,15 @@ def imported(node: ast.Import | ast.ImportFrom, known: Mapping[str, object]) -> 
     if isinstance(node, ast.Import):
         return {in_folder(alias.name) for alias in node.names} & known.keys()
     module = in_folder(node.module or "")
-    members = {f"{module}.{alias.name}" if module else alias.name for alias in node.names}
+    members = {in_folder(f"{module}.{alias.name}") for alias in node.names}
     modules = members & known.keys()
     return modules if modules == members else (modules | {module}) & known.keys()
 
 
 def in_folder(module: str) -> str:
     """Return a module's name as its path from the top of the repository has it."""
-    return module.removeprefix("pocketlm").removeprefix(".")
+    inside = module.removeprefix("pocketlm.")
+    return inside if inside.partition(".")[0] in PACKAGES else module
 
 
 def graph_when_loaded(trees: Mapping[str, ast.Module]) -> dict[str, set[str]]:

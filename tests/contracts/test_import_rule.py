@@ -164,6 +164,26 @@ def test_runtime_never_imports_a_runtime_library_at_module_level() -> None:
                     assert module.partition(".")[0] not in HEAVY, f"{path} imports {module}"
 
 
+def test_every_import_of_ours_goes_through_the_package() -> None:
+    # Without `pocketlm.` a module would be there twice, with two sets of classes.
+    for path in tracked_python_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                tops = {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                tops = {(node.module or "").partition(".")[0]}
+            else:
+                continue
+            assert tops.isdisjoint(PACKAGES), f"{path}: import it from pocketlm"
+
+
+def tracked_python_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
 def test_nothing_imports_the_command_line() -> None:
     for package in PACKAGES:
         for path in sources(package):

@@ -13,18 +13,18 @@ import numpy as np
 import onnx_ir
 import pytest
 
-from edge_build import backends
-from edge_build.backend import LoweringInput
-from edge_build.backends.executorch.inspection import kv_cache_bytes as pte_cache_bytes
-from edge_build.backends.onnx.metadata import kv_cache_bytes as onnx_cache_bytes
-from edge_build.kv_cache import plan_caches
-from edge_build.kv_scales import KvScales
-from edge_build.lowered_cache import user_lowered_cache
-from edge_build.quantization.weight import WeightStore
-from models import shapes
-from models.config import LayerConfig, ModelConfig
-from models.weight_shapes import weight_shapes
-from runtime_py.manifest import CacheQuantization
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.executorch.inspection import kv_cache_bytes as pte_cache_bytes
+from pocketlm.edge_build.backends.onnx.metadata import kv_cache_bytes as onnx_cache_bytes
+from pocketlm.edge_build.kv_cache import plan_caches
+from pocketlm.edge_build.kv_scales import KvScales
+from pocketlm.edge_build.lowered_cache import user_lowered_cache
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.models import shapes
+from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.weight_shapes import weight_shapes
+from pocketlm.runtime_py.manifest import CacheQuantization
 
 CHUNK = 128
 LONGEST_CONTEXT = 8192

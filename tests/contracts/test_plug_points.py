@@ -5,16 +5,16 @@ import sys
 
 import pytest
 
-from edge_build import backends
-from edge_build.backend import Backend
-from edge_build.errors import BuildError
-from edge_build.quantization import methods, recipes
-from models import families, shapes
-from models.errors import ModelError
-from models.family import Family
-from runtime_py import engines
-from runtime_py.engine import Engine
-from runtime_py.errors import RunError
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.backend import Backend
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.quantization import methods, recipes
+from pocketlm.models import families, shapes
+from pocketlm.models.errors import ModelError
+from pocketlm.models.family import Family
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.engine import Engine
+from pocketlm.runtime_py.errors import RunError
 
 
 @pytest.mark.parametrize("name", families.NAMES)

@@ -15,11 +15,11 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime_py.bundle import open_bundle
-from runtime_py.errors import RunError
-from runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry
-from runtime_py.verdict import Verdict
-from runtime_py.verification import verify
+from pocketlm.runtime_py.bundle import open_bundle
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry
+from pocketlm.runtime_py.verdict import Verdict
+from pocketlm.runtime_py.verification import verify
 
 # Why verify misses a fault.
 BELOW_FLOAT_NOISE = "it changes no logit by more than the order of float sums does"

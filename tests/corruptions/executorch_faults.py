@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from models.config import LayerConfig
-from models.layers import inverse_frequencies
+from pocketlm.models.config import LayerConfig
+from pocketlm.models.layers import inverse_frequencies
 from tests.corruptions.bundle_copy import (
     BELOW_FLOAT_NOISE,
     NEVER_FED,

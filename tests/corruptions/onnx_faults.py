@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from models.config import LayerConfig
-from models.layers import inverse_frequencies, rotary_tables
+from pocketlm.models.config import LayerConfig
+from pocketlm.models.layers import inverse_frequencies, rotary_tables
 from tests.corruptions.bundle_copy import (
     BELOW_FLOAT_NOISE,
     NEVER_FED,

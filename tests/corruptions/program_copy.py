@@ -26,8 +26,8 @@ from executorch.exir.schema import (
 )
 from numpy.typing import NDArray
 
-from edge_build.backends.executorch.memory_places import plan_memory
-from runtime_py.executorch_file import (
+from pocketlm.edge_build.backends.executorch.memory_places import plan_memory
+from pocketlm.runtime_py.executorch_file import (
     Segment,
     delegate_payload,
     open_program,

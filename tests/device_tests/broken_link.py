@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from device_tests.device.external_tool import ToolRun, ToolTimeoutError
-from device_tests.device.shell_target import ShellTarget
-from device_tests.device.target import RefusedError
-from device_tests.device.targets.host import HostLink
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.external_tool import ToolRun, ToolTimeoutError
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.target import RefusedError
+from pocketlm.device_tests.device.targets.host import HostLink
+from pocketlm.device_tests.errors import DeviceError
 
 # What happens instead of a call, or None: it goes through. "call", "push" or "pull", with its text
 # or its path.

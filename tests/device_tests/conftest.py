@@ -44,8 +44,8 @@ def skip_without_compilers() -> None:
 
 def compiled(backend: str, folder: Path) -> Path:
     """Compile one backend's runner, or skip the test."""
-    from device_tests.runners.compilation import COMPILE_RUNNER, toolchain
-    from device_tests.runners.packages import DISTRIBUTIONS, installed
+    from pocketlm.device_tests.runners.compilation import COMPILE_RUNNER, toolchain
+    from pocketlm.device_tests.runners.packages import DISTRIBUTIONS, installed
 
     skip_without_compilers()
     out = folder / f"{backend}-runner"

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from device_tests.device.targets.ssh import CONFIG_VARIABLE
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.targets.ssh import CONFIG_VARIABLE
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.adb_server import AdbServer
 from tests.doubles.prepare import prepared
 from tests.doubles.qemu_user import UserBoard, UserPhone

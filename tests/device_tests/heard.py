@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from device_tests.profiling.pipeline import ProgressCallbacks
+from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks
 
 
 @dataclass

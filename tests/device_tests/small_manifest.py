@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from runtime_py.manifest import BackendEntry, CacheEntry, Manifest, TensorEntry
+from pocketlm.runtime_py.manifest import BackendEntry, CacheEntry, Manifest, TensorEntry
 
 # 1000 rows of 64 columns: half a byte a code, and a scale of 2 bytes for each 32 of them.
 TABLE = TensorEntry("embed_tokens", (1000, 64), 4, 32, 32_000 + 4_000, None, "")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from device_tests.device.target import LostDeviceError, RefusedError
-from device_tests.errors import DeviceError
 from pocketlm import main
+from pocketlm.device_tests.device.target import LostDeviceError, RefusedError
+from pocketlm.device_tests.errors import DeviceError
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_device_that_fails_is_told_from_a_mistake(
     def open_target(name: str) -> None:
         raise error
 
-    monkeypatch.setattr("device_tests.device.targets.open_target", open_target)
+    monkeypatch.setattr("pocketlm.device_tests.device.targets.open_target", open_target)
     result = CliRunner().invoke(main, [command, str(pico_bundle), "--on", "adb"])
     assert result.exit_code == expected
     assert result.stderr.splitlines()[-1] == f"error: {error}"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device.target import Target
-from device_tests.device.targets import open_target
-from device_tests.job.lifecycle import run_job
-from device_tests.job.values import JobSpec
+from pocketlm.device_tests.device.target import Target
+from pocketlm.device_tests.device.targets import open_target
+from pocketlm.device_tests.job.lifecycle import run_job
+from pocketlm.device_tests.job.values import JobSpec
 from tests.device_tests.doubled_devices import adb_server
 from tests.doubles.adb_server import AdbServer
 from tests.doubles.qemu_system import SystemMachine, SystemPhone

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device.shell_target import ShellTarget
-from device_tests.device.target import LostDeviceError, RefusedError
-from device_tests.device.targets import list_targets, open_target
-from device_tests.job.lifecycle import collect_job, run_job
-from device_tests.job.script import OUTPUT, PID, SAMPLES
-from device_tests.job.state import remove_stale
-from device_tests.job.values import JobSpec
-from device_tests.job.verdict import Verdict
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.target import LostDeviceError, RefusedError
+from pocketlm.device_tests.device.targets import list_targets, open_target
+from pocketlm.device_tests.job.lifecycle import collect_job, run_job
+from pocketlm.device_tests.job.script import OUTPUT, PID, SAMPLES
+from pocketlm.device_tests.job.state import remove_stale
+from pocketlm.device_tests.job.values import JobSpec
+from pocketlm.device_tests.job.verdict import Verdict
 from tests.device_tests.doubled_devices import (
     DoubledDevice,
     adb_server,
@@ -287,7 +287,7 @@ def test_a_job_whose_device_hangs_is_lost(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("device_tests.job.watcher._ANSWER_S", 5)
+    monkeypatch.setattr("pocketlm.device_tests.job.watcher._ANSWER_S", 5)
     spec = script("echo begun; sleep 1")
     lost = run_job(
         target, spec, tmp_path / "out", lambda line: device.double.freeze(), reconnect_s=1

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_tests.device.target import RefusedError
-from device_tests.device.targets import list_targets, open_target
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.target import RefusedError
+from pocketlm.device_tests.device.targets import list_targets, open_target
+from pocketlm.device_tests.errors import DeviceError
 from tests.device_tests.doubled_devices import DoubledDevice, adb_server, phone_over_adb
 from tests.doubles.adb_server import AdbServer
 from tests.doubles.auth_stub import AuthStub

@@ -2,7 +2,7 @@
 
 import pytest
 
-from device_tests.quantities import (
+from pocketlm.device_tests.quantities import (
     byte_unit,
     duration_text,
     percent_text,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 
 _ARMV8_0 = ("fp", "asimd", "evtstrm", "aes", "pmull", "sha1", "sha2", "crc32", "cpuid")
 _ARMV8_2 = (

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.tools import run_tool, tool
 
 GUEST = Path(__file__).parent / "guest"

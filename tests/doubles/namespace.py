@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.ports import bound_socket
 from tests.doubles.tools import run_tool
 from tests.doubles.world import World

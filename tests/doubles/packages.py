@@ -10,7 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.tools import run_tool
 
 # The oldest Debian that has adbd; its libc also decides what the board's programs can be.

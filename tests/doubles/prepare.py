@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_tests.errors import DeviceError
-from runtime_py.user_cache import cache_folder, kept
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.runtime_py.user_cache import cache_folder, kept
 from tests.doubles import images, packages, roots
 
 _KEPT_S = 24 * 3600

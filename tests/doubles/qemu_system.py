@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.adb_protocol import daemon_answers
 from tests.doubles.cpus import cpu_called
 from tests.doubles.images import Entry, cpio, data_disk

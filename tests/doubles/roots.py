@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from device_tests.device.facts import Provenance
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.facts import Provenance
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.tools import run_tool
 
 SHELL_UID = 2000  # Android's user "shell", whom adb commands run as

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.adb_server import AdbServer
 from tests.doubles.tools import advice, missing_tools
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.cpus import CPUS, cpu_called, cpuinfo
 
 

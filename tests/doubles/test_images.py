@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.images import Entry, cpio, data_disk, first_file_system
 from tests.doubles.tools import advice, missing_tools, tool
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.namespace import _subordinate
 
 

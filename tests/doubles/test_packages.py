@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles import packages
 
 

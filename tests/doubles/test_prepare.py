@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles import images, packages, prepare
 
 

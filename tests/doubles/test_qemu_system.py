@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.adb_server import AdbServer
 from tests.doubles.qemu_system import Disk, SystemMachine, SystemPhone
 from tests.doubles.ssh_access import ALIAS

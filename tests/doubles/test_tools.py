@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 from tests.doubles import tools
 from tests.doubles.tools import advice, guarded, missing_tools, run_tool, tool
 

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 
 # The Debian package that each tool comes with.
 _PACKAGES = {

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from edge_build import backends
-from edge_build import build as build_module
-from edge_build.build import build
-from edge_build.errors import BuildError
-from edge_build.progress import Event, StageAdvanced
-from edge_build.spec import BuildSpec
-from models.errors import ModelError
+from pocketlm.edge_build import backends
+from pocketlm.edge_build import build as build_module
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.progress import Event, StageAdvanced
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.models.errors import ModelError
 
 Damage = Callable[[Path], None]
 
@@ -175,7 +175,7 @@ def test_a_backend_that_cannot_keep_int8_is_named_with_one_that_can(
     checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = replace(backends.load("executorch"), kv={"float32": "none"})
-    monkeypatch.setattr("edge_build.backends.executorch.BACKEND", exact)
+    monkeypatch.setattr("pocketlm.edge_build.backends.executorch.BACKEND", exact)
     message = "--kv int8: backend executorch keeps keys and values in float32; .* --backend onnx"
     with pytest.raises(BuildError, match=message):
         build(BuildSpec(checkpoint=checkpoint, out=out, kv="int8"))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.runner_files.writing import write_runner_files
-from runtime_py.bundle import read_bundle
-from runtime_py.lint.comparison import read_alike
+from pocketlm.edge_build.runner_files.writing import write_runner_files
+from pocketlm.runtime_py.bundle import read_bundle
+from pocketlm.runtime_py.lint.comparison import read_alike
 from tests.workshop import Workshop
 
 pytest.importorskip("pytorch_tokenizers")
@@ -20,8 +20,8 @@ CLOCK = "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}"
 def test_builds_at_two_moments_are_equal_with_a_template_that_reads_the_clock(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_build.bundling.write_runner_files", write_runner_files)
-    monkeypatch.setattr("edge_build.bundling.read_alike", read_alike)
+    monkeypatch.setattr("pocketlm.edge_build.bundling.write_runner_files", write_runner_files)
+    monkeypatch.setattr("pocketlm.edge_build.bundling.read_alike", read_alike)
     template = workshop.spec.checkpoint / "chat_template.jinja"
     template.write_text(template.read_text(encoding="utf-8") + CLOCK, encoding="utf-8")
     built = []

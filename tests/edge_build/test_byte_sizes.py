@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_build.byte_sizes import parse_size, shown_size, written_size
-from edge_build.errors import BuildError
+from pocketlm.edge_build.byte_sizes import parse_size, shown_size, written_size
+from pocketlm.edge_build.errors import BuildError
 
 
 @pytest.mark.parametrize(

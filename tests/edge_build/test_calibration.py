@@ -10,19 +10,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_build.calibration.measured import CalibrationStore, KvBounds
-from edge_build.calibration.measuring import KvObserver
-from edge_build.calibration.running import calibrate, measure
-from edge_build.calibration.text import calibration_ids
-from edge_build.errors import BuildError
-from edge_build.kv_scales import HEADROOM, LARGEST_CODE, KvScales, scales_of
-from edge_build.preparation import Preparation, prepare
-from edge_build.progress import silent
-from edge_build.quantization import methods
-from edge_build.quantization.apply import quantize_weights
-from edge_build.spec import BuildSpec
-from models.checkpoint import load_decoder, open_checkpoint
-from models.layers import inverse_frequencies, rotary_tables, rotate
+from pocketlm.edge_build.calibration.measured import CalibrationStore, KvBounds
+from pocketlm.edge_build.calibration.measuring import KvObserver
+from pocketlm.edge_build.calibration.running import calibrate, measure
+from pocketlm.edge_build.calibration.text import calibration_ids
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.kv_scales import HEADROOM, LARGEST_CODE, KvScales, scales_of
+from pocketlm.edge_build.preparation import Preparation, prepare
+from pocketlm.edge_build.progress import silent
+from pocketlm.edge_build.quantization import methods
+from pocketlm.edge_build.quantization.apply import quantize_weights
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.models.checkpoint import load_decoder, open_checkpoint
+from pocketlm.models.layers import inverse_frequencies, rotary_tables, rotate
 from tests.conftest import PICO, TINY_PUBLISHED
 
 SHARED, SIZE = 2, 16
@@ -157,7 +157,7 @@ def test_nothing_is_calibrated_unless_somebody_asks(
 TOY_METHOD = """
 import torch
 
-from edge_build.quantization.methods import Method
+from pocketlm.edge_build.quantization.methods import Method
 
 
 def quantize(weight, scheme, inputs):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from edge_build import memory_limit
-from edge_build.errors import BuildError
 from pocketlm import main
+from pocketlm.edge_build import memory_limit
+from pocketlm.edge_build.errors import BuildError
 from tests.workshop import STAGES, Workshop
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_build import exchange as exchange_module
-from edge_build.exchange import exchange
+from pocketlm.edge_build import exchange as exchange_module
+from pocketlm.edge_build.exchange import exchange
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from edge_build.errors import BuildError
-from edge_build.kv_cache import plan_caches
-from models import shapes
-from models.config import LayerConfig, ModelConfig
-from runtime_py.manifest import CacheQuantization
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.kv_cache import plan_caches
+from pocketlm.models import shapes
+from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.runtime_py.manifest import CacheQuantization
 
 
 def config_with(windows: tuple[int | None, ...], longest: int = 100) -> ModelConfig:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache
-from runtime_py.user_cache import lowered_folder
+from pocketlm.edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache
+from pocketlm.runtime_py.user_cache import lowered_folder
 
 KEY = "ab" * 32
 PROGRAM = b"a program" * 100
@@ -126,7 +126,7 @@ def test_processes_that_want_the_same_lower_it_once(tmp_path: Path) -> None:
     code = f"""
 import os
 from pathlib import Path
-from edge_build.lowered_cache import LoweredCache
+from pocketlm.edge_build.lowered_cache import LoweredCache
 def lower():
     with open({str(tmp_path / "count")!r}, "a") as file:
         file.write("x")

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_build import memory_limit
-from edge_build.byte_sizes import parse_size
-from edge_build.errors import BuildError
-from edge_build.memory_limit import MemoryOutlook, foresee_memory
-from edge_build.memory_prediction import MemoryTerm, StageMemory
-from edge_build.preparation import prepare
-from edge_build.progress import Event, Notice
+from pocketlm.edge_build import memory_limit
+from pocketlm.edge_build.byte_sizes import parse_size
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.memory_limit import MemoryOutlook, foresee_memory
+from pocketlm.edge_build.memory_prediction import MemoryTerm, StageMemory
+from pocketlm.edge_build.preparation import prepare
+from pocketlm.edge_build.progress import Event, Notice
 from tests.workshop import Workshop
 
 GB = 1_000_000_000

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from edge_build import memory_prediction, reference
-from edge_build.memory_prediction import MB, predict_memory
-from edge_build.preparation import Preparation, prepare
-from edge_build.spec import BuildSpec
-from models.config import LayerConfig
+from pocketlm.edge_build import memory_prediction, reference
+from pocketlm.edge_build.memory_prediction import MB, predict_memory
+from pocketlm.edge_build.preparation import Preparation, prepare
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.models.config import LayerConfig
 from tests.conftest import PICO
 
 RESIDENT_BYTES = 240 * MB

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.errors import BuildError
-from edge_build.planned_manifest import BuildChoices, plan_manifest
-from models import shapes
-from models.checkpoint import open_checkpoint
-from runtime_py import open_bundle
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.models import shapes
+from pocketlm.models.checkpoint import open_checkpoint
+from pocketlm.runtime_py import open_bundle
 
 PICO = Path("models/pico")
 

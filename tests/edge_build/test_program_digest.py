@@ -1,8 +1,8 @@
 """What the digest of a part of the program covers."""
 
-from edge_build.program_digest import imported_files, program_digest
+from pocketlm.edge_build.program_digest import imported_files, program_digest
 
-LOWERING = "edge_build.backends.executorch.lowering"
+LOWERING = "pocketlm.edge_build.backends.executorch.lowering"
 
 
 def test_it_covers_everything_that_the_part_imports_also_in_functions() -> None:
@@ -19,9 +19,9 @@ def test_it_covers_everything_that_the_part_imports_also_in_functions() -> None:
 
 
 def test_it_covers_several_parts_at_once() -> None:
-    both = program_digest(LOWERING, "runtime_py.caches.ring")
-    assert both not in (program_digest(LOWERING), program_digest("runtime_py.caches.ring"))
-    assert both == program_digest("runtime_py.caches.ring", LOWERING)
+    both = program_digest(LOWERING, "pocketlm.runtime_py.caches.ring")
+    assert both not in (program_digest(LOWERING), program_digest("pocketlm.runtime_py.caches.ring"))
+    assert both == program_digest("pocketlm.runtime_py.caches.ring", LOWERING)
 
 
 def test_it_leaves_out_what_cannot_change_the_part() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_build.progress_clock import BuildClock
+from pocketlm.edge_build.progress_clock import BuildClock
 
 
 def test_a_stage_counts_by_its_expected_seconds() -> None:

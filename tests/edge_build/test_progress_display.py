@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from edge_build import progress_display
-from edge_build.progress import (
+from pocketlm.edge_build import progress_display
+from pocketlm.edge_build.progress import (
     Event,
     Notice,
     StageAdvanced,
@@ -17,7 +17,12 @@ from edge_build.progress import (
     StagesPlanned,
     StageStarted,
 )
-from edge_build.progress_display import BuildBar, BuildLines, shown_duration, shown_progress
+from pocketlm.edge_build.progress_display import (
+    BuildBar,
+    BuildLines,
+    shown_duration,
+    shown_progress,
+)
 
 EVENTS: tuple[Event, ...] = (
     StagesPlanned({"checkpoint": 1.0, "quantize": 10.0, "onnx": 5.0, "golden": 20.0}),

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from edge_build.progress import silent
-from edge_build.quantization import recipes
-from edge_build.quantization.activations import (
+from pocketlm.edge_build.progress import silent
+from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.quantization.activations import (
     quantize_per_block_symmetric,
     quantize_per_token_asymmetric,
 )
-from edge_build.quantization.apply import quantize_weights
-from edge_build.quantization.rules import choose_rules
-from edge_build.quantization.weight import WeightStore
-from edge_build.reference import ReferenceModel, Rounding
-from models.checkpoint import Checkpoint, load_decoder, open_checkpoint
-from runtime_py.manifest import AttentionQuantization
+from pocketlm.edge_build.quantization.apply import quantize_weights
+from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.reference import ReferenceModel, Rounding
+from pocketlm.models.checkpoint import Checkpoint, load_decoder, open_checkpoint
+from pocketlm.runtime_py.manifest import AttentionQuantization
 
 TOKENS = torch.randint(0, 512, (37,), generator=torch.Generator().manual_seed(5)).tolist()
 
@@ -61,8 +61,8 @@ def test_large_weights_are_used_block_by_block(
     checkpoint = open_checkpoint(tiny_checkpoint("qwen3"))
     weights = store(checkpoint, "int4-g32", tmp_path)
     whole = ReferenceModel(checkpoint.config, weights, "per_token_asymmetric").run(TOKENS)
-    monkeypatch.setattr("edge_build.reference._KEPT_ELEMENTS", 0)
-    monkeypatch.setattr("edge_build.reference._BLOCK_ELEMENTS", 1000)
+    monkeypatch.setattr("pocketlm.edge_build.reference._KEPT_ELEMENTS", 0)
+    monkeypatch.setattr("pocketlm.edge_build.reference._BLOCK_ELEMENTS", 1000)
     blocks = ReferenceModel(checkpoint.config, weights, "per_token_asymmetric").run(TOKENS)
     # Blocks of rows may be summed in another order by the matrix library, which can turn one
     # activation code: 1/255 of a row's range.
@@ -129,7 +129,7 @@ def test_each_weight_is_unpacked_once_for_all_sequences_and_ways(
 ) -> None:
     checkpoint = open_checkpoint(tiny_checkpoint("qwen3"))
     weights = store(checkpoint, "int4-g32", tmp_path)
-    monkeypatch.setattr("edge_build.reference._KEPT_ELEMENTS", 0)
+    monkeypatch.setattr("pocketlm.edge_build.reference._KEPT_ELEMENTS", 0)
     unpacked: list[str] = []
     rows = WeightStore.rows
     monkeypatch.setattr(

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edge_build import resident_memory
-from edge_build.resident_memory import PeakMemory, available_bytes, resident_bytes
+from pocketlm.edge_build import resident_memory
+from pocketlm.edge_build.resident_memory import PeakMemory, available_bytes, resident_bytes
 
 MB = 1_000_000
 
@@ -30,7 +30,7 @@ def in_a_process(code: str) -> list[int]:
 def test_the_peak_of_a_block_is_what_it_held_at_most() -> None:
     before, peak = in_a_process(
         "import json\n"
-        "from edge_build.resident_memory import PeakMemory, resident_bytes\n"
+        "from pocketlm.edge_build.resident_memory import PeakMemory, resident_bytes\n"
         "before = resident_bytes()\n"
         "with PeakMemory() as memory:\n"
         "    block = bytearray(b'x') * 100_000_000\n"
@@ -45,7 +45,7 @@ def test_a_block_below_an_earlier_peak_is_not_charged_with_it() -> None:
     # The block holds until it was sampled, so nothing depends on the clock.
     peak, held = in_a_process(
         "import json, threading\n"
-        "from edge_build import resident_memory as rm\n"
+        "from pocketlm.edge_build import resident_memory as rm\n"
         "early = bytearray(b'x') * 300_000_000\n"
         "del early\n"
         "measure, sampled, holding = rm.resident_bytes, threading.Event(), threading.Event()\n"

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from edge_build.build import build
-from edge_build.errors import BuildError, InterruptedBuildError
-from edge_build.progress import Event, StageAdvanced, StageFinished
-from edge_build.spec import BuildSpec
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.errors import BuildError, InterruptedBuildError
+from pocketlm.edge_build.progress import Event, StageAdvanced, StageFinished
+from pocketlm.edge_build.spec import BuildSpec
 from tests.workshop import STAGES, Workshop
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +115,7 @@ def test_what_a_kill_left_beside_a_whole_bundle_goes_with_the_next_command(
 ) -> None:
     with monkeypatch.context() as killed:
         # As if killed between the last rename and the removal.
-        killed.setattr("edge_build.staging.shutil.rmtree", lambda *a, **k: None)
+        killed.setattr("pocketlm.edge_build.staging.shutil.rmtree", lambda *a, **k: None)
         workshop.build()
     assert workshop.out.is_dir() and workshop.kept.is_dir()
     with pytest.raises(BuildError, match="exists already"):
@@ -162,7 +162,9 @@ def test_interrupted_after_the_last_stage_nothing_is_worked_twice(
     workshop: Workshop, error: Callable[[], BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("edge_build.build.write_manifest", lambda *arguments: _raise(error()))
+        patch.setattr(
+            "pocketlm.edge_build.build.write_manifest", lambda *arguments: _raise(error())
+        )
         with pytest.raises(BaseException):  # noqa: B017
             workshop.build()
     workshop.build()
@@ -218,14 +220,14 @@ def test_another_version_of_a_tool_starts_over(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workshop.build_until("golden", KeyboardInterrupt())
-    monkeypatch.setattr("edge_build.build_key.tool_versions", lambda: {"torch": "0.0.1"})
+    monkeypatch.setattr("pocketlm.edge_build.build_key.tool_versions", lambda: {"torch": "0.0.1"})
     workshop.build()
     assert workshop.worked == STAGES
 
 
 def test_another_program_starts_over(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     workshop.build_until("golden", KeyboardInterrupt())
-    monkeypatch.setattr("edge_build.build_key.program_digest", lambda: "another")
+    monkeypatch.setattr("pocketlm.edge_build.build_key.program_digest", lambda: "another")
     workshop.build()
     assert workshop.worked == STAGES
 
@@ -275,7 +277,7 @@ def test_a_lock_that_a_killed_process_left_does_not_matter(workshop: Workshop) -
 def test_a_lock_whose_build_just_ended_is_not_taken(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_build.staging._is_at", lambda file, path: False)
+    monkeypatch.setattr("pocketlm.edge_build.staging._is_at", lambda file, path: False)
     with pytest.raises(BuildError, match="another build there ended this moment; start again"):
         workshop.build()
 
@@ -338,7 +340,7 @@ def test_too_small_a_disk_keeps_what_is_finished(
 SIGNALLED = """
 import os
 import signal
-import edge_build.build
+import pocketlm.edge_build.build
 from pocketlm import main
 
 # A command in the background of a shell inherits that Ctrl-C is ignored, and Python keeps it so.
@@ -347,7 +349,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def signalled(*arguments):
     os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 
-setattr(edge_build.build, os.environ["STEP"], signalled)
+setattr(pocketlm.edge_build.build, os.environ["STEP"], signalled)
 main()
 """
 

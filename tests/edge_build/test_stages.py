@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from edge_build.errors import InterruptedBuildError
-from edge_build.progress import (
+from pocketlm.edge_build.errors import InterruptedBuildError
+from pocketlm.edge_build.progress import (
     Advance,
     Event,
     Notice,
@@ -18,7 +18,7 @@ from edge_build.progress import (
     StageStarted,
     ignore,
 )
-from edge_build.stages import ResultFormat, Stages, finished_names, run_unkept
+from pocketlm.edge_build.stages import ResultFormat, Stages, finished_names, run_unkept
 
 NAMES = ("first", "second", "third")
 TEXT: ResultFormat[str] = ResultFormat(
@@ -29,7 +29,7 @@ TEXT: ResultFormat[str] = ResultFormat(
 @pytest.fixture(autouse=True)
 def _kept_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here frees memory, and collecting garbage takes the time of many tests."""
-    monkeypatch.setattr("edge_build.stages.return_freed_memory", lambda: None)
+    monkeypatch.setattr("pocketlm.edge_build.stages.return_freed_memory", lambda: None)
 
 
 class Build:
@@ -214,7 +214,7 @@ def test_the_record_is_written_after_the_files(
     def stop(folder: Path, name: str, record: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edge_build.stages._write_record", stop)
+    monkeypatch.setattr("pocketlm.edge_build.stages._write_record", stop)
     with pytest.raises(KeyboardInterrupt):
         Build(tmp_path).run("first")
     monkeypatch.undo()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.errors import BuildError
-from edge_build.text_files import TextFiles, read_text_files
-from models.checkpoint import open_checkpoint
-from models.errors import ModelError
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.text_files import TextFiles, read_text_files
+from pocketlm.models.checkpoint import open_checkpoint
+from pocketlm.models.errors import ModelError
 
 
 @pytest.fixture

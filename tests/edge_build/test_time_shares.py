@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from edge_build.preparation import prepare
-from edge_build.spec import BuildSpec
-from edge_build.time_shares import expected_s
+from pocketlm.edge_build.preparation import prepare
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.edge_build.time_shares import expected_s
 from tests.conftest import PICO
 
 

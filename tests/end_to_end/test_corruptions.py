@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("executorch")
 
-from runtime_py.bundle import open_bundle
-from runtime_py.verification import verify
+from pocketlm.runtime_py.bundle import open_bundle
+from pocketlm.runtime_py.verification import verify
 from tests.corruptions import executorch_faults, onnx_faults
 from tests.corruptions.bundle_copy import Corruption, table_row, verdict_on
 from tests.corruptions.onnx_faults import OnnxCopy

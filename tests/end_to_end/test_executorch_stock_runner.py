@@ -15,8 +15,8 @@ import sentencepiece
 
 pytest.importorskip("executorch")
 
-from runtime_py import open_bundle, open_session
-from runtime_py.sampling import greedy_id
+from pocketlm.runtime_py import open_bundle, open_session
+from pocketlm.runtime_py.sampling import greedy_id
 from tests.artifacts import CHUNK, CONTEXT, lowered_executorch
 from tests.conftest import PICO
 

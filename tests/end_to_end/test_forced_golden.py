@@ -6,12 +6,12 @@ from typing import Any
 import onnx
 import pytest
 
-from edge_build import golden_plan
-from edge_build.build import build
-from edge_build.spec import BuildSpec
-from runtime_py import open_bundle
-from runtime_py.golden import Golden
-from runtime_py.verification import verify
+from pocketlm.edge_build import golden_plan
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py import open_bundle
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.verification import verify
 from tests.conftest import PICO
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from device_tests.errors import DeviceError
-from device_tests.runners.compilation import EXECUTORCH_LIBRARIES, SOURCES, toolchain
-from device_tests.runners.packages import installed
 from pocketlm import main
-from runtime_py import SamplingOptions, open_model
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.runners.compilation import EXECUTORCH_LIBRARIES, SOURCES, toolchain
+from pocketlm.device_tests.runners.packages import installed
+from pocketlm.runtime_py import SamplingOptions, open_model
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "in-an-app.md").read_text()

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime_py import open_bundle, open_session
-from runtime_py.errors import RunError
-from runtime_py.golden import Golden
-from runtime_py.tokenizer import read_tokenizer
-from runtime_py.verification import verify
+from pocketlm.runtime_py import open_bundle, open_session
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.tokenizer import read_tokenizer
+from pocketlm.runtime_py.verification import verify
 from tests.conftest import INT8_BACKENDS, PICO
 
 TOKENS = 384  # past four wraps of a ring of 64 + 32 - 1 slots

@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("executorch")
 
-from edge_build.build import build
-from edge_build.kv_cache import KvPrecision
-from edge_build.spec import BuildSpec
-from runtime_py.bundle import open_bundle
-from runtime_py.verification import verify
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.kv_cache import KvPrecision
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py.bundle import open_bundle
+from pocketlm.runtime_py.verification import verify
 
 FAMILIES = ("gemma3_text", "gemma2", "qwen3")
 RECIPES = ("none", "int8-channel", "int4-channel", "int4-g32")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.kv_cache import KvPrecision
-from runtime_py import open_bundle, open_session
-from runtime_py.tokenizer import read_tokenizer
+from pocketlm.edge_build.kv_cache import KvPrecision
+from pocketlm.runtime_py import open_bundle, open_session
+from pocketlm.runtime_py.tokenizer import read_tokenizer
 from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx
 
 _SCRIPT = """

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_build import backends
-from runtime_py import open_bundle, open_session
-from runtime_py.errors import RunError
-from runtime_py.golden import Golden
-from runtime_py.verification import verify
+from pocketlm.edge_build import backends
+from pocketlm.runtime_py import open_bundle, open_session
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.verification import verify
 
 
 @pytest.mark.parametrize("backend", backends.NAMES)

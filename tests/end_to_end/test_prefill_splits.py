@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from edge_build import backends
-from edge_build.build import build
-from edge_build.spec import BuildSpec
-from models.checkpoint import load_decoder, open_checkpoint
-from runtime_py import Session, open_session
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.models.checkpoint import load_decoder, open_checkpoint
+from pocketlm.runtime_py import Session, open_session
 from tests.conftest import WINDOW
 
 CHUNK = 5

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import shapes
-from models.random_checkpoint import write_random_checkpoint
+from pocketlm.models import shapes
+from pocketlm.models.random_checkpoint import write_random_checkpoint
 
 Tensors = dict[str, torch.Tensor]
 

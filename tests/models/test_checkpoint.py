@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import families
-from models.checkpoint import load_decoder, open_checkpoint
-from models.errors import ModelError
-from models.random_checkpoint import write_random_checkpoint
-from models.shapes import Shape
+from pocketlm.models import families
+from pocketlm.models.checkpoint import load_decoder, open_checkpoint
+from pocketlm.models.errors import ModelError
+from pocketlm.models.random_checkpoint import write_random_checkpoint
+from pocketlm.models.shapes import Shape
 
 Change = Callable[[Callable[[dict[str, torch.Tensor]], Any]], None]
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -66,7 +66,7 @@ def test_reading_in_many_blocks_changes_nothing(
 ) -> None:
     checkpoint = open_checkpoint(small_checkpoint)
     whole, digest = checkpoint.read("embed_tokens"), checkpoint.digest()
-    monkeypatch.setattr("models.checkpoint._BLOCK_BYTES", 100)
+    monkeypatch.setattr("pocketlm.models.checkpoint._BLOCK_BYTES", 100)
     assert torch.equal(checkpoint.read("embed_tokens"), whole)
     assert checkpoint.digest() == digest
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from models import families, shapes
-from models.checkpoint import open_checkpoint
-from models.cli import COMMANDS, checkpoint_command, list_families, list_shapes
-from models.errors import ModelError
-from models.shapes import Shape
+from pocketlm.models import families, shapes
+from pocketlm.models.checkpoint import open_checkpoint
+from pocketlm.models.cli import COMMANDS, checkpoint_command, list_families, list_shapes
+from pocketlm.models.errors import ModelError
+from pocketlm.models.shapes import Shape
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_families_and_shapes_are_listed() -> None:
 
 def test_the_command_line_and_the_lists_import_nothing_heavy() -> None:
     script = (
-        "import sys, models.cli as cli; cli.list_families(); cli.list_shapes();"
+        "import sys, pocketlm.models.cli as cli; cli.list_families(); cli.list_shapes();"
         "print([name for name in ('torch', 'numpy', 'rich', 'safetensors', 'tokenizers')"
         " if name in sys.modules])"
     )

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import families
-from models.config import ModelConfig
-from models.errors import ModelError
-from models.weight_shapes import published_name, weight_shapes
+from pocketlm.models import families
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.errors import ModelError
+from pocketlm.models.weight_shapes import published_name, weight_shapes
 
 GLOBAL_ROPE = {"rope_type": "linear", "factor": 8.0, "rope_theta": 2e6}
 

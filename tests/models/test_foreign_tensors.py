@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.checkpoint import open_checkpoint
-from models.errors import ModelError
+from pocketlm.models.checkpoint import open_checkpoint
+from pocketlm.models.errors import ModelError
 
 Tensors = dict[str, torch.Tensor]
 Change = Callable[[Callable[[Tensors], Any]], None]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from models.errors import ModelError
-from models.hub import HubOrigin, checkpoint_name, hub_origin, resolve
+from pocketlm.models.errors import ModelError
+from pocketlm.models.hub import HubOrigin, checkpoint_name, hub_origin, resolve
 
 
 def refusal(checkpoint: str, revision: str | None = None) -> str:

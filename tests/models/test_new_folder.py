@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import ModelError
-from models.new_folder import new_folder
+from pocketlm.models.errors import ModelError
+from pocketlm.models.new_folder import new_folder
 
 
 def test_nothing_is_visible_until_the_end(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from models import families, random_checkpoint, shapes
-from models.checkpoint import load_decoder, open_checkpoint
-from models.errors import ModelError
-from models.random_checkpoint import write_random_checkpoint
-from models.random_tokenizer import PLANS
-from models.shapes import Shape
+from pocketlm.models import families, random_checkpoint, shapes
+from pocketlm.models.checkpoint import load_decoder, open_checkpoint
+from pocketlm.models.errors import ModelError
+from pocketlm.models.random_checkpoint import write_random_checkpoint
+from pocketlm.models.random_tokenizer import PLANS
+from pocketlm.models.shapes import Shape
 
 SMALL = {
     "vocab_size": 640,
@@ -181,7 +181,7 @@ def test_a_disk_that_is_too_small_is_said_before_writing(
     tmp_path: Path, small_shape: Shape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "models.random_checkpoint.shutil.disk_usage",
+        "pocketlm.models.random_checkpoint.shutil.disk_usage",
         lambda path: type("Usage", (), {"free": 10})(),
     )
     with pytest.raises(ModelError, match=r"the disk has 0\.0 GB left"):

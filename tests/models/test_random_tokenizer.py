@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from models import shapes
-from models.config import ModelConfig
-from models.errors import ModelError
-from models.random_tokenizer import write_tokenizer
+from pocketlm.models import shapes
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.errors import ModelError
+from pocketlm.models.random_tokenizer import write_tokenizer
 
 # Large vocabularies take seconds to load, so Gemma 2 stands here with a small one.
 VOCABULARIES = {"gemma-2-2b": 4096, "gemma-3-4b": 262_208, "qwen3-0.6b": 151_936}

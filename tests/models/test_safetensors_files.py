@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from models.checkpoint import open_checkpoint
-from models.errors import ModelError
-from models.random_checkpoint import write_random_checkpoint
-from models.safetensors_files import read_headers
-from models.shapes import Shape
+from pocketlm.models.checkpoint import open_checkpoint
+from pocketlm.models.errors import ModelError
+from pocketlm.models.random_checkpoint import write_random_checkpoint
+from pocketlm.models.safetensors_files import read_headers
+from pocketlm.models.shapes import Shape
 
 
 def refusal(folder: Path) -> str:

@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from models import shapes
-from models.decoder import Decoder
-from models.errors import ModelError
-from models.weight_shapes import parameter_count, weight_shapes
+from pocketlm.models import shapes
+from pocketlm.models.decoder import Decoder
+from pocketlm.models.errors import ModelError
+from pocketlm.models.weight_shapes import parameter_count, weight_shapes
 
 # Counted with transformers 5.23; the Gemma 3 and Gemma 2 reports print the same, rounded.
 PARAMETERS = {

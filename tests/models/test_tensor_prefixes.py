@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import open_checkpoint
-from models.errors import ModelError
+from pocketlm.models.checkpoint import open_checkpoint
+from pocketlm.models.errors import ModelError
 
 Change = Callable[[Callable[[dict[str, torch.Tensor]], None]], None]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import ModelError
-from models.tokenizer_files import find_tokenizer
+from pocketlm.models.errors import ModelError
+from pocketlm.models.tokenizer_files import find_tokenizer
 
 
 def test_the_files_that_are_there_are_found(small_checkpoint: Path) -> None:

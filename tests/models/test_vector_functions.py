@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.layers import inverse_frequencies, rotary_tables
-from models.shapes import shape_of
-from models.vector_functions import VECTOR_FUNCTIONS
+from pocketlm.models.layers import inverse_frequencies, rotary_tables
+from pocketlm.models.shapes import shape_of
+from pocketlm.models.vector_functions import VECTOR_FUNCTIONS
 from tests.conftest import TINY_PUBLISHED
 
 # Prints the most numbers that the first call of each operator had, in a process of its own.
@@ -33,8 +33,8 @@ class FirstCalls(TorchDispatchMode):
 
 
 with FirstCalls():
-    from models.decoder import Decoder
-    from models.shapes import shape_of
+    from pocketlm.models.decoder import Decoder
+    from pocketlm.models.shapes import shape_of
 
     for published in json.loads(sys.argv[1]):
         Decoder(shape_of("tiny", published).config)(torch.zeros(1, 16, dtype=torch.int64))

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from unittest.mock import patch
 
-from device_tests.device.target import Finished
-from device_tests.errors import DeviceError
-from device_tests.job.script import AFTER, BEFORE, ERRORS, OUTPUT, SAMPLES, SPEC
+from pocketlm.device_tests.device.target import Finished
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.script import AFTER, BEFORE, ERRORS, OUTPUT, SAMPLES, SPEC
 
 JOB = "0f3a5b2c9d8e7f61"
 STORED, STATE, LISTING = "stored.txt", "state.txt", "listing.txt"
@@ -150,8 +150,8 @@ def job_device(files: Path) -> Iterator[None]:
     """Open this device, whatever target is asked for; waiting takes no time."""
     clock = _Clock()
     with (
-        patch("device_tests.device.targets.open_target", lambda name: JobDevice(files)),
-        patch("device_tests.job.watcher.time", clock),
-        patch("device_tests.device.retry.time", clock),
+        patch("pocketlm.device_tests.device.targets.open_target", lambda name: JobDevice(files)),
+        patch("pocketlm.device_tests.job.watcher.time", clock),
+        patch("pocketlm.device_tests.device.retry.time", clock),
     ):
         yield

@@ -20,11 +20,11 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from device_tests.errors import DeviceError
-from edge_build.errors import BuildError
-from models.errors import ModelError
 from pocketlm import main
-from runtime_py.errors import RunError
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.models.errors import ModelError
+from pocketlm.runtime_py.errors import RunError
 
 MOST_S = 5.0
 # Room for the longest path, name and advice; a document that is printed whole is longer.

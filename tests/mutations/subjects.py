@@ -9,9 +9,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from device_tests.job.script import AFTER, BEFORE, ERRORS, OUTPUT, SAMPLES, SPEC
-from edge_build.stages import Stages
-from runtime_py.manifest import MANIFEST_NAME
+from pocketlm.device_tests.job.script import AFTER, BEFORE, ERRORS, OUTPUT, SAMPLES, SPEC
+from pocketlm.edge_build.stages import Stages
+from pocketlm.runtime_py.manifest import MANIFEST_NAME
 from tests.mutations.changes import (
     change_events,
     change_header,

@@ -12,20 +12,20 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_build import installation
-from runtime_py.engine import Engine
-from runtime_py.manifest import Manifest
+from pocketlm.edge_build import installation
+from pocketlm.runtime_py.engine import Engine
+from pocketlm.runtime_py.manifest import Manifest
 from tests.mutations.forked_python import ForkedPython
 
 # Few modules, since a renderer's limit of memory counts them.
 _RENDERER = ("jinja2.ext", "jinja2.meta", "jinja2.sandbox", "random", "datetime")
 _LINT = (
     "jinja2.sandbox",
-    "runtime_py.chat_template",
-    "runtime_py.lint.answering",
-    "runtime_py.lint.readers.executorch",
-    "runtime_py.lint.readers.pocketlm",
-    "runtime_py.tokenizer",
+    "pocketlm.runtime_py.chat_template",
+    "pocketlm.runtime_py.lint.answering",
+    "pocketlm.runtime_py.lint.readers.executorch",
+    "pocketlm.runtime_py.lint.readers.pocketlm",
+    "pocketlm.runtime_py.tokenizer",
     "onnxruntime_genai",
     "pytorch_tokenizers",
 )
@@ -59,11 +59,11 @@ def doubled_surroundings(temporary: Path) -> Iterator[Surroundings]:
         readers = stack.enter_context(ForkedPython(*_LINT))
         for place, double in (
             ("tempfile.tempdir", str(temporary)),
-            ("runtime_py.chat_template.subprocess", renderers),
-            ("runtime_py.lint.own_process.subprocess", readers),
-            ("runtime_py.engines.load", _engine),
-            ("edge_build.memory_limit.return_freed_memory", lambda: None),
-            ("edge_build.installation.inspect_installation", lambda: installed),
+            ("pocketlm.runtime_py.chat_template.subprocess", renderers),
+            ("pocketlm.runtime_py.lint.own_process.subprocess", readers),
+            ("pocketlm.runtime_py.engines.load", _engine),
+            ("pocketlm.edge_build.memory_limit.return_freed_memory", lambda: None),
+            ("pocketlm.edge_build.installation.inspect_installation", lambda: installed),
         ):
             stack.enter_context(patch(place, double))
         yield Surroundings(renderers, readers)

@@ -8,25 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_build import backends
-from edge_build.file_entries import file_entries
-from edge_build.planned_manifest import BuildChoices, plan_manifest
-from edge_build.progress import Advance, ignore
-from edge_build.runner_files.repairing import RunnerFiles, write_repaired
-from edge_build.runner_files.writing import complete_config
-from edge_build.stages import ResultFormat, Stages
-from edge_build.text_files import TextFiles, read_text_files
-from models.checkpoint import open_checkpoint
-from models.random_checkpoint import write_random_checkpoint
-from models.shapes import shape_of
-from runtime_py.bundle import read_bundle
-from runtime_py.chat_template import read_chat_template
-from runtime_py.golden import ChatCase, Golden, TokenizerCase
-from runtime_py.golden_cases import GoldenCase, PlacedCall, PlacedCase
-from runtime_py.logits_digest import greedy_margin, make_digest
-from runtime_py.manifest import MANIFEST_NAME, Manifest
-from runtime_py.recorded_settings import SETTINGS, RecordedSettings
-from runtime_py.tokenizer import read_tokenizer
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.file_entries import file_entries
+from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.edge_build.progress import Advance, ignore
+from pocketlm.edge_build.runner_files.repairing import RunnerFiles, write_repaired
+from pocketlm.edge_build.runner_files.writing import complete_config
+from pocketlm.edge_build.stages import ResultFormat, Stages
+from pocketlm.edge_build.text_files import TextFiles, read_text_files
+from pocketlm.models.checkpoint import open_checkpoint
+from pocketlm.models.random_checkpoint import write_random_checkpoint
+from pocketlm.models.shapes import shape_of
+from pocketlm.runtime_py.bundle import read_bundle
+from pocketlm.runtime_py.chat_template import read_chat_template
+from pocketlm.runtime_py.golden import ChatCase, Golden, TokenizerCase
+from pocketlm.runtime_py.golden_cases import GoldenCase, PlacedCall, PlacedCase
+from pocketlm.runtime_py.logits_digest import greedy_margin, make_digest
+from pocketlm.runtime_py.manifest import MANIFEST_NAME, Manifest
+from pocketlm.runtime_py.recorded_settings import SETTINGS, RecordedSettings
+from pocketlm.runtime_py.tokenizer import read_tokenizer
 from tests.conftest import TINY_PUBLISHED
 from tests.device_tests.report.sample_reports import sample_report
 from tests.mutations.job_device import FILES
@@ -90,8 +90,8 @@ def _shard(checkpoint: Path, sharded: Path) -> None:
     names = open_checkpoint(checkpoint).tensors
     published = json.loads((checkpoint / "config.json").read_text())
     assert published["model_type"] == "gemma3_text"
-    from models.families import gemma3_text
-    from models.weight_shapes import published_name
+    from pocketlm.models.families import gemma3_text
+    from pocketlm.models.weight_shapes import published_name
 
     spelled = [published_name(gemma3_text.FAMILY.tensor_names, name) for name in names]
     index = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runtime_py.chat_template import ChatTemplate
+from pocketlm.runtime_py.chat_template import ChatTemplate
 
 rendering = pytest.importorskip("transformers.utils.chat_template_utils")
 

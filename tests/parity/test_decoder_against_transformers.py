@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import families
-from models.checkpoint import Checkpoint, load_decoder, open_checkpoint
+from pocketlm.models import families
+from pocketlm.models.checkpoint import Checkpoint, load_decoder, open_checkpoint
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 transformers = pytest.importorskip("transformers")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import load_decoder
+from pocketlm.models.checkpoint import load_decoder
 from tests.artifacts import (
     CHUNK,
     CONTEXT,

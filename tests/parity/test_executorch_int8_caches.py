@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("executorch")
 
-from edge_build.reference import ReferenceModel
+from pocketlm.edge_build.reference import ReferenceModel
 from tests.artifacts import (
     CONTEXT,
     logits_after,

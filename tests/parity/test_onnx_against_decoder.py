@@ -6,8 +6,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from edge_build.reference import ReferenceModel
-from models.checkpoint import load_decoder
+from pocketlm.edge_build.reference import ReferenceModel
+from pocketlm.models.checkpoint import load_decoder
 from tests import parity_cases
 from tests.artifacts import (
     CHUNK,

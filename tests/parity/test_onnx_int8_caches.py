@@ -4,7 +4,7 @@ float32: past three wraps of every window, for every split. Both kinds of local 
 import numpy as np
 import pytest
 
-from edge_build.reference import ReferenceModel
+from pocketlm.edge_build.reference import ReferenceModel
 from tests.artifacts import (
     CONTEXT,
     Build,
@@ -75,7 +75,7 @@ def test_values_beyond_the_scales_saturate_as_in_the_reference(local_cache: str)
 
 def saturated(built: Lowered) -> list[np.ndarray]:
     """Return the caches after a run."""
-    from runtime_py.engines.onnx import OnnxModel
+    from pocketlm.runtime_py.engines.onnx import OnnxModel
 
     model = built.load()
     assert isinstance(model, OnnxModel)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime_py.sampling import SamplingOptions, candidates, penalized
+from pocketlm.runtime_py.sampling import SamplingOptions, candidates, penalized
 
 torch = pytest.importorskip("torch")
 logits_process = pytest.importorskip("transformers.generation.logits_process")

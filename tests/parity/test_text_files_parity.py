@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.prompts import open_tokenizer
-from models import shapes
-from runtime_py.chat_template import ChatTemplate
+from pocketlm.edge_build.prompts import open_tokenizer
+from pocketlm.models import shapes
+from pocketlm.runtime_py.chat_template import ChatTemplate
 from tests.assets import tokenizer_of
 from tests.text_variants import (
     CONFIG,

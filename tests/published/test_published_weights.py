@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("executorch")
 pytest.importorskip("onnxruntime_genai")
 
-from edge_build.build import build
-from edge_build.spec import BuildSpec
-from runtime_py import open_bundle, open_session
-from runtime_py.bundle import Bundle
-from runtime_py.chat_template import read_chat_template
-from runtime_py.sampling import greedy_id
-from runtime_py.tokenizer import read_tokenizer
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py import open_bundle, open_session
+from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.chat_template import read_chat_template
+from pocketlm.runtime_py.sampling import greedy_id
+from pocketlm.runtime_py.tokenizer import read_tokenizer
 from tests.assets import gemma3_270m
 
 pytestmark = pytest.mark.assets_heavy

@@ -17,10 +17,10 @@ import pytest
 pytest.importorskip("pytorch_tokenizers")
 pytest.importorskip("onnxruntime_genai")
 
-from runtime_py.lint.answering import answers_of
-from runtime_py.lint.hard_texts import hard_chats, hard_texts
-from runtime_py.lint.known_differences import explained
-from runtime_py.lint.reader import Answers, Questions
+from pocketlm.runtime_py.lint.answering import answers_of
+from pocketlm.runtime_py.lint.hard_texts import hard_chats, hard_texts
+from pocketlm.runtime_py.lint.known_differences import explained
+from pocketlm.runtime_py.lint.reader import Answers, Questions
 from tests.assets import TOKENIZERS, tokenizer_of
 from tests.text_bundles import text_bundle
 

@@ -13,13 +13,13 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from runtime_py import engines
-from runtime_py.bundle import Bundle, open_bundle
-from runtime_py.engine import Engine
-from runtime_py.golden import ChatCase, Golden, TokenizerCase
-from runtime_py.golden_cases import GoldenCase
-from runtime_py.logits_digest import greedy_margin, make_digest
-from runtime_py.manifest import (
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.bundle import Bundle, open_bundle
+from pocketlm.runtime_py.engine import Engine
+from pocketlm.runtime_py.golden import ChatCase, Golden, TokenizerCase
+from pocketlm.runtime_py.golden_cases import GoldenCase
+from pocketlm.runtime_py.logits_digest import greedy_margin, make_digest
+from pocketlm.runtime_py.manifest import (
     BackendEntry,
     CacheEntry,
     FileEntry,
@@ -28,10 +28,10 @@ from runtime_py.manifest import (
     RecipeRule,
     TensorEntry,
 )
-from runtime_py.recorded_settings import SETTINGS, RecordedSettings
-from runtime_py.sampling import greedy_id
-from runtime_py.tokenizer import Tokenizer
-from runtime_py.tokenizer_library import LibraryTokenizer
+from pocketlm.runtime_py.recorded_settings import SETTINGS, RecordedSettings
+from pocketlm.runtime_py.sampling import greedy_id
+from pocketlm.runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
 SPECIALS = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
 LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,!?:\n€"
@@ -300,7 +300,7 @@ class FakeBundle:
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Versions of distributions that the code believes to be installed; change it freely."""
     versions = {"fake-onnxruntime": "1.3", "fake-executorch": "1.2.0"}
-    monkeypatch.setattr("runtime_py.runtime_versions._found_version", versions.get)
+    monkeypatch.setattr("pocketlm.runtime_py.runtime_versions._found_version", versions.get)
     return versions
 
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from runtime_py.bundle import open_bundle, read_bundle
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.bundle import open_bundle, read_bundle
+from pocketlm.runtime_py.errors import RunError
 
 
 def error_of(folder: Path | str, **options: Any) -> str:

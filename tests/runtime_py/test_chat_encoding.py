@@ -7,11 +7,11 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken
 
-from runtime_py.chat_encoding import ChatEncoder
-from runtime_py.chat_template import ChatTemplate
-from runtime_py.errors import RunError
-from runtime_py.tokenizer import Tokenizer
-from runtime_py.tokenizer_library import LibraryTokenizer
+from pocketlm.runtime_py.chat_encoding import ChatEncoder
+from pocketlm.runtime_py.chat_template import ChatTemplate
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 from tests.conftest import PICO
 
 TEMPLATE = (PICO / "chat_template.jinja").read_text()

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from runtime_py.chat_template import (
+from pocketlm.runtime_py.chat_template import (
     ChatTemplate,
     RenderLimits,
     TemplateError,
     read_chat_template,
 )
-from runtime_py.errors import RunError
-from runtime_py.template_renderer import render_all
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.template_renderer import render_all
 
 HELLO = [{"role": "user", "content": "hello"}]
 USUAL = RenderLimits()

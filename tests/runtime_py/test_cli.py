@@ -6,7 +6,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from runtime_py.cli import COMMANDS
+from pocketlm.runtime_py.cli import COMMANDS
 from tests.runtime_py.commands.program import PROGRAM
 
 
@@ -24,7 +24,7 @@ def test_the_commands_have_their_names() -> None:
 
 def test_help_needs_nothing_heavy() -> None:
     code = (
-        "import sys, runtime_py.cli\n"
+        "import sys, pocketlm.runtime_py.cli\n"
         "heavy = {'numpy', 'tokenizers', 'jinja2', 'rich', 'packaging'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
@@ -42,7 +42,7 @@ def test_a_closed_pipe_is_quiet() -> None:
     """As `pocketlm run … | head -c 1` does it."""
     code = (
         "import click\n"
-        "from runtime_py.commands.runner import write\n"
+        "from pocketlm.runtime_py.commands.runner import write\n"
         "@click.command()\n"
         "def program():\n"
         "    while True:\n"

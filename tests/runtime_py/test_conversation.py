@@ -3,14 +3,14 @@ from typing import Any
 
 import pytest
 
-from runtime_py.chat_template import ChatTemplate
-from runtime_py.conversation import Conversation
-from runtime_py.errors import RunError
-from runtime_py.generation import GenerationRequest
-from runtime_py.sampling import SamplingOptions
-from runtime_py.session import Session, open_session
-from runtime_py.template_renderer import render_all
-from runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.chat_template import ChatTemplate
+from pocketlm.runtime_py.conversation import Conversation
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.generation import GenerationRequest
+from pocketlm.runtime_py.sampling import SamplingOptions
+from pocketlm.runtime_py.session import Session, open_session
+from pocketlm.runtime_py.template_renderer import render_all
+from pocketlm.runtime_py.tokenizer import Tokenizer
 
 REQUEST = GenerationRequest(SamplingOptions(), stop_ids=(1, 5))
 # Shorter than Gemma's, so that several turns fit into the tiny context.

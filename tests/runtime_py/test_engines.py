@@ -4,9 +4,9 @@ from types import ModuleType
 
 import pytest
 
-from runtime_py import engines
-from runtime_py.engine import Engine
-from runtime_py.errors import RunError
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.engine import Engine
+from pocketlm.runtime_py.errors import RunError
 
 
 def test_engines_are_the_files_of_their_folder() -> None:
@@ -24,8 +24,8 @@ def test_an_unknown_engine_lists_the_known(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_engine_is_loaded_by_its_file_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("runtime_py.engines.fake")
+    module = ModuleType("pocketlm.runtime_py.engines.fake")
     module.ENGINE = Engine("fake", (), lambda *_: None)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "runtime_py.engines.fake", module)
+    monkeypatch.setitem(sys.modules, "pocketlm.runtime_py.engines.fake", module)
     monkeypatch.setattr(engines, "NAMES", ("fake",))
     assert engines.load("fake").name == "fake"

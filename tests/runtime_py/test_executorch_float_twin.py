@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 pytest.importorskip("executorch")
 
-from edge_build.reference import ReferenceModel
-from models.config import ModelConfig
-from runtime_py.errors import RunError
-from runtime_py.executorch_file import (
+from pocketlm.edge_build.reference import ReferenceModel
+from pocketlm.models.config import ModelConfig
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.executorch_file import (
     delegate_payload,
     open_program,
     read_delegate,
 )
-from runtime_py.executorch_float_twin import write_float_twin
+from pocketlm.runtime_py.executorch_float_twin import write_float_twin
 from tests.artifacts import CONTEXT, Lowered, ends, logits_after, lowered_executorch, random_tokens
 from tests.parity_cases import SPLITS
 
@@ -161,9 +161,9 @@ def test_a_form_that_no_recipe_makes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = lowered_executorch("qwen3", "int8-channel")
-    monkeypatch.setattr("runtime_py.executorch_float_twin._CODE_BITS", {})
+    monkeypatch.setattr("pocketlm.runtime_py.executorch_float_twin._CODE_BITS", {})
     with pytest.raises(RunError, match=r"has a weight as xnn_datatype_qcint8; expected XNNPACK's"):
         write_float_twin(built.model_file, tmp_path / "twin.pte")
-    monkeypatch.setattr("runtime_py.executorch_float_twin._LINEAR", "XNNConv2d")
+    monkeypatch.setattr("pocketlm.runtime_py.executorch_float_twin._LINEAR", "XNNConv2d")
     with pytest.raises(RunError, match=r"has XNNFullyConnected of a rounded input"):
         write_float_twin(built.model_file, tmp_path / "twin.pte")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from runtime_py import engines
-from runtime_py.executorch_metadata import constant_methods, differences
-from runtime_py.manifest import Manifest
-from runtime_py.verification import verify
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.executorch_metadata import constant_methods, differences
+from pocketlm.runtime_py.manifest import Manifest
+from pocketlm.runtime_py.verification import verify
 
 MODEL = {"attention_softcap": None, "vocab_size": 512, "layers": [{}, {}, {}]}
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from runtime_py.app_facts import app_facts
-from runtime_py.commands.export import export as export_command
-from runtime_py.errors import RunError
-from runtime_py.export import RUNTIMES, export, files_for
+from pocketlm.runtime_py.app_facts import app_facts
+from pocketlm.runtime_py.commands.export import export as export_command
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.export import RUNTIMES, export, files_for
 
 Export = Callable[..., Result]
 

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from runtime_py.errors import RunError
-from runtime_py.generation import GenerationRequest, GenerationResult, Piece, generate
-from runtime_py.sampling import SamplingOptions
-from runtime_py.session import Session, open_session
-from runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.generation import GenerationRequest, GenerationResult, Piece, generate
+from pocketlm.runtime_py.sampling import SamplingOptions
+from pocketlm.runtime_py.session import Session, open_session
+from pocketlm.runtime_py.tokenizer import Tokenizer
 
 GREEDY = SamplingOptions()
 END = 5

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from runtime_py.errors import RunError
-from runtime_py.golden import Golden
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.golden import Golden
 
 
 @pytest.fixture

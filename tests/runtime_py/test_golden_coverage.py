@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from runtime_py.golden import Golden
-from runtime_py.golden_cases import PlacedCall, PlacedCase
-from runtime_py.golden_coverage import Coverage, coverage_of
-from runtime_py.manifest import CacheEntry
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.golden_cases import PlacedCall, PlacedCase
+from pocketlm.runtime_py.golden_coverage import Coverage, coverage_of
+from pocketlm.runtime_py.manifest import CacheEntry
 
 # Rings of 11 slots for a window of 8 in a context of 64.
 CACHES = (CacheEntry("ring", 11, 8, 1, 4), CacheEntry("linear", 64, None, 1, 4))

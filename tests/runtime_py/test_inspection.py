@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from runtime_py.inspection import (
+from pocketlm.runtime_py.inspection import (
     CachePart,
     FilePart,
     UnquantizedPart,
@@ -14,7 +14,7 @@ from runtime_py.inspection import (
     unquantized_parts,
     weight_parts,
 )
-from runtime_py.manifest import (
+from pocketlm.runtime_py.manifest import (
     CacheEntry,
     CacheQuantization,
     FileEntry,

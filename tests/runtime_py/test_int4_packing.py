@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from runtime_py.int4_packing import (
+from pocketlm.runtime_py.int4_packing import (
     pack_int4,
     unpack_int4,
     unpack_int4_as_float,

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from runtime_py.interruption import Interruption
+from pocketlm.runtime_py.interruption import Interruption
 
 
 def press_ctrl_c() -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_py.logits_digest import SUMS, greedy_margin, make_digest, row_sums
-from runtime_py.typed_json import FieldError
+from pocketlm.runtime_py.logits_digest import SUMS, greedy_margin, make_digest, row_sums
+from pocketlm.runtime_py.typed_json import FieldError
 
 LOGITS = st.integers(16, 300).flatmap(
     lambda size: st.integers(0, 2**32).map(

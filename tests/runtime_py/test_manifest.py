@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime_py.errors import RunError
-from runtime_py.manifest import (
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest import (
     FORMAT_VERSION,
     BackendEntry,
     CacheEntry,
@@ -195,7 +195,7 @@ def test_bytes_of_int8_caches_count_scales_where_they_are_kept() -> None:
 
 
 def test_a_bundle_from_before_int8_caches_can_be_read(document: dict[str, Any]) -> None:
-    from runtime_py.manifest import _digest
+    from pocketlm.runtime_py.manifest import _digest
 
     for backend in document["backends"].values():
         del backend["attention_quantization"], backend["kv_scale_bytes"]
@@ -375,7 +375,7 @@ def test_keys_of_a_later_writer_are_tolerated(fake_bundle: Any) -> None:
     document["backends"]["onnx"]["flavour"] = 3
     # The later writer signs what it wrote.
     del document["manifest_sha256"]
-    from runtime_py.manifest import _digest
+    from pocketlm.runtime_py.manifest import _digest
 
     document["manifest_sha256"] = _digest(document)
     assert Manifest.from_json(json.dumps(document)) == manifest

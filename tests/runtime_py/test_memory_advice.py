@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from runtime_py import memory_advice
-from runtime_py.memory_advice import (
+from pocketlm.runtime_py import memory_advice
+from pocketlm.runtime_py.memory_advice import (
     Mapping,
     huge_page_heap,
     parse_smaps,
     release_file_pages,
 )
-from runtime_py.process_tuning import process_tuning
+from pocketlm.runtime_py.process_tuning import process_tuning
 
 SMAPS = """\
 7f00-9f00 r--p 00000000 08:01 42                         /a/model with spaces.pte
@@ -54,8 +54,8 @@ def test_what_is_allocated_within_the_block_asks_for_huge_pages() -> None:
     # In a process of its own: this one's allocator must stay as other tests found it.
     code = """
 import ctypes
-from runtime_py.memory_advice import huge_page_heap
-from runtime_py.process_tuning import process_tuning
+from pocketlm.runtime_py.memory_advice import huge_page_heap
+from pocketlm.runtime_py.process_tuning import process_tuning
 
 libc = ctypes.CDLL(None)
 libc.malloc.argtypes, libc.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p

@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from pocketlm.cli import PocketlmGroup
-from runtime_py.process_tuning import may_tune_process, process_tuning
+from pocketlm.runtime_py.process_tuning import may_tune_process, process_tuning
 
 # In a process of its own: what is looked at is the whole process's.
 WATCHED = """
 import logging, os, random, signal, sys
-from runtime_py import memory_advice
+from pocketlm.runtime_py import memory_advice
 
 def state():
     return {{
@@ -39,7 +39,7 @@ import torch
 print(sorted(set(changes)), torch.get_num_threads())
 """
 CHAT = """
-from runtime_py import open_model
+from pocketlm.runtime_py import open_model
 with open_model({bundle!r}, backend={backend!r}, tune_process={tune}) as model:
     assert model.chat(max_new_tokens=4).stream("Which module has Counter?").text
 """

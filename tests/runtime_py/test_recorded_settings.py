@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from runtime_py.errors import RunError
-from runtime_py.manifest import CacheEntry, Manifest
-from runtime_py.recorded_settings import SETTINGS, RecordedSettings, differences
-from runtime_py.verification import verify
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest import CacheEntry, Manifest
+from pocketlm.runtime_py.recorded_settings import SETTINGS, RecordedSettings, differences
+from pocketlm.runtime_py.verification import verify
 
 
 def places(fake_bundle: Any) -> list[tuple[str, str, str]]:

@@ -1,8 +1,8 @@
 import pytest
 
-from runtime_py.engine import Engine
-from runtime_py.errors import RunError
-from runtime_py.runtime_versions import check_versions, is_installed
+from pocketlm.runtime_py.engine import Engine
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.runtime_versions import check_versions, is_installed
 
 ENGINE = Engine("onnx", ("fake-onnxruntime",), lambda *_: None)  # type: ignore[arg-type]
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runtime_py.errors import RunError
-from runtime_py.sampling import (
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.sampling import (
     Sampler,
     SamplingOptions,
     candidates,

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import runtime_py as package
-from runtime_py import engines
-from runtime_py.errors import RunError
-from runtime_py.session import Session, open_session
+import pocketlm.runtime_py as package
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.session import Session, open_session
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_threads_must_be_at_least_one(fake_bundle: Any) -> None:
 
 def test_the_package_offers_sessions_without_importing_numpy_first() -> None:
     code = (
-        "import sys, runtime_py as package\n"
+        "import sys, pocketlm.runtime_py as package\n"
         "assert 'numpy' not in sys.modules\n"
         "package.open_session, package.Session\n"
         "heavy = {'torch', 'onnxruntime', 'executorch', 'tokenizers'} & set(sys.modules)\n"

@@ -10,8 +10,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pocketlm import main
-from runtime_py.manifest import Manifest
-from runtime_py.terminal import (
+from pocketlm.runtime_py.manifest import Manifest
+from pocketlm.runtime_py.terminal import (
     bar_text,
     make_console,
     one_line,

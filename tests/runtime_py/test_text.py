@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pocketlm
-from runtime_py import RunError, SamplingOptions, open_model
+from pocketlm.runtime_py import RunError, SamplingOptions, open_model
 
 CHAT = "<bos><start_of_turn>user\nhello<end_of_turn>\n<start_of_turn>model\n"
 

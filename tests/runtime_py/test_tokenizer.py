@@ -5,9 +5,9 @@ import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime_py.errors import RunError
-from runtime_py.tokenizer import TextStream, Tokenizer, read_tokenizer
-from runtime_py.tokenizer_library import LibraryTokenizer
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.tokenizer import TextStream, Tokenizer, read_tokenizer
+from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
 # Any characters, with many of those that byte fallback takes apart.
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(" €🙂ñ字\n\ufffd"))

@@ -9,11 +9,11 @@ import pytest
 import tokenizers
 from click.testing import CliRunner
 
-from edge_build.errors import BuildError
 from pocketlm import main
-from runtime_py.errors import RunError
-from runtime_py.tokenizer import Tokenizer
-from runtime_py.tokenizer_library import AddedToken, LibraryTokenizer, TokenizerError
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.tokenizer_library import AddedToken, LibraryTokenizer, TokenizerError
 from tests.conftest import MakeCheckpoint
 from tests.text_variants import read
 
@@ -83,7 +83,7 @@ def test_a_file_that_the_library_cannot_open_is_told(
     kind: type[BaseException], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     library = SimpleNamespace(Tokenizer=Failing(kind("")))
-    monkeypatch.setattr("runtime_py.tokenizer_library.tokenizers", library)
+    monkeypatch.setattr("pocketlm.runtime_py.tokenizer_library.tokenizers", library)
     for open_it in (
         lambda: LibraryTokenizer.from_file(tmp_path / "tokenizer.json"),
         lambda: LibraryTokenizer.from_text("{}"),
@@ -104,7 +104,7 @@ class PanicsLater:
 
 @pytest.fixture
 def panicking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime_py.tokenizer_library.tokenizers", PanicsLater)
+    monkeypatch.setattr("pocketlm.runtime_py.tokenizer_library.tokenizers", PanicsLater)
 
 
 @pytest.mark.usefixtures("panicking")

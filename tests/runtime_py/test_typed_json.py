@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import pytest
 
-from runtime_py.typed_json import FieldError, load_object, read_as
+from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
 
 @dataclass(frozen=True)

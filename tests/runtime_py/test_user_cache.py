@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime_py.user_cache import cache_folder, kept
+from pocketlm.runtime_py.user_cache import cache_folder, kept
 
 
 @pytest.mark.parametrize(

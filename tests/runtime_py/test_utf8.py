@@ -1,7 +1,7 @@
 import pytest
 
-from runtime_py.errors import RunError
-from runtime_py.utf8 import check_utf8, decode_utf8
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.utf8 import check_utf8, decode_utf8
 
 
 def test_bytes_that_are_utf8_are_decoded() -> None:

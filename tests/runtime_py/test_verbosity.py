@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pocketlm import main
-from runtime_py.terminal import LOGGER, is_quiet, is_verbose, make_console, say, say_error
-from runtime_py.verbosity import add_verbosity_options, command_logging
+from pocketlm.runtime_py.terminal import LOGGER, is_quiet, is_verbose, make_console, say, say_error
+from pocketlm.runtime_py.verbosity import add_verbosity_options, command_logging
 
 
 @click.group()

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime_py.golden import Golden
-from runtime_py.verdict import Mismatch, Verdict
-from runtime_py.verification import verify
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.verdict import Mismatch, Verdict
+from pocketlm.runtime_py.verification import verify
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_prompts_are_replayed_in_chunks_and_token_by_token(fake_bundle: Any) -> 
 def test_a_long_prompt_is_fed_token_by_token_only_if_it_is_the_shortest(
     fake_bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime_py.replay._LONGEST_BY_TOKEN", 1)
+    monkeypatch.setattr("pocketlm.runtime_py.replay._LONGEST_BY_TOKEN", 1)
     cases = verdict_of(fake_bundle).cases
     assert [case.name for case in cases if case.replay == "token by token"] == ["short"]
 

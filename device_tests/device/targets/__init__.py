@@ -6,8 +6,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from device_tests.device.target import Listed, LostDeviceError, RefusedError, Target, TargetState
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.target import (
+    Listed,
+    LostDeviceError,
+    RefusedError,
+    Target,
+    TargetState,
+)
+from pocketlm.device_tests.errors import DeviceError
 
 KINDS = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__"))
 NAMES = KINDS  # as every plug point calls it

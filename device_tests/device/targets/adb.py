@@ -9,17 +9,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from device_tests.device.adb_client import (
+from pocketlm.device_tests.device.adb_client import (
     AdbDevice,
     adb_devices,
     is_network_address,
     reconnect,
     run_adb,
 )
-from device_tests.device.external_tool import ToolRun
-from device_tests.device.shell_target import ShellTarget
-from device_tests.device.target import Listed, LostDeviceError, RefusedError, Target
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.external_tool import ToolRun
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.target import Listed, LostDeviceError, RefusedError, Target
+from pocketlm.device_tests.errors import DeviceError
 
 FOLDER = PurePosixPath("/data/local/tmp/pocketlm")
 

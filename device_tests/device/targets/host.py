@@ -5,11 +5,11 @@ import shutil
 import stat
 from pathlib import Path, PurePosixPath
 
-from device_tests.device.external_tool import ToolRun, run_tool
-from device_tests.device.shell_target import ShellTarget
-from device_tests.device.target import Listed, RefusedError, Target
-from device_tests.errors import DeviceError
-from runtime_py.user_cache import cache_folder
+from pocketlm.device_tests.device.external_tool import ToolRun, run_tool
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.target import Listed, RefusedError, Target
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.runtime_py.user_cache import cache_folder
 
 
 class HostLink:

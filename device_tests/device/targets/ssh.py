@@ -10,12 +10,12 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from device_tests.device.external_tool import ToolRun, ToolTimeoutError, run_tool
-from device_tests.device.shell import begin_mark, new_nonce, quote
-from device_tests.device.shell_target import ShellTarget
-from device_tests.device.target import Listed, LostDeviceError, RefusedError, Target
-from device_tests.errors import DeviceError
-from runtime_py.terminal import printable_line
+from pocketlm.device_tests.device.external_tool import ToolRun, ToolTimeoutError, run_tool
+from pocketlm.device_tests.device.shell import begin_mark, new_nonce, quote
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.target import Listed, LostDeviceError, RefusedError, Target
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.runtime_py.terminal import printable_line
 
 CONFIG_VARIABLE = "POCKETLM_SSH_CONFIG"
 _OPTIONS = (

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from edge_build.backend import Artifact, Backend, LoweringInput
-from edge_build.quantization.recipe import QuantScheme
+from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
+from pocketlm.edge_build.quantization.recipe import QuantScheme
 
 
 def _lower(source: LoweringInput, bundle: Path) -> Artifact:
     # Torch is imported by a build that uses this backend, not by one that lists it.
-    from edge_build.backends.executorch.lowering import lower
+    from pocketlm.edge_build.backends.executorch.lowering import lower
 
     return lower(source, bundle)
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_build.kv_cache import CachePlan
-from models.config import LayerConfig, ModelConfig
-from models.layers import inverse_frequencies, visible
-from runtime_py.cache_layout import CacheLayout
-from runtime_py.manifest import CacheEntry
+from pocketlm.edge_build.kv_cache import CachePlan
+from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.layers import inverse_frequencies, visible
+from pocketlm.runtime_py.cache_layout import CacheLayout
+from pocketlm.runtime_py.manifest import CacheEntry
 
 Rotation = tuple[Tensor, Tensor]
 

@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edge_build.backends.executorch.parts import (
+from pocketlm.edge_build.backends.executorch.parts import (
     channel_order,
     gathered_codes,
     gathered_scales,
 )
-from edge_build.backends.executorch.template import LAYERS
-from edge_build.quantization.weight import WeightStore
-from models.config import ModelConfig
-from models.decoder import Decoder
-from models.layers import RMSNorm
+from pocketlm.edge_build.backends.executorch.template import LAYERS
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.decoder import Decoder
+from pocketlm.models.layers import RMSNorm
 
 # Codes and scales of what is multiplied with, and of what rows are gathered from.
 Part = Literal["codes", "scales", "float", "gathered_codes", "gathered_scales"]

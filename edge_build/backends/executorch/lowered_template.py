@@ -12,18 +12,18 @@ from typing import Any
 from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
 from executorch.exir.schema import Buffer, Program
 
-from edge_build.backends.executorch.constants import (
+from pocketlm.edge_build.backends.executorch.constants import (
     Constant,
     constant_bytes,
     digest,
     model_constants,
 )
-from edge_build.backends.executorch.program import logits_size
-from edge_build.backends.executorch.template import Template
-from edge_build.errors import BuildError
-from edge_build.lowering_key import lowering_key
-from runtime_py.executorch_file import program_from_bytes, program_to_bytes
-from runtime_py.typed_json import load_object, read_as
+from pocketlm.edge_build.backends.executorch.program import logits_size
+from pocketlm.edge_build.backends.executorch.template import Template
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.lowering_key import lowering_key
+from pocketlm.runtime_py.executorch_file import program_from_bytes, program_to_bytes
+from pocketlm.runtime_py.typed_json import load_object, read_as
 
 METHOD = "forward"
 SCALES = "scale_"
@@ -133,7 +133,7 @@ def template_key(template: Template) -> str:
     return lowering_key(
         source,
         source.caches,
-        "edge_build.backends.executorch.lowering",
+        "pocketlm.edge_build.backends.executorch.lowering",
         weights=[sorted(template.weights.tiny_scales), *template.weights.shaped_like.items()],
         logits_size=logits_size(source),
         methods=dict(template.methods),

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from edge_build.backend import Artifact, LoweringInput
-from edge_build.backends.executorch.inspection import ProgramReport, inspect_program
-from edge_build.backends.executorch.program import logits_size, simplify_views, trace
-from edge_build.backends.executorch.release import forget_programs
-from edge_build.backends.executorch.template import Template, make_template
-from edge_build.errors import BuildError
-from edge_build.quantization.recipe import QuantScheme
-from models.decoder import Decoder
-from runtime_py.executorch_file import quiet_libraries
-from runtime_py.executorch_metadata import Constant
-from runtime_py.manifest import ActivationQuantization, AttentionQuantization, MemoryLine
+from pocketlm.edge_build.backend import Artifact, LoweringInput
+from pocketlm.edge_build.backends.executorch.inspection import ProgramReport, inspect_program
+from pocketlm.edge_build.backends.executorch.program import logits_size, simplify_views, trace
+from pocketlm.edge_build.backends.executorch.release import forget_programs
+from pocketlm.edge_build.backends.executorch.template import Template, make_template
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.quantization.recipe import QuantScheme
+from pocketlm.models.decoder import Decoder
+from pocketlm.runtime_py.executorch_file import quiet_libraries
+from pocketlm.runtime_py.executorch_metadata import Constant
+from pocketlm.runtime_py.manifest import ActivationQuantization, AttentionQuantization, MemoryLine
 
 FILE = "executorch/model.pte"
 # Least version on which every operator of these programs was seen to run.
@@ -61,8 +61,11 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
 
 
 def _write(source: LoweringInput, path: Path) -> None:
-    from edge_build.backends.executorch.lowered_template import LoweredTemplate, template_key
-    from edge_build.backends.executorch.unrolling import unroll
+    from pocketlm.edge_build.backends.executorch.lowered_template import (
+        LoweredTemplate,
+        template_key,
+    )
+    from pocketlm.edge_build.backends.executorch.unrolling import unroll
 
     template = make_template(source)
     kept = source.lowered.get(template_key(template), lambda: _lowered_template(template))
@@ -74,7 +77,7 @@ def _write(source: LoweringInput, path: Path) -> None:
 
 
 def _lowered_template(template: Template) -> bytes:
-    from edge_build.backends.executorch.lowered_template import without_weights
+    from pocketlm.edge_build.backends.executorch.lowered_template import without_weights
 
     lowered, named_data = lowered_program(template.source, template.methods)
     return without_weights(lowered.executorch_program, named_data, template).to_bytes()

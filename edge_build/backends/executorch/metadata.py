@@ -2,9 +2,9 @@
 
 from dataclasses import asdict
 
-from edge_build.backend import LoweringInput
-from runtime_py import executorch_metadata
-from runtime_py.executorch_metadata import Constant
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.runtime_py import executorch_metadata
+from pocketlm.runtime_py.executorch_metadata import Constant
 
 
 def constant_methods(source: LoweringInput) -> dict[str, Constant]:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_build.errors import BuildError
-from edge_build.quantization.weight import QuantizedWeight, WeightStore
-from models.config import ModelConfig
-from models.decoder import Decoder
-from models.layers import MLP, RMSNorm
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.quantization.weight import QuantizedWeight, WeightStore
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.decoder import Decoder
+from pocketlm.models.layers import MLP, RMSNorm
 
 # Rows up to this length are added up in one step: 16 KB, once packed.
 _LONGEST_SUM = 256

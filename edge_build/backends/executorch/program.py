@@ -8,10 +8,10 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassResult
 
-from edge_build.backend import LoweringInput
-from edge_build.backends.executorch.attention import CachedAttention
-from edge_build.backends.executorch.parts import replace_parts
-from models.decoder import Decoder
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.executorch.attention import CachedAttention
+from pocketlm.edge_build.backends.executorch.parts import replace_parts
+from pocketlm.models.decoder import Decoder
 
 # Padding columns of the logits: no sampler can choose them, and no softmax overflows on them.
 NEVER_CHOSEN = -1e9

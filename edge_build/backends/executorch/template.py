@@ -14,11 +14,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_build.backend import LoweringInput
-from edge_build.backends.executorch.metadata import constant_methods
-from edge_build.backends.executorch.parts import gathered_scales
-from edge_build.quantization.weight import QuantizedWeight, WeightStore
-from runtime_py.executorch_metadata import Constant
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.executorch.metadata import constant_methods
+from pocketlm.edge_build.backends.executorch.parts import gathered_scales
+from pocketlm.edge_build.quantization.weight import QuantizedWeight, WeightStore
+from pocketlm.runtime_py.executorch_metadata import Constant
 
 LAYERS = "layers."
 

@@ -32,17 +32,17 @@ from executorch.exir.schema import (
     TensorList,
 )
 
-from edge_build.backend import LoweringInput
-from edge_build.backends.executorch.constants import Constant, constant_bytes, digest
-from edge_build.backends.executorch.inspection import CACHE_PREFIX
-from edge_build.backends.executorch.lowered_template import METHOD, SCALES, LoweredTemplate
-from edge_build.backends.executorch.memory_places import (
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.executorch.constants import Constant, constant_bytes, digest
+from pocketlm.edge_build.backends.executorch.inspection import CACHE_PREFIX
+from pocketlm.edge_build.backends.executorch.lowered_template import METHOD, SCALES, LoweredTemplate
+from pocketlm.edge_build.backends.executorch.memory_places import (
     cache_names,
     layer_of_cache,
     plan_memory,
 )
-from edge_build.backends.executorch.stored_data import StoredData
-from edge_build.errors import BuildError
+from pocketlm.edge_build.backends.executorch.stored_data import StoredData
+from pocketlm.edge_build.errors import BuildError
 
 _SHARED = -1
 

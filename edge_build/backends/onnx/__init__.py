@@ -6,15 +6,15 @@ inside GroupQueryAttention and runs in the stock onnxruntime-genai; "ring" is a 
 
 from pathlib import Path
 
-from edge_build.backend import Artifact, Backend, LoweringInput
-from edge_build.backends.onnx.choices import LOCAL_CACHE, foresee
-from edge_build.backends.onnx.kinds import LOCAL_KINDS
+from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
+from pocketlm.edge_build.backends.onnx.choices import LOCAL_CACHE, foresee
+from pocketlm.edge_build.backends.onnx.kinds import LOCAL_KINDS
 
 
 def lower(source: LoweringInput, bundle: Path) -> Artifact:
     """Write the artifact below `bundle / "onnx"`, and genai_config.json beside the tokenizer."""
     # torch and onnx load only when something is built.
-    from edge_build.backends.onnx.lowering import lower_model
+    from pocketlm.edge_build.backends.onnx.lowering import lower_model
 
     return lower_model(source, bundle)
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_build.backends.onnx.kinds import operators_of
-from models.config import LayerConfig, ModelConfig
-from models.layers import visible
-from runtime_py.cache_layout import CacheLayout
-from runtime_py.manifest import CacheEntry
+from pocketlm.edge_build.backends.onnx.kinds import operators_of
+from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.layers import visible
+from pocketlm.runtime_py.cache_layout import CacheLayout
+from pocketlm.runtime_py.manifest import CacheEntry
 
 _QUANTIZED_CACHE = {
     "k_quant_type": "PER_CHANNEL",

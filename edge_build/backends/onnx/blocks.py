@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_build.quantization.activations import activation_block
-from edge_build.quantization.weight import QuantizedWeight
+from pocketlm.edge_build.quantization.activations import activation_block
+from pocketlm.edge_build.quantization.weight import QuantizedWeight
 
 # Rows are read, converted and written in pieces of about this many bytes.
 PIECE_BYTES = 1 << 22

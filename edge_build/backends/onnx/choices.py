@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from edge_build.backend import Foreseen
-from edge_build.backends.onnx.kinds import LOCAL_KINDS
-from edge_build.kv_cache import CachePlan
-from models.config import ModelConfig
-from runtime_py.manifest import CacheEntry
+from pocketlm.edge_build.backend import Foreseen
+from pocketlm.edge_build.backends.onnx.kinds import LOCAL_KINDS
+from pocketlm.edge_build.kv_cache import CachePlan
+from pocketlm.models.config import ModelConfig
+from pocketlm.runtime_py.manifest import CacheEntry
 
 LOCAL_CACHE = "local-cache"
 ATTENTION = "attention"

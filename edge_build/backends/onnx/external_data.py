@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import onnx_ir
 
-from edge_build.backends.onnx.stored import StoredTensor
+from pocketlm.edge_build.backends.onnx.stored import StoredTensor
 
 # Pages: 4 KiB everywhere, 16 KiB on newer phones; large tensors start on either.
 _PAGE = 1 << 12

@@ -6,12 +6,12 @@ It stands at the top of the bundle, because that runner opens the folder that ho
 import json
 from typing import Any
 
-from edge_build.backend import LoweringInput
-from edge_build.backends.onnx.kinds import operators_of
-from edge_build.kv_cache import CachePlan
-from models.config import ModelConfig
-from runtime_py.manifest import CacheEntry
-from runtime_py.sampling import SamplingOptions
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.onnx.kinds import operators_of
+from pocketlm.edge_build.kv_cache import CachePlan
+from pocketlm.models.config import ModelConfig
+from pocketlm.runtime_py.manifest import CacheEntry
+from pocketlm.runtime_py.sampling import SamplingOptions
 
 GENAI_CONFIG_NAME = "genai_config.json"
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import onnx
 import onnx_ir
 
-from edge_build.backend import LoweringInput
-from edge_build.backends.onnx.stored import StoredTensor
-from edge_build.kv_cache import CachePlan
-from edge_build.lowering_key import lowering_key
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.onnx.stored import StoredTensor
+from pocketlm.edge_build.kv_cache import CachePlan
+from pocketlm.edge_build.lowering_key import lowering_key
 
 
 def graph_to_bytes(model: onnx_ir.Model, tensors: Mapping[str, StoredTensor]) -> bytes:
@@ -38,4 +38,4 @@ def graph_key(source: LoweringInput, plan: CachePlan) -> str:
     Args:
         plan: the caches as this build keeps them.
     """
-    return lowering_key(source, plan, "edge_build.backends.onnx.lowering")
+    return lowering_key(source, plan, "pocketlm.edge_build.backends.onnx.lowering")

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edge_build.errors import BuildError
-from runtime_py.manifest import CacheEntry
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.runtime_py.manifest import CacheEntry
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,21 @@ from pathlib import Path
 
 import onnx_ir
 
-from edge_build.backend import Artifact, LoweringInput
-from edge_build.backends.onnx.choices import SESSION_OPTIONS, foresee
-from edge_build.backends.onnx.external_data import attach_weights
-from edge_build.backends.onnx.genai_config import GENAI_CONFIG_NAME, genai_config, runs_in_genai
-from edge_build.backends.onnx.kept_graph import graph_from_bytes, graph_key, graph_to_bytes
-from edge_build.backends.onnx.kinds import free_axis, operators_of
-from edge_build.backends.onnx.memory_plan import memory_plan
-from edge_build.backends.onnx.simplify import PREFIX, simplify
-from edge_build.backends.onnx.tracing import stored_tensors, trace
-from edge_build.kv_cache import CachePlan
-from runtime_py.manifest import ActivationQuantization, CacheEntry
+from pocketlm.edge_build.backend import Artifact, LoweringInput
+from pocketlm.edge_build.backends.onnx.choices import SESSION_OPTIONS, foresee
+from pocketlm.edge_build.backends.onnx.external_data import attach_weights
+from pocketlm.edge_build.backends.onnx.genai_config import (
+    GENAI_CONFIG_NAME,
+    genai_config,
+    runs_in_genai,
+)
+from pocketlm.edge_build.backends.onnx.kept_graph import graph_from_bytes, graph_key, graph_to_bytes
+from pocketlm.edge_build.backends.onnx.kinds import free_axis, operators_of
+from pocketlm.edge_build.backends.onnx.memory_plan import memory_plan
+from pocketlm.edge_build.backends.onnx.simplify import PREFIX, simplify
+from pocketlm.edge_build.backends.onnx.tracing import stored_tensors, trace
+from pocketlm.edge_build.kv_cache import CachePlan
+from pocketlm.runtime_py.manifest import ActivationQuantization, CacheEntry
 
 MODEL = "onnx/model.onnx"
 

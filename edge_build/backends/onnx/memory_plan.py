@@ -1,8 +1,8 @@
 """What a loaded artifact takes, part by part: estimates from shapes. Runs nothing."""
 
-from edge_build.backend import LoweringInput
-from edge_build.backends.onnx.blocks import BlockedWeight
-from runtime_py.manifest import MemoryLine
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.onnx.blocks import BlockedWeight
+from pocketlm.runtime_py.manifest import MemoryLine
 
 _FLOAT_BYTES = 4
 

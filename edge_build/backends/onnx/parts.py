@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_build.backends.onnx import stored
-from edge_build.backends.onnx.blocks import BlockedWeight
-from edge_build.backends.onnx.stored import StoredTensor
-from edge_build.quantization.weight import WeightStore
-from models.decoder import Decoder
-from models.layers import RMSNorm
+from pocketlm.edge_build.backends.onnx import stored
+from pocketlm.edge_build.backends.onnx.blocks import BlockedWeight
+from pocketlm.edge_build.backends.onnx.stored import StoredTensor
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.models.decoder import Decoder
+from pocketlm.models.layers import RMSNorm
 
 # Int8 products of activations quantized in the weight's blocks: level 4 of MatMulNBits.
 INT8_ACTIVATIONS = 4

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_build.backends.onnx.blocks import PIECE_BYTES, BlockedWeight
-from edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.backends.onnx.blocks import PIECE_BYTES, BlockedWeight
+from pocketlm.edge_build.quantization.weight import WeightStore
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
-from edge_build.backends.onnx import stored
-from edge_build.backends.onnx.attention import CachedAttention, StepInputs
-from edge_build.backends.onnx.kinds import free_axis, least_opset
-from edge_build.backends.onnx.parts import Part, replace_parts
-from edge_build.backends.onnx.stored import StoredTensor
-from edge_build.kv_cache import CachePlan
-from edge_build.kv_scales import KvScales
-from edge_build.quantization.weight import WeightStore
-from models.config import LayerConfig, ModelConfig
-from models.decoder import Decoder
-from models.layers import inverse_frequencies, rotary_tables
-from runtime_py.manifest import CacheEntry
+from pocketlm.edge_build.backends.onnx import stored
+from pocketlm.edge_build.backends.onnx.attention import CachedAttention, StepInputs
+from pocketlm.edge_build.backends.onnx.kinds import free_axis, least_opset
+from pocketlm.edge_build.backends.onnx.parts import Part, replace_parts
+from pocketlm.edge_build.backends.onnx.stored import StoredTensor
+from pocketlm.edge_build.kv_cache import CachePlan
+from pocketlm.edge_build.kv_scales import KvScales
+from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.decoder import Decoder
+from pocketlm.models.layers import inverse_frequencies, rotary_tables
+from pocketlm.runtime_py.manifest import CacheEntry
 
 
 def cache_names(layer: int) -> tuple[str, str]:

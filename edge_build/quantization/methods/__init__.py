@@ -7,9 +7,9 @@ from pkgutil import iter_modules
 
 from torch import Tensor
 
-from edge_build.calibration.measured import InputStatistic, InputStatistics
-from edge_build.errors import BuildError
-from edge_build.quantization.recipe import QuantScheme
+from pocketlm.edge_build.calibration.measured import InputStatistic, InputStatistics
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.quantization.recipe import QuantScheme
 
 # [rows, in] float32, scheme, inputs → codes [rows, in] int8, scales [rows, groups] float32, which
 # bfloat16 holds exactly

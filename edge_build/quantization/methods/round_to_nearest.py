@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from edge_build.calibration.measured import InputStatistics
-from edge_build.quantization.methods import Method
-from edge_build.quantization.recipe import QuantScheme
+from pocketlm.edge_build.calibration.measured import InputStatistics
+from pocketlm.edge_build.quantization.methods import Method
+from pocketlm.edge_build.quantization.recipe import QuantScheme
 
 # Candidate scales are absmax / divisor. 7 keeps the extremum whole on either side, 8 uses the code
 # -8 as well; larger divisors clip the extremum for a finer grid, which wins on bell-shaped groups.

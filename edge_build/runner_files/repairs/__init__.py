@@ -3,7 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
-from edge_build.runner_files.tokenizer_repair import Repair
+from pocketlm.edge_build.runner_files.tokenizer_repair import Repair
 
 NAMES = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__"))
 

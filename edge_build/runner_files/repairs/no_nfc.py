@@ -7,7 +7,7 @@ nearly all that is typed, is read as the host reads it. docs/in-an-app.md says t
 import unicodedata
 from typing import Any
 
-from edge_build.runner_files.tokenizer_repair import Repair, Tokenizer
+from pocketlm.edge_build.runner_files.tokenizer_repair import Repair, Tokenizer
 
 
 def _apply(files: Tokenizer) -> Tokenizer | None:

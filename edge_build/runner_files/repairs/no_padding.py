@@ -1,6 +1,6 @@
 """No padding and no truncation: what a training script left in the file never applies."""
 
-from edge_build.runner_files.tokenizer_repair import Repair, Tokenizer
+from pocketlm.edge_build.runner_files.tokenizer_repair import Repair, Tokenizer
 
 
 def _apply(files: Tokenizer) -> Tokenizer | None:

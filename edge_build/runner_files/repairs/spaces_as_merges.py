@@ -6,7 +6,7 @@ indented code falls into single spaces; onnxruntime-genai prints added tokens as
 U+2581. Without the list `tokenizers` finds them by merging, except in text that holds U+2581.
 """
 
-from edge_build.runner_files.tokenizer_repair import Document, Repair, Tokenizer
+from pocketlm.edge_build.runner_files.tokenizer_repair import Document, Repair, Tokenizer
 
 _SPACE = "\u2581"
 

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
-from runtime_py.lint.reader import Reader
+from pocketlm.runtime_py.lint.reader import Reader
 
 NAMES = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__"))
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
 
 _FILE = "executorch/tokenizer.json"
 

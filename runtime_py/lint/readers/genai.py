@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runtime_py.chat_template import MOMENT
-from runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.chat_template import MOMENT
+from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
 
 _CONFIG = "genai_config.json"
 _CLOCK = "strftime_now"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime_py.errors import RunError
-from runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
 
 _FILE = "tokenizer.json"
 # A part of a pre-tokenizer's expression → llama.cpp's name of it.

@@ -4,21 +4,21 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
 
 if TYPE_CHECKING:
-    from runtime_py.tokenizer_library import LibraryTokenizer
+    from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
 
 def _answer(folder: Path, questions: Questions) -> Answers:
-    from runtime_py.tokenizer_library import LibraryTokenizer
+    from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
     return answers_with(LibraryTokenizer.from_file(folder / "tokenizer.json"), folder, questions)
 
 
 def answers_with(loaded: "LibraryTokenizer", folder: Path, questions: Questions) -> Answers:
     """Answer with the bundle's tokenizer where it is loaded already."""
-    from runtime_py.tokenizer import Tokenizer
+    from pocketlm.runtime_py.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(loaded, None)
     ids = [tokenizer.encode(text) for text in questions.texts]
@@ -27,7 +27,7 @@ def answers_with(loaded: "LibraryTokenizer", folder: Path, questions: Questions)
 
 
 def _render(folder: Path, questions: Questions) -> tuple[list[str | None], list[str]]:
-    from runtime_py.chat_template import (
+    from pocketlm.runtime_py.chat_template import (
         MOMENT,
         TEMPLATE_FILE,
         ChatTemplate,

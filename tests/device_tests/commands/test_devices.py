@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner, Result
 
-from device_tests.device import targets
-from device_tests.device.target import Listed, LostDeviceError, Target
 from pocketlm import main
+from pocketlm.device_tests.device import targets
+from pocketlm.device_tests.device.target import Listed, LostDeviceError, Target
 from tests.device_tests.report.sample_reports import PHONE
 
 

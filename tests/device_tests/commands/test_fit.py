@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from device_tests.fit.memory_budget import profiles
-from device_tests.quantities import size_text
-from models import shapes
 from pocketlm import main
+from pocketlm.device_tests.fit.memory_budget import profiles
+from pocketlm.device_tests.quantities import size_text
+from pocketlm.models import shapes
 
 
 def invoke(*arguments: object) -> Result:

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from device_tests.commands.fit_shown import Asked, command_of
-from device_tests.fit import memory_budget
-from device_tests.fit.changes import Change, Price
-from device_tests.fit.fitting import fit
-from device_tests.fit.memory_budget import MemoryBudget
-from device_tests.fit.variants import variants
-from edge_build.quantization import recipes
-from edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
-from edge_build.quantization.rules import choose_rules
-from models import shapes
 from pocketlm import main
-from runtime_py.bundle import open_bundle
-from runtime_py.manifest import MANIFEST_NAME
+from pocketlm.device_tests.commands.fit_shown import Asked, command_of
+from pocketlm.device_tests.fit import memory_budget
+from pocketlm.device_tests.fit.changes import Change, Price
+from pocketlm.device_tests.fit.fitting import fit
+from pocketlm.device_tests.fit.memory_budget import MemoryBudget
+from pocketlm.device_tests.fit.variants import variants
+from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
+from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.models import shapes
+from pocketlm.runtime_py.bundle import open_bundle
+from pocketlm.runtime_py.manifest import MANIFEST_NAME
 
 BUILT = Asked(
     None, "my bundle", {"--recipe": "mine.toml", "--context": 2048, "--chunk": 1024, "--kv": "int8"}

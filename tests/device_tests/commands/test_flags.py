@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from device_tests.commands.flags import shown_progress
+from pocketlm.device_tests.commands.flags import shown_progress
 
 PHASE = {
     "event": "phase",

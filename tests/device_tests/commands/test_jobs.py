@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from device_tests.device.targets import open_target
-from device_tests.job.lifecycle import job_folder, run_job
-from device_tests.job.values import JobSpec
 from pocketlm import main
+from pocketlm.device_tests.device.targets import open_target
+from pocketlm.device_tests.job.lifecycle import job_folder, run_job
+from pocketlm.device_tests.job.values import JobSpec
 from tests.device_tests.broken_link import BROKEN, BrokenLink, broken_target
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from device_tests.commands import profile_bundle
-from device_tests.commands.profile_bundle import exit_code
-from device_tests.job.verdict import MEASURED, Verdict
-from device_tests.profiling.document import Answers, Report
 from pocketlm import main
+from pocketlm.device_tests.commands import profile_bundle
+from pocketlm.device_tests.commands.profile_bundle import exit_code
+from pocketlm.device_tests.job.verdict import MEASURED, Verdict
+from pocketlm.device_tests.profiling.document import Answers, Report
 from tests.device_tests.report.sample_reports import failed_report, sample_report
 
 
@@ -123,7 +123,7 @@ def test_wrong_input_exits_with_2_before_anything_runs(
     def never(*arguments: object) -> None:
         raise AssertionError("this must be refused")
 
-    monkeypatch.setattr("device_tests.profiling.pipeline.payload", never)
+    monkeypatch.setattr("pocketlm.device_tests.profiling.pipeline.payload", never)
     monkeypatch.chdir(tmp_path)
     result = invoke(pico_bundle, "--on", "host", *arguments)
     assert result.exit_code == 2, result.output
@@ -168,7 +168,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_run(
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(profile_bundle, "answer", never)
-    monkeypatch.setattr("device_tests.commands.saving.tempfile.TemporaryFile", full)
+    monkeypatch.setattr("pocketlm.device_tests.commands.saving.tempfile.TemporaryFile", full)
     result = invoke("bundle", "--on", "host", flag, tmp_path / "r")
     assert result.exit_code == 2
     assert "cannot be written (Read-only file system); name another file" in result.stderr

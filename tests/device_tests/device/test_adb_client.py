@@ -7,15 +7,15 @@ from types import ModuleType
 
 import pytest
 
-from device_tests.device import adb_client
-from device_tests.device.adb_client import (
+from pocketlm.device_tests.device import adb_client
+from pocketlm.device_tests.device.adb_client import (
     AdbDevice,
     adb_devices,
     find_adb,
     is_network_address,
     read_devices,
 )
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 
 LISTED = """* daemon started successfully
 List of devices attached

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device.external_tool import ToolRun, ToolTimeoutError, run_tool
+from pocketlm.device_tests.device.external_tool import ToolRun, ToolTimeoutError, run_tool
 
 
 def sh(script: str, timeout_s: float = 20) -> ToolRun:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from device_tests.device.retry import retry
-from device_tests.device.target import LostDeviceError, RefusedError
+from pocketlm.device_tests.device.retry import retry
+from pocketlm.device_tests.device.target import LostDeviceError, RefusedError
 
 
 class Failing:

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from device_tests.device.shell import (
+from pocketlm.device_tests.device.shell import (
     check,
     files_section,
     has_begun,
@@ -14,8 +14,8 @@ from device_tests.device.shell import (
     section,
     with_marks,
 )
-from device_tests.device.target import Finished, RefusedError
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.target import Finished, RefusedError
+from pocketlm.device_tests.errors import DeviceError
 
 
 def shell(text: str) -> str:

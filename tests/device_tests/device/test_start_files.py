@@ -5,13 +5,13 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from device_tests.device.external_tool import ToolRun, run_tool
-from device_tests.device.shell_target import ShellTarget
-from device_tests.device.target import Finished, LostDeviceError
-from device_tests.device.targets.host import HostLink
-from device_tests.errors import DeviceError
-from device_tests.job.lifecycle import run_job
-from device_tests.job.values import JobSpec
+from pocketlm.device_tests.device.external_tool import ToolRun, run_tool
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.target import Finished, LostDeviceError
+from pocketlm.device_tests.device.targets.host import HostLink
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.lifecycle import run_job
+from pocketlm.device_tests.job.values import JobSpec
 
 SHELLS = [
     pytest.param(words, marks=pytest.mark.skipif(not shutil.which(words[0]), reason=f"no {words}"))
@@ -91,7 +91,7 @@ def test_a_silent_end_is_named_where_the_tool_tells_it_from_a_broken_connection(
 
 @pytest.mark.parametrize("folder", ["Welcome", "Welcome to/the board", "", "/none/such", "/"])
 def test_the_search_for_a_folder_that_exists_ends(folder: str) -> None:
-    from device_tests.device.system_files import disk_command, read_free_bytes
+    from pocketlm.device_tests.device.system_files import disk_command, read_free_bytes
 
     done = run_tool(("sh", "-c", disk_command(folder)), timeout_s=10)
     assert read_free_bytes(done.output) > 0

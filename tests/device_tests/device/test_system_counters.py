@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from device_tests.device.system_counters import (
+from pocketlm.device_tests.device.system_counters import (
     RunnerMemory,
     SystemCounters,
     counters_command,

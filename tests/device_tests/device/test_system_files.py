@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from device_tests.device.facts import DeviceFacts
-from device_tests.device.system_files import (
+from pocketlm.device_tests.device.facts import DeviceFacts
+from pocketlm.device_tests.device.system_files import (
     disk_command,
     facts_command,
     read_cpuinfo,
@@ -14,7 +14,7 @@ from device_tests.device.system_files import (
     read_free_bytes,
     read_kilobytes,
 )
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.errors import DeviceError
 
 PHONE_CORES = """processor\t: 0
 BogoMIPS\t: 38.40

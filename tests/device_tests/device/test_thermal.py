@@ -2,7 +2,7 @@
 
 import pytest
 
-from device_tests.device.thermal import ThermalState, read_thermal, throttling_reason
+from pocketlm.device_tests.device.thermal import ThermalState, read_thermal, throttling_reason
 
 RECORDED = """
 @@ thermal_status

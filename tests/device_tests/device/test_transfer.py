@@ -5,12 +5,12 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from device_tests.device import transfer
-from device_tests.device.external_tool import ToolRun
-from device_tests.device.shell import NO_SPACE
-from device_tests.device.target import LostDeviceError, RefusedError
-from device_tests.device.targets.host import HostLink
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device import transfer
+from pocketlm.device_tests.device.external_tool import ToolRun
+from pocketlm.device_tests.device.shell import NO_SPACE
+from pocketlm.device_tests.device.target import LostDeviceError, RefusedError
+from pocketlm.device_tests.device.targets.host import HostLink
+from pocketlm.device_tests.errors import DeviceError
 from tests.device_tests.broken_link import BROKEN, BrokenLink, Times, broken_target
 
 CONTENT = os.urandom(3500)  # four pieces of 1000 bytes

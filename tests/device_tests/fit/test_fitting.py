@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.fit.fitting import Variant, fit, judge, positions_of
-from device_tests.fit.memory_budget import MemoryBudget
-from device_tests.memory.prediction import Positions, PredictedPart, Prediction
+from pocketlm.device_tests.fit.fitting import Variant, fit, judge, positions_of
+from pocketlm.device_tests.fit.memory_budget import MemoryBudget
+from pocketlm.device_tests.memory.prediction import Positions, PredictedPart, Prediction
 from tests.device_tests.small_manifest import FLOATS, TENSORS, small_manifest
 
 MB = 1_000_000

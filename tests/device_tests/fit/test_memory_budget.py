@@ -4,10 +4,15 @@ from itertools import pairwise
 
 import pytest
 
-from device_tests.device.targets import open_target
-from device_tests.errors import DeviceError
-from device_tests.fit import memory_budget
-from device_tests.fit.memory_budget import MemoryBudget, device_budget, find_budget, profiles
+from pocketlm.device_tests.device.targets import open_target
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.fit import memory_budget
+from pocketlm.device_tests.fit.memory_budget import (
+    MemoryBudget,
+    device_budget,
+    find_budget,
+    profiles,
+)
 from tests.device_tests.report.sample_reports import PHONE
 
 
@@ -64,7 +69,7 @@ def test_the_connection_is_closed_whatever_the_device_says(monkeypatch: pytest.M
         def close(self) -> None:
             closed.append(True)
 
-    monkeypatch.setattr("device_tests.device.targets.open_target", lambda name: Silent())
+    monkeypatch.setattr("pocketlm.device_tests.device.targets.open_target", lambda name: Silent())
     with pytest.raises(DeviceError, match="no answer"):
         memory_budget.find_budget("host")
     assert closed == [True]

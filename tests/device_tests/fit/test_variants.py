@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from device_tests.errors import DeviceError
-from device_tests.fit.fitting import fit
-from device_tests.fit.memory_budget import profiles
-from device_tests.fit.variants import choices_of, variants
-from edge_build.planned_manifest import BuildChoices, plan_manifest
-from edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
-from models import shapes
-from runtime_py.manifest import Manifest, RecipeRule
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.fit.fitting import fit
+from pocketlm.device_tests.fit.memory_budget import profiles
+from pocketlm.device_tests.fit.variants import choices_of, variants
+from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
+from pocketlm.models import shapes
+from pocketlm.runtime_py.manifest import Manifest, RecipeRule
 
 SHAPE = "gemma-3-1b"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device import transfer
-from device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device import transfer
+from pocketlm.device_tests.device.shell_target import ShellTarget
 from tests.device_tests.broken_link import BrokenLink, broken_target
 
 

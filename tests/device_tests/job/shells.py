@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.shell_target import ShellTarget
 
 Script = Callable[[str], dict[str, Path]]
 RUN = ("sh", "run.sh")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from device_tests.errors import DeviceError
-from device_tests.job.lifecycle import collect_job
-from device_tests.job.script import AFTER, ERRORS, OUTPUT, SPEC
 from pocketlm import main
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.lifecycle import collect_job
+from pocketlm.device_tests.job.script import AFTER, ERRORS, OUTPUT, SPEC
 from tests.mutations.job_device import FILES, JOB, LISTING, STATE, JobDevice, job_device
 
 DIGITS = "9" * 5000

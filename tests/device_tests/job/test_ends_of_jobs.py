@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device.external_tool import ToolRun
-from device_tests.device.shell_target import ShellTarget
-from device_tests.errors import DeviceError
-from device_tests.job import watcher
-from device_tests.job.lifecycle import run_job
-from device_tests.job.script import ERRORS, OUTPUT, PID, SAMPLES
-from device_tests.job.values import JobSpec
-from device_tests.job.verdict import Verdict
+from pocketlm.device_tests.device.external_tool import ToolRun
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job import watcher
+from pocketlm.device_tests.job.lifecycle import run_job
+from pocketlm.device_tests.job.script import ERRORS, OUTPUT, PID, SAMPLES
+from pocketlm.device_tests.job.values import JobSpec
+from pocketlm.device_tests.job.verdict import Verdict
 from tests.device_tests.broken_link import BrokenLink, broken_target
 from tests.device_tests.job.shells import RUN, Script, is_alive, left_on, wait_until
 

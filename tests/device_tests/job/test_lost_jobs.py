@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device.external_tool import ToolRun, ToolTimeoutError
-from device_tests.device.shell_target import ShellTarget
-from device_tests.errors import DeviceError
-from device_tests.job import state
-from device_tests.job.lifecycle import collect_job, job_folder, run_job, stop_job
-from device_tests.job.script import OUTPUT
-from device_tests.job.values import JobResult, JobSpec
+from pocketlm.device_tests.device.external_tool import ToolRun, ToolTimeoutError
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job import state
+from pocketlm.device_tests.job.lifecycle import collect_job, job_folder, run_job, stop_job
+from pocketlm.device_tests.job.script import OUTPUT
+from pocketlm.device_tests.job.values import JobResult, JobSpec
 from tests.device_tests.broken_link import BROKEN, BrokenLink, broken_target
 from tests.device_tests.job.shells import RUN, Script, is_alive, left_on, wait_until
 

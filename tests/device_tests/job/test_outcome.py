@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from device_tests.job.outcome import Ending, outcome_of
-from device_tests.job.verdict import Verdict
+from pocketlm.device_tests.job.outcome import Ending, outcome_of
+from pocketlm.device_tests.job.verdict import Verdict
 
 BEFORE = """
 @@ vmstat

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from device_tests.device.target import Finished, Target
-from device_tests.device.targets.host import open_host
-from device_tests.job.state import ask_state, remove_stale
+from pocketlm.device_tests.device.target import Finished, Target
+from pocketlm.device_tests.device.targets.host import open_host
+from pocketlm.device_tests.job.state import ask_state, remove_stale
 
 
 class Answering:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.memory.attribution import LOADED, KnownFiles, attribute
-from device_tests.memory.events import Mapping, PhaseMark, Region
-from device_tests.memory.parts import PARTS
-from device_tests.memory.values import PartBytes
+from pocketlm.device_tests.memory.attribution import LOADED, KnownFiles, attribute
+from pocketlm.device_tests.memory.events import Mapping, PhaseMark, Region
+from pocketlm.device_tests.memory.parts import PARTS
+from pocketlm.device_tests.memory.values import PartBytes
 
 FILES = KnownFiles.of(
     artifact=["executorch/model.pte"],

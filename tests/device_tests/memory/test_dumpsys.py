@@ -2,8 +2,12 @@
 
 import pytest
 
-from device_tests.device.targets import open_target
-from device_tests.memory.dumpsys import ProcessMemory, ask_process_memory, read_process_memory
+from pocketlm.device_tests.device.targets import open_target
+from pocketlm.device_tests.memory.dumpsys import (
+    ProcessMemory,
+    ask_process_memory,
+    read_process_memory,
+)
 
 NEW = """Applications Memory Usage (in Kilobytes):
 Uptime: 9876543 Realtime: 12345678

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.memory.events import (
+from pocketlm.device_tests.memory.events import (
     Call,
     Mapping,
     PhaseMark,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.memory.ledger import BAND_BYTES, BAND_RATIO, compare, is_within
-from device_tests.memory.prediction import PredictedPart, Prediction
-from device_tests.memory.values import PartBytes
+from pocketlm.device_tests.memory.ledger import BAND_BYTES, BAND_RATIO, compare, is_within
+from pocketlm.device_tests.memory.prediction import PredictedPart, Prediction
+from pocketlm.device_tests.memory.values import PartBytes
 
 MB = 1_000_000
 PREDICTION = Prediction(

@@ -8,12 +8,12 @@ from typing import Literal
 
 import pytest
 
-from device_tests.memory.ledger import compare
-from device_tests.memory.parts import PARTS, Part
-from device_tests.memory.prediction import Positions, predict
-from device_tests.memory.values import PartBytes
-from edge_build.planned_manifest import BuildChoices, plan_manifest
-from models import shapes
+from pocketlm.device_tests.memory.ledger import compare
+from pocketlm.device_tests.memory.parts import PARTS, Part
+from pocketlm.device_tests.memory.prediction import Positions, predict
+from pocketlm.device_tests.memory.values import PartBytes
+from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.models import shapes
 
 RESULTS = Path("benchmarks/results/2026-11-22-device-ledger-gemma-3-270m.json")
 # Which rows of the table are read is the text's.

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.memory import prediction
-from device_tests.memory.parts import PARTS
-from device_tests.memory.prediction import Positions, Prediction, full_context, predict
-from device_tests.memory.runtimes import RUNTIMES
-from edge_build import backends
-from edge_build.planned_manifest import BuildChoices, plan_manifest
-from models import shapes
-from runtime_py.manifest import CacheEntry, TensorEntry
+from pocketlm.device_tests.memory import prediction
+from pocketlm.device_tests.memory.parts import PARTS
+from pocketlm.device_tests.memory.prediction import Positions, Prediction, full_context, predict
+from pocketlm.device_tests.memory.runtimes import RUNTIMES
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.models import shapes
+from pocketlm.runtime_py.manifest import CacheEntry, TensorEntry
 from tests.device_tests.small_manifest import (
     FLOATS,
     GLOBAL,

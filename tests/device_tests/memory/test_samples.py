@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.memory.samples import read_samples
-from device_tests.memory.values import Sample
+from pocketlm.device_tests.memory.samples import read_samples
+from pocketlm.device_tests.memory.values import Sample
 
 LINE: dict[str, Any] = {
     "clock_s": 101.5,

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from device_tests.device.external_tool import ToolRun
-from device_tests.device.transfer import PIECE_BYTES
-from device_tests.job.lifecycle import run_job
-from device_tests.job.values import JobSpec
-from device_tests.profiling import measured_run
-from device_tests.profiling.document import Report
-from device_tests.profiling.measured_run import RunNote, Workload, prompt_of
-from device_tests.profiling.pipeline import profile
 from pocketlm import main
-from runtime_py.bundle import open_bundle
+from pocketlm.device_tests.device.external_tool import ToolRun
+from pocketlm.device_tests.device.transfer import PIECE_BYTES
+from pocketlm.device_tests.job.lifecycle import run_job
+from pocketlm.device_tests.job.values import JobSpec
+from pocketlm.device_tests.profiling import measured_run
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.measured_run import RunNote, Workload, prompt_of
+from pocketlm.device_tests.profiling.pipeline import profile
+from pocketlm.runtime_py.bundle import open_bundle
 from tests.device_tests.broken_link import BROKEN, BrokenLink, broken_target
 from tests.device_tests.heard import Heard
 from tests.device_tests.profiling.test_profile_on_this_machine import CAME_TO_ITS_END
@@ -53,7 +53,7 @@ def test_a_lost_profile_is_collected_with_its_report(
 ) -> None:
     # Where the runners are compiled is one's own; where the device keeps things is this test's.
     folder = cache / "device"
-    monkeypatch.setattr("device_tests.device.targets.host.default_folder", lambda: folder)
+    monkeypatch.setattr("pocketlm.device_tests.device.targets.host.default_folder", lambda: folder)
     bundle = open_bundle(pico_bundle)
     load = Workload("onnx", prompt_of(bundle, "onnx", 40), 8, threads=1)
     target = broken_target(folder, BrokenLink(breaks_once_it_runs(folder)), PIECE_BYTES)
@@ -77,7 +77,7 @@ def test_without_the_bundle_a_profile_stays_to_be_collected(
     pico_bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     folder = cache / "device"
-    monkeypatch.setattr("device_tests.device.targets.host.default_folder", lambda: folder)
+    monkeypatch.setattr("pocketlm.device_tests.device.targets.host.default_folder", lambda: folder)
     there = cache / "moved" if state == "gone" else pico_bundle
     job = lost(folder, RunNote(str(there), "0" * 16, Workload("onnx", (1,), 1, 1)))
     refused = collect(job)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_tests.errors import DeviceError
-from device_tests.profiling.document import SCHEMA_VERSION, Report
-from device_tests.report.comparison import compare
-from device_tests.report.page import render_html
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.profiling.document import SCHEMA_VERSION, Report
+from pocketlm.device_tests.report.comparison import compare
+from pocketlm.device_tests.report.page import render_html
 from tests.device_tests.report.sample_reports import (
     failed_report,
     hostile_report,

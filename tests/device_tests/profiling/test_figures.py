@@ -4,9 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from device_tests.device.facts import EMULATED, Provenance
-from device_tests.profiling.document import Step
-from device_tests.profiling.figures import UNATTRIBUTED, ledger_rows, load_s, peak_bytes, speeds
+from pocketlm.device_tests.device.facts import EMULATED, Provenance
+from pocketlm.device_tests.profiling.document import Step
+from pocketlm.device_tests.profiling.figures import (
+    UNATTRIBUTED,
+    ledger_rows,
+    load_s,
+    peak_bytes,
+    speeds,
+)
 from tests.device_tests.report.sample_reports import MB, failed_report, sample_report
 
 STEPS = (

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from device_tests.errors import DeviceError
-from device_tests.memory.events import Call
-from device_tests.profiling import golden_answers
-from device_tests.profiling.document import Answers
-from runtime_py.bundle import Bundle, open_bundle
-from runtime_py.golden import Golden
-from runtime_py.golden_cases import GoldenCase
-from runtime_py.replay import replays_of
-from runtime_py.session import Session, open_session
-from runtime_py.verdict import Replay
-from runtime_py.verification import read_golden
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.memory.events import Call
+from pocketlm.device_tests.profiling import golden_answers
+from pocketlm.device_tests.profiling.document import Answers
+from pocketlm.runtime_py.bundle import Bundle, open_bundle
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.golden_cases import GoldenCase
+from pocketlm.runtime_py.replay import replays_of
+from pocketlm.runtime_py.session import Session, open_session
+from pocketlm.runtime_py.verdict import Replay
+from pocketlm.runtime_py.verification import read_golden
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from device_tests.device.target import LostDeviceError, Target
-from device_tests.device.targets import open_target
-from device_tests.errors import DeviceError
-from device_tests.job.script import OUTPUT, PID, SAMPLES
-from device_tests.job.values import JobResult, JobSpec
-from device_tests.job.verdict import Verdict
-from device_tests.memory.dumpsys import ProcessMemory
-from device_tests.profiling import measured_run
-from device_tests.profiling.measured_run import (
+from pocketlm.device_tests.device.target import LostDeviceError, Target
+from pocketlm.device_tests.device.targets import open_target
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.script import OUTPUT, PID, SAMPLES
+from pocketlm.device_tests.job.values import JobResult, JobSpec
+from pocketlm.device_tests.job.verdict import Verdict
+from pocketlm.device_tests.memory.dumpsys import ProcessMemory
+from pocketlm.device_tests.profiling import measured_run
+from pocketlm.device_tests.profiling.measured_run import (
     LOGITS,
     PACKING,
     SCRIPT,
@@ -27,10 +27,10 @@ from device_tests.profiling.measured_run import (
     prompt_of,
     script_of,
 )
-from device_tests.runners.payload import Payload
-from device_tests.runners.upload import Uploaded
-from runtime_py.bundle import Bundle, open_bundle
-from runtime_py.verification import read_golden
+from pocketlm.device_tests.runners.payload import Payload
+from pocketlm.device_tests.runners.upload import Uploaded
+from pocketlm.runtime_py.bundle import Bundle, open_bundle
+from pocketlm.runtime_py.verification import read_golden
 
 UPLOADED = Uploaded(PurePosixPath("/data/bundles/9f2c"), PurePosixPath("/data/runners/1a2b"))
 PAYLOAD = Payload(

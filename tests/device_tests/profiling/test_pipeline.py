@@ -7,19 +7,19 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from device_tests.device.facts import DeviceFacts, Provenance
-from device_tests.device.target import LostDeviceError, RefusedError, Target
-from device_tests.job.outcome import ENDED
-from device_tests.job.values import JobResult
-from device_tests.job.verdict import Verdict
-from device_tests.memory.events import read_events
-from device_tests.profiling import pipeline
-from device_tests.profiling.document import AnswerDifference, Answers, Report
-from device_tests.profiling.measured_run import PACKING, MeasuredRun, Workload
-from device_tests.profiling.pipeline import profile
-from device_tests.runners.payload import Payload
-from device_tests.runners.upload import Uploaded
-from runtime_py.bundle import Bundle, open_bundle
+from pocketlm.device_tests.device.facts import DeviceFacts, Provenance
+from pocketlm.device_tests.device.target import LostDeviceError, RefusedError, Target
+from pocketlm.device_tests.job.outcome import ENDED
+from pocketlm.device_tests.job.values import JobResult
+from pocketlm.device_tests.job.verdict import Verdict
+from pocketlm.device_tests.memory.events import read_events
+from pocketlm.device_tests.profiling import pipeline
+from pocketlm.device_tests.profiling.document import AnswerDifference, Answers, Report
+from pocketlm.device_tests.profiling.measured_run import PACKING, MeasuredRun, Workload
+from pocketlm.device_tests.profiling.pipeline import profile
+from pocketlm.device_tests.runners.payload import Payload
+from pocketlm.device_tests.runners.upload import Uploaded
+from pocketlm.runtime_py.bundle import Bundle, open_bundle
 from tests.device_tests.heard import Heard
 from tests.device_tests.report.sample_reports import PHONE
 
@@ -217,7 +217,7 @@ def test_wrong_answers_are_a_verdict(
     made_up: Profile, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, expected: str
 ) -> None:
     monkeypatch.setattr(
-        "device_tests.profiling.golden_answers.compare_answers", lambda *arguments: WRONG
+        "pocketlm.device_tests.profiling.golden_answers.compare_answers", lambda *arguments: WRONG
     )
     report = made_up((verdict, WHOLE), load=replace(LOAD, answers=True))
     assert (report.verdict, report.answers) == (expected, WRONG)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device.facts import EMULATED
-from device_tests.device.target import Target
-from device_tests.device.targets import open_target
-from device_tests.job.verdict import MEASURED
-from device_tests.profiling.measured_run import Workload, prompt_of
-from device_tests.profiling.pipeline import ProgressCallbacks, profile
-from runtime_py import open_bundle
+from pocketlm.device_tests.device.facts import EMULATED
+from pocketlm.device_tests.device.target import Target
+from pocketlm.device_tests.device.targets import open_target
+from pocketlm.device_tests.job.verdict import MEASURED
+from pocketlm.device_tests.profiling.measured_run import Workload, prompt_of
+from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks, profile
+from pocketlm.runtime_py import open_bundle
 
 pytestmark = pytest.mark.phone
 

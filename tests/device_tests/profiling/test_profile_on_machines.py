@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device.target import Target
-from device_tests.device.targets import open_target
-from device_tests.fit.fitting import fit
-from device_tests.fit.memory_budget import device_budget
-from device_tests.profiling.document import Report
-from device_tests.profiling.measured_run import Workload, prompt_of
-from device_tests.profiling.pipeline import ProgressCallbacks, profile
-from device_tests.runners.upload import BUNDLES, RUNNERS
-from edge_build.build import build
-from edge_build.kv_cache import KV_PRECISIONS, KvPrecision
-from edge_build.spec import BuildSpec
-from models import shapes
-from models.random_checkpoint import write_random_checkpoint
-from runtime_py import open_bundle
+from pocketlm.device_tests.device.target import Target
+from pocketlm.device_tests.device.targets import open_target
+from pocketlm.device_tests.fit.fitting import fit
+from pocketlm.device_tests.fit.memory_budget import device_budget
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.measured_run import Workload, prompt_of
+from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks, profile
+from pocketlm.device_tests.runners.upload import BUNDLES, RUNNERS
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.kv_cache import KV_PRECISIONS, KvPrecision
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.models import shapes
+from pocketlm.models.random_checkpoint import write_random_checkpoint
+from pocketlm.runtime_py import open_bundle
 from tests.conftest import PICO
 from tests.device_tests.doubled_devices import adb_server
 from tests.doubles.adb_server import AdbServer

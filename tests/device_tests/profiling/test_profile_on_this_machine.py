@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device.shell_target import ShellTarget
-from device_tests.device.targets.host import open_host
-from device_tests.memory.values import AndroidAccount
-from device_tests.profiling.document import Report
-from device_tests.profiling.measured_run import Workload, packed_cache_name, prompt_of
-from device_tests.profiling.pipeline import profile
-from device_tests.runners.upload import folder_name
-from runtime_py.bundle import Bundle, open_bundle
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.targets.host import open_host
+from pocketlm.device_tests.memory.values import AndroidAccount
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.profiling.measured_run import Workload, packed_cache_name, prompt_of
+from pocketlm.device_tests.profiling.pipeline import profile
+from pocketlm.device_tests.runners.upload import folder_name
+from pocketlm.runtime_py.bundle import Bundle, open_bundle
 from tests.device_tests.heard import Heard
 
 PROMPT_TOKENS, DECODE_TOKENS = 300, 40

@@ -5,8 +5,8 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
-from device_tests.device.facts import DeviceFacts, Provenance
-from device_tests.memory.values import (
+from pocketlm.device_tests.device.facts import DeviceFacts, Provenance
+from pocketlm.device_tests.memory.values import (
     AndroidAccount,
     Ledger,
     LedgerLine,
@@ -15,7 +15,7 @@ from device_tests.memory.values import (
     Phase,
     Sample,
 )
-from device_tests.profiling.document import (
+from pocketlm.device_tests.profiling.document import (
     AnswerDifference,
     Answers,
     BundleFacts,

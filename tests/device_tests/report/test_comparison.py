@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from device_tests.device.facts import EMULATED, Provenance
-from device_tests.memory.values import PartBytes
-from device_tests.profiling.document import Report
-from device_tests.report.comparison import Comparison, compare
-from device_tests.report.comparison_terminal import print_comparison
+from pocketlm.device_tests.device.facts import EMULATED, Provenance
+from pocketlm.device_tests.memory.values import PartBytes
+from pocketlm.device_tests.profiling.document import Report
+from pocketlm.device_tests.report.comparison import Comparison, compare
+from pocketlm.device_tests.report.comparison_terminal import print_comparison
 from tests.device_tests.report.sample_reports import (
     MB,
     PHONE,

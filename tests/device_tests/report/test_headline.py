@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from device_tests.quantities import NOTHING
-from device_tests.report.headline import headline
+from pocketlm.device_tests.quantities import NOTHING
+from pocketlm.device_tests.report.headline import headline
 from tests.device_tests.report.sample_reports import (
     MB,
     failed_report,

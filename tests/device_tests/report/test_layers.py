@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from device_tests.memory.values import PartBytes
-from device_tests.report.layers import COLORS, REST, stack
+from pocketlm.device_tests.memory.values import PartBytes
+from pocketlm.device_tests.report.layers import COLORS, REST, stack
 from tests.device_tests.report.sample_reports import MB, failed_report, sample_report
 
 

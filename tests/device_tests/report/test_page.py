@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from device_tests.device.facts import EMULATED, Provenance
-from device_tests.memory.values import AndroidAccount, Sample
-from device_tests.profiling.document import AnswerDifference, Report
-from device_tests.report.page import render_html
+from pocketlm.device_tests.device.facts import EMULATED, Provenance
+from pocketlm.device_tests.memory.values import AndroidAccount, Sample
+from pocketlm.device_tests.profiling.document import AnswerDifference, Report
+from pocketlm.device_tests.report.page import render_html
 from tests.device_tests.report.sample_reports import (
     failed_report,
     folios_report,

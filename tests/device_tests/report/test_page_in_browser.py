@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.report.page import render_html
+from pocketlm.device_tests.report.page import render_html
 from tests.device_tests.report.sample_reports import (
     failed_report,
     hostile_report,

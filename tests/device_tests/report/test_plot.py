@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.report.plot import axis_unit, thinned
+from pocketlm.device_tests.report.plot import axis_unit, thinned
 
 
 @given(

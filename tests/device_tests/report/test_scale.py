@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.report.scale import Scale, rows_of_labels, spread, ticks
+from pocketlm.device_tests.report.scale import Scale, rows_of_labels, spread, ticks
 
 highs = st.floats(1e-6, 1e12)
 

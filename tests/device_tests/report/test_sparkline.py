@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.report.sparkline import block_rows, resampled, ruler
+from pocketlm.device_tests.report.sparkline import block_rows, resampled, ruler
 
 
 def test_a_peak_is_not_lost_between_columns() -> None:

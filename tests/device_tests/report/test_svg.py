@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_tests.report import svg
-from runtime_py.terminal import printable_line
+from pocketlm.device_tests.report import svg
+from pocketlm.runtime_py.terminal import printable_line
 
 
 def test_text_and_attributes_are_escaped_and_elements_are_not() -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from device_tests.device.facts import EMULATED, Provenance
-from device_tests.profiling.document import AnswerDifference, Report
-from device_tests.report.terminal import print_report
+from pocketlm.device_tests.device.facts import EMULATED, Provenance
+from pocketlm.device_tests.profiling.document import AnswerDifference, Report
+from pocketlm.device_tests.report.terminal import print_report
 from tests.device_tests.report.sample_reports import (
     failed_report,
     folios_report,

@@ -2,9 +2,9 @@
 
 from typing import get_args
 
-from device_tests.device.facts import EMULATED, Provenance
-from device_tests.job.verdict import MEASURED, Verdict
-from device_tests.report.wording import meaning, provenance_stamp, provenance_text, tone
+from pocketlm.device_tests.device.facts import EMULATED, Provenance
+from pocketlm.device_tests.job.verdict import MEASURED, Verdict
+from pocketlm.device_tests.report.wording import meaning, provenance_stamp, provenance_text, tone
 
 
 def test_every_verdict_and_provenance_has_words() -> None:

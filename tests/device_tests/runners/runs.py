@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime_py.golden import Golden
+from pocketlm.runtime_py.golden import Golden
 from tests.artifacts import Lowered
 
 

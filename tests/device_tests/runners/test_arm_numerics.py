@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 pytest.importorskip("executorch")
 
-from device_tests.errors import DeviceError
-from device_tests.runners.payload import Payload, payload
-from edge_build.build import build
-from edge_build.reference import ReferenceModel
-from edge_build.spec import BuildSpec
-from runtime_py import open_session
-from runtime_py.golden import Golden
-from runtime_py.manifest import Manifest
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.runners.payload import Payload, payload
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.reference import ReferenceModel
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py import open_session
+from pocketlm.runtime_py.golden import Golden
+from pocketlm.runtime_py.manifest import Manifest
 from tests.artifacts import (
     CONTEXT,
     Build,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.errors import DeviceError
-from device_tests.runners import packages
-from device_tests.runners.compilation import Toolchain, compile_sampler, toolchain
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.runners import packages
+from pocketlm.device_tests.runners.compilation import Toolchain, compile_sampler, toolchain
 
 
 def test_missing_compilers_are_named_with_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:

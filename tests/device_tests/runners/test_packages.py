@@ -13,9 +13,15 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from device_tests.errors import DeviceError
-from device_tests.runners import packages
-from device_tests.runners.packages import WHEELS, Wheel, installed, onnxruntime_library, unpacked
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.runners import packages
+from pocketlm.device_tests.runners.packages import (
+    WHEELS,
+    Wheel,
+    installed,
+    onnxruntime_library,
+    unpacked,
+)
 
 CONTENT = {"runtime/lib/libruntime.so": b"code", "runtime/large.py": b"not needed"}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.errors import DeviceError
-from device_tests.runners import payload as payloads
-from device_tests.runners.compilation import SOURCES, Toolchain
-from device_tests.runners.packages import Runtime
-from device_tests.runners.payload import Payload, payload
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.runners import payload as payloads
+from pocketlm.device_tests.runners.compilation import SOURCES, Toolchain
+from pocketlm.device_tests.runners.packages import Runtime
+from pocketlm.device_tests.runners.payload import Payload, payload
 from tests.device_tests.runners.runs import run
 
 HERE = platform.machine()

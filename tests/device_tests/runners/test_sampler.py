@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.runners.compilation import compile_sampler, toolchain
+from pocketlm.device_tests.runners.compilation import compile_sampler, toolchain
 
 needs_gcc = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("gcc") is None or shutil.which("g++") is None,

@@ -7,13 +7,19 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from device_tests.device.external_tool import ToolRun
-from device_tests.device.shell_target import ShellTarget
-from device_tests.device.targets.host import HostLink
-from device_tests.runners.payload import Payload, PayloadFile
-from device_tests.runners.upload import Uploaded, bundle_digest, folder_name, upload, upload_bundle
-from runtime_py.bundle import Bundle, read_bundle
-from runtime_py.manifest import FileEntry
+from pocketlm.device_tests.device.external_tool import ToolRun
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.targets.host import HostLink
+from pocketlm.device_tests.runners.payload import Payload, PayloadFile
+from pocketlm.device_tests.runners.upload import (
+    Uploaded,
+    bundle_digest,
+    folder_name,
+    upload,
+    upload_bundle,
+)
+from pocketlm.runtime_py.bundle import Bundle, read_bundle
+from pocketlm.runtime_py.manifest import FileEntry
 from tests.device_tests.small_manifest import small_manifest
 
 FILES = {

@@ -7,19 +7,19 @@ from torch import Tensor, nn
 
 pytest.importorskip("executorch")
 
-from edge_build.backends.executorch.lowering import quiet_executorch
-from edge_build.backends.executorch.parts import (
+from pocketlm.edge_build.backends.executorch.lowering import quiet_executorch
+from pocketlm.edge_build.backends.executorch.parts import (
     MeanNorm,
     QuantizedEmbedding,
     QuantizedLinear,
     TanhGeluMLP,
 )
-from edge_build.quantization.activations import quantize_per_token_asymmetric
-from edge_build.quantization.recipe import QuantScheme
-from edge_build.quantization.weight import QuantizedWeight
-from models.config import LayerConfig, ModelConfig
-from models.layers import MLP, RMSNorm
-from runtime_py.int4_packing import pack_int4
+from pocketlm.edge_build.quantization.activations import quantize_per_token_asymmetric
+from pocketlm.edge_build.quantization.recipe import QuantScheme
+from pocketlm.edge_build.quantization.weight import QuantizedWeight
+from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.layers import MLP, RMSNorm
+from pocketlm.runtime_py.int4_packing import pack_int4
 
 COLUMNS = 64
 SCHEMES = (QuantScheme(4, 32), QuantScheme(4), QuantScheme(8))

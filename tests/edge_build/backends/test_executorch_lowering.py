@@ -17,12 +17,12 @@ from torch._subclasses import FakeTensor
 
 pytest.importorskip("executorch")
 
-from edge_build.backends.executorch.inspection import inspect_program, kv_cache_bytes
-from edge_build.backends.executorch.lowering import check_program, wanted_linears
-from edge_build.errors import BuildError
-from edge_build.kv_cache import KV_PRECISIONS as KV
-from edge_build.kv_cache import KvPrecision
-from edge_build.lowered_cache import NO_CACHE
+from pocketlm.edge_build.backends.executorch.inspection import inspect_program, kv_cache_bytes
+from pocketlm.edge_build.backends.executorch.lowering import check_program, wanted_linears
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.kv_cache import KV_PRECISIONS as KV
+from pocketlm.edge_build.kv_cache import KvPrecision
+from pocketlm.edge_build.lowered_cache import NO_CACHE
 from tests.artifacts import (
     CHUNK,
     CONTEXT,

@@ -7,20 +7,20 @@ import torch
 # Registers the gather operators of the quantized embedding.
 pytest.importorskip("executorch.exir.passes._quant_patterns_and_replacements")
 
-from edge_build.backends.executorch.attention import rotation
-from edge_build.backends.executorch.parts import (
+from pocketlm.edge_build.backends.executorch.attention import rotation
+from pocketlm.edge_build.backends.executorch.parts import (
     MeanNorm,
     QuantizedEmbedding,
     QuantizedLinear,
     TanhGeluMLP,
     pair_order,
 )
-from edge_build.errors import BuildError
-from edge_build.quantization.recipe import QuantScheme
-from edge_build.quantization.weight import QuantizedWeight
-from models.config import LayerConfig, ModelConfig
-from models.layers import MLP, RMSNorm, inverse_frequencies, rotary_tables, rotate
-from runtime_py.int4_packing import pack_int4
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.quantization.recipe import QuantScheme
+from pocketlm.edge_build.quantization.weight import QuantizedWeight
+from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.layers import MLP, RMSNorm, inverse_frequencies, rotary_tables, rotate
+from pocketlm.runtime_py.int4_packing import pack_int4
 
 ROWS, COLUMNS = 6, 64
 

@@ -10,15 +10,15 @@ import pytest
 
 pytest.importorskip("executorch")
 
-from edge_build.backend import LoweringInput
-from edge_build.backends.executorch import lowering
-from edge_build.backends.executorch.lowered_template import template_key
-from edge_build.backends.executorch.template import make_template
-from edge_build.build import build
-from edge_build.lowered_cache import LoweredCache
-from edge_build.quantization.weight import QuantizedWeight, WeightStore
-from edge_build.spec import BuildSpec
-from runtime_py.manifest import Manifest
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.executorch import lowering
+from pocketlm.edge_build.backends.executorch.lowered_template import template_key
+from pocketlm.edge_build.backends.executorch.template import make_template
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.lowered_cache import LoweredCache
+from pocketlm.edge_build.quantization.weight import QuantizedWeight, WeightStore
+from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py.manifest import Manifest
 from tests.artifacts import executorch_source, lowered_executorch, write
 from tests.conftest import PICO
 
@@ -94,7 +94,7 @@ def test_whatever_changes_the_program_changes_the_key(
 def test_another_program_or_tool_changes_the_key(
     source: LoweringInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "edge_build.lowering_key"
+    module = "pocketlm.edge_build.lowering_key"
     before = key(source)
     with monkeypatch.context() as patch:
         patch.setattr(f"{module}.program_digest", lambda *_: "other")

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 pytest.importorskip("executorch")
 
-from edge_build.backend import LoweringInput
-from edge_build.backends.executorch import lowering
-from edge_build.backends.executorch.arena import ALIGNMENT, Lifetime, place
-from edge_build.backends.executorch.inspection import inspect_program
-from edge_build.backends.executorch.metadata import constant_methods
-from edge_build.backends.executorch.template import covering_walk, make_template
-from edge_build.errors import BuildError
-from edge_build.lowered_cache import NO_CACHE
-from runtime_py.manifest import CacheQuantization
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.executorch import lowering
+from pocketlm.edge_build.backends.executorch.arena import ALIGNMENT, Lifetime, place
+from pocketlm.edge_build.backends.executorch.inspection import inspect_program
+from pocketlm.edge_build.backends.executorch.metadata import constant_methods
+from pocketlm.edge_build.backends.executorch.template import covering_walk, make_template
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.lowered_cache import NO_CACHE
+from pocketlm.runtime_py.manifest import CacheQuantization
 from tests.artifacts import (
     Lowered,
     executorch_source,
@@ -129,7 +129,7 @@ def _write_every_layer(source: LoweringInput, path: Path) -> None:
 def test_constants_in_another_form_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from edge_build.backends.executorch import lowered_template
+    from pocketlm.edge_build.backends.executorch import lowered_template
 
     _, source, _ = executorch_source("qwen3", "none", "G")
     real = lowered_template.constant_bytes

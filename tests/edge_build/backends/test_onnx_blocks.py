@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from edge_build.backends.onnx.blocks import BlockedWeight
-from edge_build.quantization.activations import activation_block
-from edge_build.quantization.recipe import QuantScheme
-from edge_build.quantization.weight import QuantizedWeight
-from runtime_py.int4_packing import pack_int4
+from pocketlm.edge_build.backends.onnx.blocks import BlockedWeight
+from pocketlm.edge_build.quantization.activations import activation_block
+from pocketlm.edge_build.quantization.recipe import QuantScheme
+from pocketlm.edge_build.quantization.weight import QuantizedWeight
+from pocketlm.runtime_py.int4_packing import pack_int4
 
 
 def blocked(bits: int, group_size: int | None, columns: int) -> BlockedWeight:

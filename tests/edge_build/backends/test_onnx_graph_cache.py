@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from edge_build.backend import LoweringInput
-from edge_build.backends.onnx import lowering
-from edge_build.backends.onnx.choices import foresee
-from edge_build.backends.onnx.kept_graph import graph_key
-from edge_build.kv_cache import KvPrecision
-from edge_build.lowered_cache import NO_CACHE
-from edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.onnx import lowering
+from pocketlm.edge_build.backends.onnx.choices import foresee
+from pocketlm.edge_build.backends.onnx.kept_graph import graph_key
+from pocketlm.edge_build.kv_cache import KvPrecision
+from pocketlm.edge_build.lowered_cache import NO_CACHE
+from pocketlm.edge_build.quantization.weight import WeightStore
 from tests.artifacts import Build, lowered_onnx, write
 
 
@@ -70,7 +70,7 @@ def test_whatever_changes_the_graph_changes_the_key(
 def test_another_option_program_or_tool_changes_the_key(
     source: LoweringInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "edge_build.lowering_key"
+    module = "pocketlm.edge_build.lowering_key"
     before = key(source)
     assert key(source, "ring") != before
     with monkeypatch.context() as patch:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from edge_build.quantization.activations import (
+from pocketlm.edge_build.quantization.activations import (
     quantize_per_block_symmetric,
     quantize_per_channel_symmetric,
 )
-from models.layers import softmax_attention, visible
+from pocketlm.models.layers import softmax_attention, visible
 
 OUT, COLUMNS = 24, 320
 HEADS, SHARED, SIZE, SLOTS = 4, 2, 32, 24

@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir
 import pytest
 
-from edge_build.backends.onnx.metadata import kv_cache_bytes
-from edge_build.kv_cache import KvPrecision
-from edge_build.lowered_cache import NO_CACHE
+from pocketlm.edge_build.backends.onnx.metadata import kv_cache_bytes
+from pocketlm.edge_build.kv_cache import KvPrecision
+from pocketlm.edge_build.lowered_cache import NO_CACHE
 from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx, write
 from tests.conftest import WINDOW
 

@@ -5,8 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_build.backends.onnx.tracing import rotation_name
-from models.config import LayerConfig
+from pocketlm.edge_build.backends.onnx.tracing import rotation_name
+from pocketlm.models.config import LayerConfig
 
 positive = st.floats(min_value=1e-30, max_value=1e30)
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_build.kv_scales import KvScales
-from edge_build.quantization.activations import (
+from pocketlm.edge_build.kv_scales import KvScales
+from pocketlm.edge_build.quantization.activations import (
     attention_rounding,
     quantize_per_channel_symmetric,
     quantize_per_row_asymmetric,
@@ -58,7 +58,7 @@ def test_each_kind_rounds_what_it_says() -> None:
 
 def test_rows_are_rounded_as_executorch_does_bit_by_bit() -> None:
     pytest.importorskip("executorch")
-    from edge_build.backends.executorch.lowering import quiet_executorch
+    from pocketlm.edge_build.backends.executorch.lowering import quiet_executorch
 
     class Rows(torch.nn.Module):
         """Codes, scales and zero points, as attention over int8 caches reads them."""

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_build.errors import BuildError
-from edge_build.progress import silent
-from edge_build.quantization import recipes
-from edge_build.quantization.apply import QuantizedModel, quantize_weights
-from edge_build.quantization.quality import summarize
-from edge_build.quantization.rules import choose_rules
-from models.checkpoint import Checkpoint, open_checkpoint
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.progress import silent
+from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.quantization.apply import QuantizedModel, quantize_weights
+from pocketlm.edge_build.quantization.quality import summarize
+from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_blocks_of_rows_do_not_change_the_result(
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     quantize(checkpoint, "int4-g32", tmp_path / "a")
-    monkeypatch.setattr("edge_build.quantization.apply._BLOCK_ELEMENTS", 200)
+    monkeypatch.setattr("pocketlm.edge_build.quantization.apply._BLOCK_ELEMENTS", 200)
     quantize(checkpoint, "int4-g32", tmp_path / "b")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name

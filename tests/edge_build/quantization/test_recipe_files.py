@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.errors import BuildError
-from edge_build.quantization import recipes
-from edge_build.quantization.recipe import QuantRule, QuantScheme
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.quantization.recipe import QuantRule, QuantScheme
 
 
 def write(folder: Path, text: str, name: str = "mine.toml") -> str:

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from edge_build.calibration.measured import NO_INPUT_STATISTICS
-from edge_build.quantization import methods
-from edge_build.quantization.recipe import QuantScheme
+from pocketlm.edge_build.calibration.measured import NO_INPUT_STATISTICS
+from pocketlm.edge_build.quantization import methods
+from pocketlm.edge_build.quantization.recipe import QuantScheme
 
 SCHEMES = [QuantScheme(4, 32), QuantScheme(4, 128), QuantScheme(4), QuantScheme(8)]
 

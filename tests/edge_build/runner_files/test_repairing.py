@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import tokenizers
 
-from edge_build.runner_files import repairs
-from edge_build.runner_files.repairing import RunnerFiles, write_repaired
-from edge_build.runner_files.tokenizer_repair import Tokenizer
+from pocketlm.edge_build.runner_files import repairs
+from pocketlm.edge_build.runner_files.repairing import RunnerFiles, write_repaired
+from pocketlm.edge_build.runner_files.tokenizer_repair import Tokenizer
 
 SPACE = "\u2581"
 

@@ -5,8 +5,8 @@ from typing import Any
 import jinja2
 import pytest
 
-from edge_build.runner_files import template_repairs
-from edge_build.runner_files.template_writing import runner_template
+from pocketlm.edge_build.runner_files import template_repairs
+from pocketlm.edge_build.runner_files.template_writing import runner_template
 
 TRIMMED = (
     "{% if x %}\n  a\n{% endif %}\nb",

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from edge_build.errors import BuildError
-from edge_build.prompts import open_tokenizer
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.prompts import open_tokenizer
 from tests.text_variants import (
     CONFIG,
     GENERATION,

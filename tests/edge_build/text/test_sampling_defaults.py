@@ -2,9 +2,9 @@
 
 import pytest
 
-from edge_build.errors import BuildError
-from edge_build.text.sampling_defaults import read_sampling
-from runtime_py.sampling import SamplingOptions
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.text.sampling_defaults import read_sampling
+from pocketlm.runtime_py.sampling import SamplingOptions
 
 
 def test_a_bad_value_is_a_build_error_that_names_file_and_key() -> None:

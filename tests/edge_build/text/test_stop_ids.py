@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.errors import BuildError
+from pocketlm.edge_build.errors import BuildError
 from tests.text_variants import (
     CONFIG,
     GENERATION,

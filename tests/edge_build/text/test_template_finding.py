@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.errors import BuildError
-from edge_build.text.template_finding import FoundTemplate, find_template
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.text.template_finding import FoundTemplate, find_template
 
 JINJA, LEGACY = "chat_template.jinja", "chat_template.json"
 PROCESSOR, CONFIG = "processor_config.json", "tokenizer_config.json"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.errors import BuildError
-from edge_build.prompts import open_tokenizer
-from runtime_py.tokenizer import Tokenizer
-from runtime_py.tokenizer_library import AddedToken, LibraryTokenizer
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.prompts import open_tokenizer
+from pocketlm.runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.tokenizer_library import AddedToken, LibraryTokenizer
 from tests.text_variants import (
     CONFIG,
     TOKENIZER,

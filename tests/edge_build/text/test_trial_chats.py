@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_build.errors import BuildError
-from edge_build.golden_texts import CHATS
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.golden_texts import CHATS
 from tests.text_variants import TEMPLATE, read, template, variant, write
 
 # One more has a system turn.

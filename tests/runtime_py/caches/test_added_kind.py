@@ -10,27 +10,27 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from device_tests.memory.prediction import full_context, predict
-from edge_build import backends
-from edge_build.backend import Backend, Foreseen
-from edge_build.backends.executorch.attention import CachedAttention
-from edge_build.kv_cache import plan_caches
-from edge_build.planned_manifest import BuildChoices, plan_manifest
-from models import shapes
-from models.config import LayerConfig
-from runtime_py import caches
-from runtime_py.commands.inspect_bundle import inspect_bundle
-from runtime_py.errors import RunError
-from runtime_py.inspection import cache_parts
-from runtime_py.manifest import CacheEntry, Manifest
-from runtime_py.session import open_session
+from pocketlm.device_tests.memory.prediction import full_context, predict
+from pocketlm.edge_build import backends
+from pocketlm.edge_build.backend import Backend, Foreseen
+from pocketlm.edge_build.backends.executorch.attention import CachedAttention
+from pocketlm.edge_build.kv_cache import plan_caches
+from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.models import shapes
+from pocketlm.models.config import LayerConfig
+from pocketlm.runtime_py import caches
+from pocketlm.runtime_py.commands.inspect_bundle import inspect_bundle
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.inspection import cache_parts
+from pocketlm.runtime_py.manifest import CacheEntry, Manifest
+from pocketlm.runtime_py.session import open_session
 
 # Rings of a power of two, as some runtimes want them.
 DOUBLED = """
 from dataclasses import dataclass
 from typing import ClassVar
 
-from runtime_py.cache_layout import CacheLayout
+from pocketlm.runtime_py.cache_layout import CacheLayout
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (folder / "doubled.py").write_text(DOUBLED)
     monkeypatch.setattr(caches, "__path__", [*caches.__path__, str(folder)])
     yield "doubled"
-    sys.modules.pop("runtime_py.caches.doubled", None)
+    sys.modules.pop("pocketlm.runtime_py.caches.doubled", None)
     vars(caches).pop("doubled", None)
 
 

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.layers import visible
-from runtime_py import caches
-from runtime_py.cache_layout import CacheLayout
-from runtime_py.errors import RunError
+from pocketlm.models.layers import visible
+from pocketlm.runtime_py import caches
+from pocketlm.runtime_py.cache_layout import CacheLayout
+from pocketlm.runtime_py.errors import RunError
 
 CONTEXT = 60
 # What was written: a position, and in which text.

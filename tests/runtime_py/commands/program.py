@@ -9,8 +9,8 @@ from typing import Any
 import click
 from click.testing import Result
 
-from runtime_py.cli import COMMANDS
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.cli import COMMANDS
+from pocketlm.runtime_py.errors import RunError
 
 
 class Program(click.Group):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from runtime_py.commands.cache import KINDS
-from runtime_py.commands.cache import cache as command
-from runtime_py.errors import RunError
+from pocketlm.runtime_py.commands.cache import KINDS
+from pocketlm.runtime_py.commands.cache import cache as command
+from pocketlm.runtime_py.errors import RunError
 
 
 @pytest.fixture

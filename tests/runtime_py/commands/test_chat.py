@@ -125,7 +125,7 @@ def test_a_pasted_text_of_two_lines_is_one_message() -> None:
     import pty
 
     code = (
-        "from runtime_py.commands.chat_input import next_typed\n"
+        "from pocketlm.runtime_py.commands.chat_input import next_typed\n"
         "typed = next_typed()\n"
         "print('typed', repr(typed.text))"
     )

@@ -57,7 +57,7 @@ def test_run_json_is_one_document_with_units(invoke: Invoke, fake_bundle: Any) -
 def test_run_takes_backend_threads_and_limit(
     invoke: Invoke, fake_bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime_py.commands.flags.processors", lambda: 3)
+    monkeypatch.setattr("pocketlm.runtime_py.commands.flags.processors", lambda: 3)
     result = invoke(
         "run", "--raw", "--prompt", "ab", "--backend", "executorch", "--threads", "3",
         "--max-new-tokens", "2",
@@ -155,7 +155,7 @@ def test_a_value_out_of_range_is_refused_by_its_flag(
 def test_more_threads_than_processors_are_as_many_as_there_are(
     command: str, invoke: Invoke, fake_bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime_py.commands.flags.processors", lambda: 4)
+    monkeypatch.setattr("pocketlm.runtime_py.commands.flags.processors", lambda: 4)
     arguments = ("--prompt", "hello") if command == "run" else ()
     result = invoke(command, *arguments, "--threads", "1000", stdin="hello\n")
     said = "note: --threads 1000: this machine has 4 processors; using 4"
@@ -194,7 +194,7 @@ def test_ctrl_c_ends_run_with_what_there_is(invoke: Invoke, fake_bundle: Any) ->
 def test_characters_that_the_terminal_lacks_are_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from runtime_py.commands.runner import write
+    from pocketlm.runtime_py.commands.runner import write
 
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))

@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("executorch")
 
-from runtime_py import caches, engines
-from runtime_py.engine import LoadedModel
-from runtime_py.engines.executorch import LoadedProgram, _roomy_folder
-from runtime_py.errors import RunError
-from runtime_py.manifest import TensorEntry
+from pocketlm.runtime_py import caches, engines
+from pocketlm.runtime_py.engine import LoadedModel
+from pocketlm.runtime_py.engines.executorch import LoadedProgram, _roomy_folder
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest import TensorEntry
 from tests.artifacts import (
     CHUNK,
     CONTEXT,

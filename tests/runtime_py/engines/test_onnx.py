@@ -13,12 +13,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from edge_build.kv_cache import KvPrecision
-from runtime_py import caches, engines
-from runtime_py.engines.onnx import OnnxModel, with_float_products
-from runtime_py.errors import RunError
-from runtime_py.manifest import CacheEntry
-from runtime_py.memory_advice import parse_smaps
+from pocketlm.edge_build.kv_cache import KvPrecision
+from pocketlm.runtime_py import caches, engines
+from pocketlm.runtime_py.engines.onnx import OnnxModel, with_float_products
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest import CacheEntry
+from pocketlm.runtime_py.memory_advice import parse_smaps
 from tests.artifacts import (
     CHUNK,
     CONTEXT,
@@ -144,7 +144,7 @@ def test_the_bundle_chooses_the_attention_kernel(
 
 def test_nothing_is_written_about_the_machine(pico_bundle: Path, tmp_path: Path) -> None:
     script = (
-        "import sys; from runtime_py import open_session\n"
+        "import sys; from pocketlm.runtime_py import open_session\n"
         "open_session(sys.argv[1], backend='onnx').prefill([5])\n"
     )
     homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}

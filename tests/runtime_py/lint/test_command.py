@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from runtime_py.commands.inspect_bundle import inspect_bundle
-from runtime_py.commands.lint import lint
-from runtime_py.lint import comparison
-from runtime_py.readings import ReadingDifference, Readings, RuntimeReading
+from pocketlm.runtime_py.commands.inspect_bundle import inspect_bundle
+from pocketlm.runtime_py.commands.lint import lint
+from pocketlm.runtime_py.lint import comparison
+from pocketlm.runtime_py.readings import ReadingDifference, Readings, RuntimeReading
 
 KNOWN = ReadingDifference("text with NUL", 2, "\\x00", "NUL ends the text", "take it out", True)
 UNKNOWN = ReadingDifference("text: code", 1, "a\\n", "found ids [1]", "compare", False)

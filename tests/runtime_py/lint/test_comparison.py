@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from runtime_py.lint.answering import answers_of
-from runtime_py.lint.comparison import installed_readers, read_alike
-from runtime_py.lint.hard_texts import HardChat, HardText, hard_chats
-from runtime_py.lint.known_differences import KNOWN
-from runtime_py.lint.reader import Questions
-from runtime_py.readings import reading_lines, reading_notes
+from pocketlm.runtime_py.lint.answering import answers_of
+from pocketlm.runtime_py.lint.comparison import installed_readers, read_alike
+from pocketlm.runtime_py.lint.hard_texts import HardChat, HardText, hard_chats
+from pocketlm.runtime_py.lint.known_differences import KNOWN
+from pocketlm.runtime_py.lint.reader import Questions
+from pocketlm.runtime_py.readings import reading_lines, reading_notes
 from tests.conftest import PICO
 from tests.text_bundles import text_bundle
 

@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from runtime_py.lint.hard_texts import hard_chats, hard_texts
+from pocketlm.runtime_py.lint.hard_texts import hard_chats, hard_texts
 
 
 def test_there_are_some_hundred_texts_each_once_and_a_dozen_chats() -> None:

@@ -1,7 +1,7 @@
 """A known difference explains its own runtime, release and kind of text, and nothing else."""
 
-from runtime_py.lint.known_differences import KNOWN, explained
-from runtime_py.lint.readers import NAMES
+from pocketlm.runtime_py.lint.known_differences import KNOWN, explained
+from pocketlm.runtime_py.lint.readers import NAMES
 
 DECOMPOSED = "e\u0301"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from runtime_py.errors import RunError
-from runtime_py.lint import comparison
-from runtime_py.lint.reader import Questions
-from runtime_py.lint.readers import llama_cpp
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.lint import comparison
+from pocketlm.runtime_py.lint.reader import Questions
+from pocketlm.runtime_py.lint.readers import llama_cpp
 from tests.conftest import PICO
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime_py.errors import RunError
-from runtime_py.lint.own_process import run_module
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.lint.own_process import run_module
 
 
 @pytest.fixture
@@ -27,7 +27,9 @@ def test_the_last_line_of_a_failure_is_the_message(module: Path) -> None:
 
 
 def test_processor_time_is_limited(module: Path) -> None:
-    limit = "from runtime_py.lint.own_process import limit_processor_time as limit\nlimit(1)\n"
+    limit = (
+        "from pocketlm.runtime_py.lint.own_process import limit_processor_time as limit\nlimit(1)\n"
+    )
     module.write_text(limit + "while True: pass\n")
     with pytest.raises(RunError, match=r"^the work: no answer in 300 s of processor time$"):
         run_module(module.stem, (), "the work")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device.shell_target import ShellTarget
-from device_tests.device.target import Listed, LostDeviceError, RefusedError
-from device_tests.device.targets import load, open_target
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.target import Listed, LostDeviceError, RefusedError
+from pocketlm.device_tests.device.targets import load, open_target
+from pocketlm.device_tests.errors import DeviceError
 
 # Answers as adb does, from files beside it; what it was asked for is written down.
 ADB = """#!/bin/sh

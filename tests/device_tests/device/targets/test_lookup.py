@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.device import targets
-from device_tests.device.target import Listed, LostDeviceError, RefusedError, Target
-from device_tests.device.targets import list_targets, load, open_target
-from device_tests.errors import DeviceError
+from pocketlm.device_tests.device import targets
+from pocketlm.device_tests.device.target import Listed, LostDeviceError, RefusedError, Target
+from pocketlm.device_tests.device.targets import list_targets, load, open_target
+from pocketlm.device_tests.errors import DeviceError
 
 
 @pytest.mark.parametrize("kind", targets.KINDS)

@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from device_tests.device.shell_target import ShellTarget
-from device_tests.device.target import Finished, LostDeviceError, RefusedError, Target
-from device_tests.device.targets import open_target
-from device_tests.device.targets.ssh import CONFIG_VARIABLE, SshLink
-from device_tests.errors import DeviceError
-from device_tests.job.lifecycle import run_job
-from device_tests.job.values import JobSpec
+from pocketlm.device_tests.device.shell_target import ShellTarget
+from pocketlm.device_tests.device.target import Finished, LostDeviceError, RefusedError, Target
+from pocketlm.device_tests.device.targets import open_target
+from pocketlm.device_tests.device.targets.ssh import CONFIG_VARIABLE, SshLink
+from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.job.lifecycle import run_job
+from pocketlm.device_tests.job.values import JobSpec
 from tests.doubles.tools import advice, missing_tools, tool
 
 _MISSING = missing_tools(("ssh", "sshd"))
