@@ -63,7 +63,7 @@ def doubled_surroundings(temporary: Path) -> Iterator[Surroundings]:
             ("pocketlm.runtime_py.lint.own_process.subprocess", readers),
             ("pocketlm.runtime_py.engines.load", _engine),
             ("pocketlm.edge_build.memory_limit.return_freed_memory", lambda: None),
-            ("pocketlm.edge_build.installation.inspect_installation", lambda: installed),
+            ("pocketlm.edge_build.installation.inspect_installation", lambda *asked: installed),
         ):
             stack.enter_context(patch(place, double))
         yield Surroundings(renderers, readers)
