@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.environment import environment_kept
 
 if TYPE_CHECKING:
     from pocketlm.device_tests.fit.fitting import Fit
@@ -83,7 +84,8 @@ def build(
         name=name,
         replace=replace,
     )
-    return Bundle(spec.out, run_build(spec, notify or _log_event))
+    with environment_kept():
+        return Bundle(spec.out, run_build(spec, notify or _log_event))
 
 
 def open_chat(

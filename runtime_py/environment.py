@@ -16,3 +16,15 @@ def environment_default(name: str, value: str) -> Iterator[None]:
         yield
     finally:
         del os.environ[name]
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """Put the environment back as it was: torch, for one, adds a variable while it exports."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,7 +15,6 @@ from pocketlm.runtime_py.process_tuning import may_tune_process, process_tuning
 # In a process of its own: what is looked at is the whole process's.
 WATCHED = """
 import logging, os, random, signal, sys
-from pocketlm.runtime_py import memory_advice
 
 def state():
     return {{
@@ -28,10 +28,12 @@ def state():
     }}
 
 changes = []
+found = state()
+import pocketlm
+from pocketlm.runtime_py import memory_advice
 dup2, keep_one_heap = os.dup2, memory_advice._keep_one_heap
 os.dup2 = lambda *a, **k: (changes.append("descriptor 2"), dup2(*a, **k))[1]
 memory_advice._keep_one_heap = lambda libc: (changes.append("allocator"), keep_one_heap(libc))[1]
-found = state()
 {use}
 left = state()
 changes += [name for name in found if found[name] != left[name]]
@@ -39,15 +41,24 @@ import torch
 print(sorted(set(changes)), torch.get_num_threads())
 """
 CHAT = """
-from pocketlm.runtime_py import open_model
-with open_model({bundle!r}, backend={backend!r}, tune_process={tune}) as model:
-    assert model.chat(max_new_tokens=4).stream("Which module has Counter?").text
+options = dict(backend={backend!r}, max_new_tokens=4, tune_process={tune})
+with pocketlm.open_chat({bundle!r}, **options) as chat:
+    assert chat.stream("Which module has Counter?").text
+"""
+BUILD = """
+from pathlib import Path
+pocketlm.build(Path({checkpoint!r}), Path({out!r}), backends=["onnx"], context_length=64, chunk=8)
+assert all(verdict.passed for verdict in pocketlm.verify({out!r}))
+assert pocketlm.fit({out!r}, devices=["phone-6gb"])
 """
 
 
 def used(bundle: Path, backend: str, tune: bool) -> list[str]:
     """Return what a chat changed, and torch's threads in a process that began afresh."""
-    use = CHAT.format(bundle=str(bundle), backend=backend, tune=tune)
+    return changed_by(CHAT.format(bundle=str(bundle), backend=backend, tune=tune))
+
+
+def changed_by(use: str) -> list[str]:
     code = WATCHED.format(use=use)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-1].rsplit(" ", 1)
@@ -55,11 +66,23 @@ def used(bundle: Path, backend: str, tune: bool) -> list[str]:
 
 @pytest.mark.parametrize("backend", ["onnx", "executorch"])
 def test_a_chat_leaves_the_host_process_as_it_was(pico_bundle: Path, backend: str) -> None:
-    fresh = subprocess.run(
-        [sys.executable, "-c", "import torch; print(torch.get_num_threads())"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert used(pico_bundle, backend, tune=False) == ["[]", fresh.stdout.strip()]
+    assert used(pico_bundle, backend, tune=False) == ["[]", torch_threads()]
+
+
+def torch_threads() -> str:
+    """Return how many threads torch takes where nobody set anything."""
+    code = "import torch; print(torch.get_num_threads())"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return shown.stdout.strip()
+
+
+def test_a_build_with_its_checks_leaves_the_host_process_as_it_was(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint, out = str(tiny_checkpoint("gemma3_text")), str(tmp_path / "bundle")
+    changes, threads = changed_by(BUILD.format(checkpoint=checkpoint, out=out))
+    assert changes == "[]"
+    assert threads == torch_threads()
 
 
 def test_a_host_that_asks_for_it_is_tuned(pico_bundle: Path) -> None:
