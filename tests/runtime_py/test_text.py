@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ def test_pieces_come_as_they_are_made(folder: Path, fake_bundle: Any) -> None:
 
 
 def test_a_chat_remembers_and_processes_only_what_is_new(folder: Path, fake_bundle: Any) -> None:
+    # The template calls an earlier answer otherwise: a ring could not go back so far.
+    entries = fake_bundle.manifest().backends
+    linear = {
+        name: replace(entry, caches=(entry.caches[-1],) * 3, rewind_tokens=None)
+        for name, entry in entries.items()
+    }
+    fake_bundle.write_manifest(backends=linear)
     with open_model(folder) as model:
         chat = model.chat()
         assert "".join(chat.stream("hello")) == "fine €."
