@@ -6,7 +6,6 @@ serves planning, and no runtime opens it.
 
 import glob
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,12 +14,13 @@ from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import KvPrecision, plan_caches
 from pocketlm.edge_build.quantization import recipes
-from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule
+from pocketlm.edge_build.quantization.entries import tensor_entry
+from pocketlm.edge_build.quantization.recipe import QuantRecipe
 from pocketlm.edge_build.quantization.rules import choose_rules
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.weight_shapes import weight_shapes
-from pocketlm.runtime_py.manifest import BackendEntry, Manifest, RecipeRule, TensorEntry
+from pocketlm.runtime_py.manifest import BackendEntry, Manifest, RecipeRule
 
 _NO_ANSWERS = "planned"
 
@@ -87,7 +87,7 @@ def plan_manifest(name: str, config: ModelConfig, choices: BuildChoices) -> Mani
         bos_id=None,
         stop_ids=(),
         tensors=tuple(
-            _tensor(tensor, shapes[tensor], rule)
+            tensor_entry(tensor, shapes[tensor], rule.scheme, rule.reason)
             for tensor, rule in choose_rules(shapes, recipe).items()
         ),
         backends=entries,
@@ -131,12 +131,3 @@ def _schemes(manifest: Manifest, recipe: QuantRecipe) -> dict[str, tuple[int, in
 
 def _defaults(backend: Backend) -> dict[str, str]:
     return {option: values[0] for option, values in backend.options.items()}
-
-
-def _tensor(name: str, shape: tuple[int, ...], rule: QuantRule) -> TensorEntry:
-    scheme = rule.scheme
-    if scheme is None:
-        return TensorEntry(name, shape, 32, None, 4 * math.prod(shape), None, rule.reason)
-    # Codes, and a scale of two bytes a group.
-    size_bytes = math.prod(shape) * scheme.bits // 8 + 2 * shape[0] * scheme.groups(shape[1])
-    return TensorEntry(name, shape, scheme.bits, scheme.group_size, size_bytes, None, rule.reason)

@@ -1,7 +1,8 @@
 """A manifest and a workload → what each part of memory will hold, with the arithmetic.
 
 A manifest of a built bundle and one that was only planned give the same figures. How a runtime
-packs weights and what it keeps besides is in `runtimes.py`; the rest follows from shapes.
+packs weights and what it keeps besides is in its memory model (`runtime_py/engines`); the rest
+follows from shapes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,10 +10,11 @@ from dataclasses import dataclass
 from math import ceil, exp
 
 from pocketlm.device_tests.memory.parts import PARTS, Part
-from pocketlm.device_tests.memory.runtimes import RUNTIMES, ModelShape, RuntimeMemory
 from pocketlm.device_tests.memory.values import PartKind
 from pocketlm.device_tests.quantities import size_text
+from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.manifest import CacheEntry, Manifest, TensorEntry
+from pocketlm.runtime_py.memory_model import ModelShape, RuntimeMemory
 
 # Linux maps pages of a file around a fault, as far as it has them already.
 _FAULT_AROUND_BYTES = 64 * 1024
@@ -100,8 +102,8 @@ def predict(
         architecture: of the device, as `uname -m` says.
         packed_cache: whether packed weights are mapped from a file, as from the second run on.
     """
-    runtime, entry = RUNTIMES[backend], manifest.backends[backend]
-    shape = ModelShape.of(manifest)
+    runtime, entry = engines.load_memory(backend), manifest.backends[backend]
+    shape = ModelShape.of(manifest.model, manifest.prefill_chunk)
     packed, packed_text = runtime.packed_bytes(manifest.tensors)
     rows, rows_text = _row_bytes(runtime, manifest, positions)
     activations, activations_text = runtime.activation_bytes(

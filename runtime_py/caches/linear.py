@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pocketlm.runtime_py.cache_layout import CacheLayout, Whole
+from pocketlm.runtime_py.caches.ring import position_in_ring
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,7 @@ class Linear(CacheLayout):
         return position
 
     def position_in(self, slot: Whole, newest: Whole) -> Whole:
-        position: Whole = newest - (newest - slot) % self.capacity
-        return position
+        return position_in_ring(slot, newest, self.capacity)
 
     @property
     def rewind_tokens(self) -> None:

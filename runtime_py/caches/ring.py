@@ -9,6 +9,12 @@ from typing import ClassVar
 from pocketlm.runtime_py.cache_layout import CacheLayout, Whole
 
 
+def position_in_ring(slot: Whole, newest: Whole, capacity: int) -> Whole:
+    """Return the newest position that is slot modulo capacity; negative if there is none yet."""
+    position: Whole = newest - (newest - slot) % capacity
+    return position
+
+
 @dataclass(frozen=True)
 class Ring(CacheLayout):
     """A layer with a window that keeps the newest S positions."""
@@ -25,8 +31,7 @@ class Ring(CacheLayout):
         return slot
 
     def position_in(self, slot: Whole, newest: Whole) -> Whole:
-        position: Whole = newest - (newest - slot) % self.capacity
-        return position
+        return position_in_ring(slot, newest, self.capacity)
 
     @property
     def rewind_tokens(self) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pocketlm.runtime_py.engine import Engine
 from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.memory_model import RuntimeMemory
 
 # An underscore marks a part of an engine.
 NAMES = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if "_" not in p.stem))
@@ -23,3 +24,9 @@ def load(name: str) -> Engine:
         raise RunError(f"--backend {name}: unknown{hint} known: {', '.join(NAMES)}")
     engine: Engine = import_module(f"{__name__}.{name}").ENGINE
     return engine
+
+
+def load_memory(name: str) -> RuntimeMemory:
+    """Return the memory model of a backend."""
+    memory: RuntimeMemory = import_module(f"{__name__}.{name}_memory").MEMORY
+    return memory

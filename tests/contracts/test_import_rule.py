@@ -16,6 +16,9 @@ CONTRACT_MODULES = {
     # What is in which slot of a cache: builds plan and trace it, runtimes go back in it.
     "runtime_py.caches",
     "runtime_py.cache_layout",
+    # What a run holds: a build writes the figures of the model that predicts devices.
+    "runtime_py.memory_model",
+    "runtime_py.engines.onnx_memory",
     "runtime_py.golden",
     "runtime_py.golden_cases",
     "runtime_py.golden_coverage",

@@ -66,7 +66,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         caches=caches,
         rewind_tokens=plan.rewind_tokens,
         logits_size=foreseen.logits_size,
-        memory_plan=memory_plan(source, data_file.stat().st_size),
+        memory_plan=memory_plan(source, foreseen, data_file.stat().st_size),
         options=foreseen.options,
         attention_quantization="kv_per_channel" if _has_codes(plan) else "none",
     )

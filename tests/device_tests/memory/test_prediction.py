@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from pocketlm.device_tests.memory import prediction
 from pocketlm.device_tests.memory.parts import PARTS
 from pocketlm.device_tests.memory.prediction import Positions, Prediction, full_context, predict
-from pocketlm.device_tests.memory.runtimes import RUNTIMES
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
 from pocketlm.models import shapes
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.engines import load_memory
 from pocketlm.runtime_py.manifest import CacheEntry, TensorEntry
 from tests.device_tests.small_manifest import (
     FLOATS,
@@ -37,12 +38,12 @@ def predicted(
 
 
 def test_every_backend_can_be_predicted() -> None:
-    assert set(RUNTIMES) == set(backends.NAMES)
+    assert all(map(load_memory, backends.NAMES))
 
 
 def test_executorch_packs_codes_scales_and_sums_of_channels() -> None:
     # The table is the head too. Norms are no products; a float product stays as it is.
-    size, text = RUNTIMES["executorch"].packed_bytes(TENSORS)
+    size, text = load_memory("executorch").packed_bytes(TENSORS)
     assert size == 36_000 + 2_304 + 32_768 + 12 * (1000 + 64 + 128)
     assert text == "71.1 kB of codes and scales + 1,192 channels x 12 bytes"
 
@@ -50,13 +51,13 @@ def test_executorch_packs_codes_scales_and_sums_of_channels() -> None:
 def test_a_head_of_its_own_leaves_the_table_unpacked() -> None:
     head = replace(TABLE, name="lm_head")
     tensors = (TABLE, NORM, QUERY, head)
-    assert RUNTIMES["executorch"].packed_bytes(tensors)[0] == 36_000 + 2_304 + 12 * 1064
-    assert RUNTIMES["onnx"].packed_bytes(tensors)[0] == 32_000 + 2_048 + 8 * 2 * 1064
+    assert load_memory("executorch").packed_bytes(tensors)[0] == 36_000 + 2_304 + 12 * 1064
+    assert load_memory("onnx").packed_bytes(tensors)[0] == 32_000 + 2_048 + 8 * 2 * 1064
 
 
 def test_onnx_packs_codes_and_two_floats_a_block() -> None:
     # 64 columns are two blocks of 32.
-    size, text = RUNTIMES["onnx"].packed_bytes(TENSORS)
+    size, text = load_memory("onnx").packed_bytes(TENSORS)
     assert size == 32_000 + 2_048 + 8 * (2_000 + 128) + 32_768
     assert text == "34.0 kB of codes + 2,128 blocks x 8 bytes + 32.8 kB of float32"
 
@@ -75,9 +76,9 @@ def test_onnx_blocks_are_powers_of_two(
 ) -> None:
     tensor = TensorEntry("embed_tokens", (10, columns), 4, group_size, 0, None, "")
     codes_bytes = 10 * blocks * block // 2
-    assert RUNTIMES["onnx"].packed_bytes([tensor])[0] == codes_bytes + 8 * 10 * blocks
+    assert load_memory("onnx").packed_bytes([tensor])[0] == codes_bytes + 8 * 10 * blocks
     # A row: codes, a float scale a block, and half a byte of zero point a block.
-    assert RUNTIMES["onnx"].table_row_bytes(tensor) == (
+    assert load_memory("onnx").table_row_bytes(tensor) == (
         blocks * block / 2,
         4 * blocks,
         ceil(blocks / 2),
@@ -85,29 +86,29 @@ def test_onnx_blocks_are_powers_of_two(
 
 
 def test_a_row_of_the_table_lies_in_each_array() -> None:
-    assert RUNTIMES["executorch"].table_row_bytes(TABLE) == (32, 2 * 2)
-    assert RUNTIMES["executorch"].table_row_bytes(replace(TABLE, bits=8, group_size=None)) == (
+    assert load_memory("executorch").table_row_bytes(TABLE) == (32, 2 * 2)
+    assert load_memory("executorch").table_row_bytes(replace(TABLE, bits=8, group_size=None)) == (
         64,
         2,
     )
-    assert RUNTIMES["onnx"].table_row_bytes(TABLE) == (32, 4 * 2, 1)
-    for runtime in RUNTIMES.values():
+    assert load_memory("onnx").table_row_bytes(TABLE) == (32, 4 * 2, 1)
+    for runtime in map(load_memory, engines.NAMES):
         assert runtime.table_row_bytes(replace(FLOATS, name="embed_tokens")) == (256,)
 
 
 def test_x86_adds_up_the_heads_blocks_apart_while_loading() -> None:
     # The head's codes, and scales and zero points of both products: 4 x 2 + 1 bytes a row.
     scales = 9 * 1000 + 9 * 64
-    arm, text = RUNTIMES["onnx"].load_transient(TENSORS, "aarch64")
+    arm, text = load_memory("onnx").load_transient(TENSORS, "aarch64")
     assert arm == 32_000 + scales
     assert text == "32.0 kB of the head's file pages while it is packed + 9.6 kB of all scales"
-    x86, text = RUNTIMES["onnx"].load_transient(TENSORS, "x86_64")
+    x86, text = load_memory("onnx").load_transient(TENSORS, "x86_64")
     assert x86 == arm + 4 * 1000 * 2
     assert text.endswith(" + 8.0 kB of sums")
 
 
 def test_executorch_has_the_heads_pages_while_loading() -> None:
-    size, _ = RUNTIMES["executorch"].load_transient(TENSORS, "x86_64")
+    size, _ = load_memory("executorch").load_transient(TENSORS, "x86_64")
     assert 0.9 * 36_000 < size < 36_000
 
 
@@ -139,14 +140,14 @@ def test_pages_of_caches_worked_out() -> None:
     heads=st.integers(1, 16),
     head_dim=st.sampled_from([1, 32, 80, 256]),
     int8=st.booleans(),
-    backend=st.sampled_from(sorted(RUNTIMES)),
+    backend=st.sampled_from(engines.NAMES),
 )
 def test_touched_pages_are_between_the_bytes_and_the_whole_cache(
     capacity: int, tokens: int, heads: int, head_dim: int, int8: bool, backend: str
 ) -> None:
     kind = {"dtype": "int8", "quantization": "per_token"} if int8 else {}
     cache = replace(CacheEntry("linear", capacity, None, heads, head_dim), **kind)  # type: ignore[arg-type]
-    runtime = RUNTIMES[backend]
+    runtime = load_memory(backend)
     found = prediction._touched_bytes(runtime, cache, tokens)
     runs = 2 * heads if runtime.heads_apart else 2
     written = cache.size_bytes * min(tokens, capacity) // capacity
@@ -268,7 +269,7 @@ def test_packed_weights_in_a_file_are_clean_and_load_without_a_peak() -> None:
     assert mapped.of("weights, packed") == packed
     assert plain.dirty_bytes - mapped.dirty_bytes == packed
     assert mapped.resident_bytes == plain.resident_bytes
-    transient, _ = RUNTIMES["executorch"].load_transient(TENSORS, "aarch64")
+    transient, _ = load_memory("executorch").load_transient(TENSORS, "aarch64")
     assert plain.load_peak_bytes - mapped.load_peak_bytes == transient
 
 
@@ -277,7 +278,7 @@ def _sizes(found: Prediction) -> dict[str, int]:
 
 
 @given(
-    backend=st.sampled_from(sorted(RUNTIMES)),
+    backend=st.sampled_from(engines.NAMES),
     tokens=st.integers(1, 2000),
     more=st.integers(0, 2000),
     call=st.integers(1, 100),

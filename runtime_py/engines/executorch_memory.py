@@ -1,0 +1,88 @@
+"""What ExecuTorch makes of weights and keeps besides, as the native runner runs it."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from pocketlm.runtime_py.manifest import TensorEntry
+from pocketlm.runtime_py.memory_model import (
+    FLOAT_BYTES,
+    MB,
+    ModelShape,
+    RunChoices,
+    head_of,
+    products,
+)
+from pocketlm.runtime_py.sizes import size_text
+
+_BF16_BYTES = 2
+
+
+class ExecutorchMemory:
+    """Caches and activations in planned memory; XNNPACK packs each delegate as it loads it."""
+
+    heads_apart: ClassVar[bool] = False
+    code_bytes: ClassVar[Mapping[str, int]] = {"aarch64": int(6.7 * MB), "x86_64": int(9.4 * MB)}
+    _channel_bytes = 12  # of each output channel: sum of codes, bias, and padding
+    _base_bytes, _layer_bytes = 2.4 * MB, 0.08 * MB
+    _program_layer_bytes = 0.03 * MB
+
+    def packed_bytes(self, tensors: Sequence[TensorEntry]) -> tuple[int, str]:
+        weights = products(tensors)
+        channels = sum(tensor.shape[0] for tensor in weights)
+        codes = sum(tensor.size_bytes for tensor in weights)
+        return codes + self._channel_bytes * channels, (
+            f"{size_text(codes)} of codes and scales + {channels:,} channels x "
+            f"{self._channel_bytes} bytes"
+        )
+
+    def table_row_bytes(self, table: TensorEntry) -> tuple[float, ...]:
+        columns = table.shape[1]
+        if table.bits == 32:
+            return (FLOAT_BYTES * columns,)
+        return (columns * table.bits / 8, _BF16_BYTES * _groups(table))
+
+    def activation_bytes(
+        self, shape: ModelShape, choices: RunChoices, call_tokens: int, architecture: str
+    ) -> tuple[int, str]:
+        # Between two layers: what came in and what goes out, queries and their attention, keys and
+        # values, and for all layers the tables of rotations.
+        columns = 2 * (shape.hidden + shape.query + shape.key_value)
+        columns += 2 * shape.head_dim * shape.rotations
+        slots = max(cache.capacity for cache in choices.caches)
+        rings = [cache.capacity for cache in choices.caches if cache.layout.overwrites]
+        if shape.caps_scores:
+            # One more residual, because attention and MLP are one delegate, and whole masks.
+            columns += shape.hidden + slots * shape.masks
+            workspace, what = shape.heads * slots, f"{shape.heads} heads x {slots:,} slots"
+        elif architecture == "aarch64":
+            workspace, what = 3 * shape.intermediate // 2, "in the MLP"
+        else:
+            # Products of the MLP lie in a workspace that is written whole while it is packed.
+            workspace, what = shape.hidden, "beside them"
+        columns += 0 if shape.caps_scores else max(rings, default=0)
+        # Logits lie in the same memory: what calls leave there counts as theirs.
+        planned = max(0, FLOAT_BYTES * shape.chunk * columns - FLOAT_BYTES * choices.logits_size)
+        planned = planned * call_tokens // shape.chunk
+        return planned + FLOAT_BYTES * call_tokens * workspace, (
+            f"{call_tokens} tokens x 4 bytes x ({columns:,} planned + {workspace:,} {what}), less "
+            "what logits take of the planned"
+        )
+
+    def mapped_bytes(self, shape: ModelShape) -> int:
+        return int(self._program_layer_bytes * shape.layers)
+
+    def heap_bytes(self, shape: ModelShape) -> int:
+        return int(self._base_bytes + self._layer_bytes * shape.layers)
+
+    def load_transient(self, tensors: Sequence[TensorEntry], architecture: str) -> tuple[int, str]:
+        """The largest delegate's part of the file, while it is packed."""
+        head = head_of(tensors)
+        size = int(0.94 * head.size_bytes)
+        return size, f"{size_text(size)} of the head's file pages while it is packed"
+
+
+def _groups(tensor: TensorEntry) -> int:
+    return 1 if tensor.group_size is None else tensor.shape[1] // tensor.group_size
+
+
+MEMORY = ExecutorchMemory()
