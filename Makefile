@@ -42,7 +42,7 @@ test: $(INSTALLED)
 
 # The table of deliberate faults in docs/numerics.md, row by row.
 corruptions: $(INSTALLED)
-	$(BIN)/python -m pytest -q -rP -m corruptions
+	$(BIN)/python -m pytest -q -rP --show-capture=stdout -m corruptions
 
 # Published tokenizers and weights into the user's cache; tests that want them are skipped without.
 test-assets: $(INSTALLED)

@@ -151,8 +151,8 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 def visible(query_positions: Tensor, key_positions: Tensor, window: int | None) -> Tensor:
     """Return the bool mask [T, S]: causal, and within the window; negative keys are empty slots."""
     distance = query_positions.unsqueeze(-1) - key_positions.unsqueeze(0)
-    mask = (distance >= 0) & (key_positions.unsqueeze(0) >= 0)
-    return mask if window is None else mask & (distance < window)
+    mask = torch.bitwise_and(distance >= 0, key_positions.unsqueeze(0) >= 0)
+    return mask if window is None else torch.bitwise_and(mask, distance < window)
 
 
 def softmax_attention(

@@ -96,7 +96,7 @@ class CachedStep:
         self.attention = attention
         self.config = attention.config
         self.plan = attention.plan
-        self.positions = input_pos + torch.arange(tokens)  # [T]
+        self.positions = input_pos + torch.arange(0, tokens, 1)  # [T]
         self.newest = input_pos + (tokens - 1)  # [1]
         self.start = _start(input_pos, tokens, self.plan)
         self.rotations = {
@@ -153,13 +153,14 @@ class CachedStep:
 
     def _mask(self, layout: CacheLayout) -> Tensor:
         """Return [T, S] float32: 0 where a query may look, -inf elsewhere."""
-        slots = torch.arange(layout.capacity)
+        slots = torch.arange(0, layout.capacity, 1)
         # Of slots that nothing was written to, torch says a position below 0. In ExecuTorch the
         # remainder keeps its sign (findings/executorch_remainder_sign.sh): one after the newest.
         # No query may look at either.
         held = layout.position_in(slots, self.newest)  # [S]
         hidden = ~visible(self.positions, held, layout.window)
-        return torch.zeros(hidden.shape).masked_fill(hidden, float("-inf"))
+        zeros = torch.full(hidden.shape, 0, dtype=torch.float32)
+        return torch.where(hidden, torch.scalar_tensor(float("-inf")), zeros)
 
     def _slots(self, layout: CacheLayout) -> Tensor:
         """Return the slots of the new tokens, [1, T], or [K, T] where heads are a batch."""
@@ -200,15 +201,20 @@ class CachedStep:
         assert cap is not None
         # [1, T, H, D] → [K, D, T * H / K]
         columns = query.reshape(-1, shared, heads // shared, size).permute(1, 3, 0, 2)
-        columns = columns.reshape(shared, size, -1) * (self.config.attention_scale / cap)
+        columns = _copied(columns, shared, size, -1) * (self.config.attention_scale / cap)
         scores = torch.bmm(_restored(cache, "key").view(shared, -1, size), columns)
         scores = cap * torch.tanh(scores.permute(0, 2, 1))  # [K, T * H / K, S]
-        by_token = scores.reshape(shared, -1, heads // shared, scores.shape[-1])
-        weights = torch.softmax(by_token + mask.unsqueeze(1), dim=-1)
-        weights = weights.reshape(shared, -1, scores.shape[-1])
+        by_token = _copied(scores, shared, -1, heads // shared, scores.shape[-1])
+        weights: Tensor = torch.ops.aten._softmax(by_token + mask.unsqueeze(1), -1, False)
+        weights = weights.view(shared, -1, scores.shape[-1])
         mixed = torch.bmm(weights, _restored(cache, "value").view(shared, -1, size))
-        grouped = mixed.reshape(shared, -1, heads // shared, size).permute(1, 0, 2, 3)
-        return grouped.reshape(1, -1, heads, size)
+        grouped = mixed.view(shared, -1, heads // shared, size).permute(1, 0, 2, 3)
+        return _copied(grouped, 1, -1, heads, size)
+
+
+def _copied(x: Tensor, *shape: int) -> Tensor:
+    """Return x of another shape, as reshape does, in operators that need no decomposition."""
+    return x.contiguous().view(*shape)
 
 
 def rotation(positions: Tensor, frequencies: Tensor, signs: Tensor) -> Rotation:
@@ -253,7 +259,8 @@ def _rotation_kind(layer: LayerConfig) -> tuple[float, float]:
 
 def _start(input_pos: Tensor, tokens: int, plan: CachePlan) -> int:
     """Return the position as a number, with the range that export must know."""
-    start: int = input_pos[0].item()  # type: ignore[assignment]
+    # What item() becomes; decomposing it is a pass over the whole graph.
+    start: int = torch.ops.aten._local_scalar_dense(input_pos[0])
     torch._check(start >= 0)
     torch._check(start + tokens <= plan.context_length)
     return start

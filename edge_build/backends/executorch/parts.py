@@ -169,20 +169,24 @@ def _parts(size: int) -> int:
     return next(n for n in range(math.isqrt(size), 0, -1) if size % n == 0)
 
 
-class TanhGeluMLP(nn.Module):
-    """The gated MLP with gelu_tanh(x) written as x · σ(2 · sqrt(2 / π) · (x + 0.044715 · x³)).
+class SigmoidMLP(nn.Module):
+    """The gated MLP with its activation written as x · σ(s): s = x for silu.
 
-    The delegate has one gelu, the erf kind, and takes both: it would be wrong by up to 5e-4.
+    gelu_tanh has s = 2 · sqrt(2 / π) · (x + 0.044715 · x³): the delegate has one gelu, the erf
+    kind, and takes both, which would be wrong by up to 5e-4.
     """
 
     def __init__(self, mlp: MLP) -> None:
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = mlp.gate_proj, mlp.up_proj, mlp.down_proj
+        self.activation = mlp.activation
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.gate_proj(x)
-        twice = 2 * math.sqrt(2 / math.pi)
-        steepness = gate * (gate * gate * (twice * 0.044715) + twice)
+        steepness = gate
+        if self.activation == "gelu_tanh":
+            twice = 2 * math.sqrt(2 / math.pi)
+            steepness = gate * (gate * gate * (twice * 0.044715) + twice)
         activated: Tensor = self.down_proj(gate * torch.sigmoid(steepness) * self.up_proj(x))
         return activated
 
@@ -223,8 +227,8 @@ def replace_parts(decoder: Decoder, weights: WeightStore) -> None:
             weight = _select(weights.floating(name), channel_order(decoder.config, name))
             decoder.set_submodule(name, MeanNorm(weight, module.eps))
     for name, module in list(decoder.named_modules()):
-        if isinstance(module, MLP) and module.activation == "gelu_tanh":
-            decoder.set_submodule(name, TanhGeluMLP(module))
+        if isinstance(module, MLP):
+            decoder.set_submodule(name, SigmoidMLP(module))
 
 
 def _linear(weights: WeightStore, name: str, rows: Rows | None) -> nn.Module:

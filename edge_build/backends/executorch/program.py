@@ -33,7 +33,7 @@ class StepProgram(nn.Module):
         step = self.caches.step(tokens.shape[1], input_pos)
         logits = self.decoder.forward_last(tokens, step)
         if self.padding:
-            logits = nn.functional.pad(logits, (0, self.padding), value=NEVER_CHOSEN)
+            logits = torch.constant_pad_nd(logits, (0, self.padding), NEVER_CHOSEN)
         return logits
 
 

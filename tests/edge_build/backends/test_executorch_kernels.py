@@ -12,7 +12,7 @@ from pocketlm.edge_build.backends.executorch.parts import (
     MeanNorm,
     QuantizedEmbedding,
     QuantizedLinear,
-    TanhGeluMLP,
+    SigmoidMLP,
 )
 from pocketlm.edge_build.quantization.activations import quantize_per_token_asymmetric
 from pocketlm.edge_build.quantization.recipe import QuantScheme
@@ -120,7 +120,7 @@ def test_gelu_stays_the_tanh_gelu_in_the_delegate() -> None:
     x = torch.linspace(-6, 6, 8 * COLUMNS).reshape(1, 8, COLUMNS)
     expected = mlp(x)
     with quiet_executorch():
-        (found,) = Running(Both(TanhGeluMLP(mlp)), x, 8)(x)
+        (found,) = Running(Both(SigmoidMLP(mlp)), x, 8)(x)
     # float32 in other polynomials; the delegate's own gelu is the erf kind, 5e-4 away.
     assert (found - expected).abs().max() < 5e-6
 

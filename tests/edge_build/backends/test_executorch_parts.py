@@ -12,13 +12,13 @@ from pocketlm.edge_build.backends.executorch.parts import (
     MeanNorm,
     QuantizedEmbedding,
     QuantizedLinear,
-    TanhGeluMLP,
+    SigmoidMLP,
     pair_order,
 )
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.edge_build.quantization.weight import QuantizedWeight
-from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.config import Activation, LayerConfig, ModelConfig
 from pocketlm.models.layers import MLP, RMSNorm, inverse_frequencies, rotary_tables, rotate
 from pocketlm.runtime_py.int4_packing import pack_int4
 
@@ -63,14 +63,15 @@ def test_norm_with_a_linear_mean_is_rms_norm() -> None:
     torch.testing.assert_close(MeanNorm(weight.numpy(), 1e-6)(x), norm(x), rtol=1e-6, atol=1e-6)
 
 
-def test_gelu_by_sigmoid_is_the_tanh_gelu() -> None:
+@pytest.mark.parametrize("activation", ["gelu_tanh", "silu"])
+def test_an_activation_by_sigmoid_is_the_decoders(activation: Activation) -> None:
     config = ModelConfig(
-        "test", 8, COLUMNS, 96, 2, 2, 16, (LayerConfig(None, 1e4),), 1e-6, 64, 0.25, "gelu_tanh"
+        "test", 8, COLUMNS, 96, 2, 2, 16, (LayerConfig(None, 1e4),), 1e-6, 64, 0.25, activation
     )
     torch.manual_seed(0)
     mlp = MLP(config).eval()
     x = 20 * torch.randn(1, 5, COLUMNS)
-    expected, found = mlp(x), TanhGeluMLP(mlp)(x)
+    expected, found = mlp(x), SigmoidMLP(mlp)(x)
     # The two are the same function; the erf gelu differs by 5e-4.
     assert (found - expected).abs().max() < 2e-6 * expected.abs().max()
 
