@@ -1,4 +1,4 @@
-"""From raw measurements of several rounds to medians, spreads and ratios. Knows no system."""
+"""From raw measurements of several rounds to medians, spreads and ratios."""
 
 import statistics
 from collections.abc import Mapping, Sequence

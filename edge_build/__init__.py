@@ -1,1 +1,1 @@
-"""Builds a device bundle from a checkpoint. Knows nothing of running one."""
+"""Builds a device bundle from a checkpoint."""

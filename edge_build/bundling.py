@@ -1,6 +1,4 @@
-"""What the stages made → a bundle with text files and manifest.json. Knows no weights and no
-runtime.
-"""
+"""What the stages made → a bundle with text files and manifest.json."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Files of a folder with their sizes and digests. Knows no bundle."""
+"""Files of a folder with their sizes and digests."""
 
 import hashlib
 from pathlib import Path

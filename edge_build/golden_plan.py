@@ -1,6 +1,6 @@
 """What golden answers are recorded on: texts to continue, and tokens at chosen positions.
 
-Knows no model that runs, only sizes.
+All of it follows from sizes.
 """
 
 from collections.abc import Iterator

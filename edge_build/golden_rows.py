@@ -1,7 +1,4 @@
-"""Rows of logits of one sequence, with rounding and without, and what golden answers keep of them.
-
-Knows no plan and no file.
-"""
+"""Rows of logits of one sequence, rounded and not, and what golden answers keep of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Lowered programs that later builds use again, in the user's cache. Knows not what they are.
+"""Lowered programs that later builds use again, in the user's cache.
 
 Each is one file, named by the digest of what determines it: the digest of its content, then the
 content. It is written under another name first, so that there is a whole one or none.

@@ -1,4 +1,4 @@
-"""What a build tells while it runs: one kind of value per event. Knows no terminal."""
+"""What a build tells while it runs: one kind of value per event."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How far a build is and how long it will take, from events and a clock. Knows no terminal."""
+"""How far a build is and how long it will take, from events and a clock."""
 
 from collections.abc import Mapping
 

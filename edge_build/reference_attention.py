@@ -1,6 +1,6 @@
 """Attention of the eager model over every key and value, by position.
 
-Knows no weights and no rings: it shares no arithmetic with what it judges.
+It shares no arithmetic with what it judges.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What this process holds in memory, and what the machine could still give. Knows no stages."""
+"""What this process holds in memory, and what the machine could still give."""
 
 import ctypes
 import gc

@@ -2,7 +2,7 @@
 
 Each stage writes to a folder of its own. When its files are complete, a record with their digests
 is written beside it, atomically: a stage counts as finished by its record alone, and only while its
-files are what the record says. Knows nothing of what stages do.
+files are what the record says.
 """
 
 import hashlib

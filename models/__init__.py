@@ -1,1 +1,1 @@
-"""Model definitions: from a published config to a Decoder. Knows nothing of building or running."""
+"""Model definitions: from a published config to a Decoder."""

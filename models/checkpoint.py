@@ -1,6 +1,6 @@
 """A checkpoint folder: checked when it is opened, read weight by weight afterwards.
 
-Knows nothing of quantization; hands out float32 under the Decoder's names.
+Hands out float32 under the Decoder's names.
 """
 
 import hashlib

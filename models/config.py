@@ -1,4 +1,4 @@
-"""ModelConfig and LayerConfig: the numbers a Decoder is built from. Knows no torch and no file."""
+"""ModelConfig and LayerConfig: the numbers a Decoder is built from."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The one Decoder of every family: tokens → logits. Knows nothing of checkpoints or caches.
+"""The one Decoder of every family: tokens → logits.
 
 Parameters carry these names, which recipes, checkpoints and backends use:
 `embed_tokens`, `layers.N.attention.{q,k,v,o}_proj`, `layers.N.mlp.{gate,up,down}_proj`,

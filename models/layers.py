@@ -1,6 +1,6 @@
 """The parts of a decoder layer, and the attention protocol that every cache kind implements.
 
-Knows nothing of caches' storage, quantization or backends: those replace parts by name.
+Caches, quantization and backends replace parts of it by name.
 Shape letters: B batch, T new tokens, S key slots, H query heads, K key/value heads, D head size,
 E hidden size, V vocabulary.
 """

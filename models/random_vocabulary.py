@@ -1,7 +1,7 @@
 """A made-up BPE vocabulary of any size, for checkpoints with random weights.
 
 Every byte has a token, so any text survives encoding and decoding; letters are merged to pairs
-and pairs to groups of four until the vocabulary is full. Knows no file format.
+and pairs to groups of four until the vocabulary is full.
 """
 
 import string

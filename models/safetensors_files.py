@@ -1,7 +1,7 @@
 """Reading a folder of safetensors files: headers first, then only the rows asked for.
 
 Reads with plain file reads instead of a memory map, so that resident memory follows the rows
-asked for and not the file. Knows no model.
+asked for and not the file.
 Format: https://huggingface.co/docs/safetensors/index#format
 """
 

@@ -1,4 +1,4 @@
-"""The files beside the weights that say how text becomes ids. Knows nothing of their content."""
+"""The files beside the weights that say how text becomes ids."""
 
 from dataclasses import dataclass
 from pathlib import Path

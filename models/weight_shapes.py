@@ -1,4 +1,4 @@
-"""Names and shapes of a Decoder's weights, computed from its config. Knows no torch."""
+"""Names and shapes of a Decoder's weights, computed from its config."""
 
 from collections.abc import Mapping
 from math import prod

@@ -1,4 +1,4 @@
-"""Runs a device bundle on the host, the way a device would. Knows nothing of how it was built."""
+"""Runs a device bundle on the host, the way a device would."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

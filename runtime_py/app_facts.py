@@ -1,4 +1,4 @@
-"""What the code of an app must know of a bundle, beside its files. Knows no runtime's API."""
+"""What the code of an app must know of a bundle, beside its files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A bundle folder on disk, opened and checked. Knows no engine and no tokens."""
+"""A bundle folder on disk, opened and checked."""
 
 import hashlib
 from collections.abc import Callable, Iterator

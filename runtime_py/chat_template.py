@@ -1,4 +1,4 @@
-"""Messages → the text a model was trained on, by the bundle's template. Knows no tokens."""
+"""Messages → the text a model was trained on, by the bundle's template."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A chat: messages, and what of them the session's caches already hold. Knows no terminal."""
+"""A chat: messages, and what of them the session's caches already hold."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""export(): just the files that one runtime's app needs, checked and copied. Knows no runtime."""
+"""export(): just the files that one runtime's app needs, checked and copied."""
 
 import tempfile
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Golden answers: what an artifact must reproduce, recorded at build time. Knows no engine.
+"""Golden answers: what an artifact must reproduce, recorded at build time.
 
 The reader owns the format. One file per backend, golden/BACKEND.json.
 """

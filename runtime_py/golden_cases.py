@@ -1,7 +1,4 @@
-"""The cases of golden answers: which tokens are fed, and what the eager model answered.
-
-Knows no file and no engine.
-"""
+"""The cases of golden answers: which tokens are fed, and what the eager model answered."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Ctrl-C as a question that is asked between steps. Knows nothing of models."""
+"""Ctrl-C as a question that is asked between steps."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""A row of logits without its bulk: what golden answers keep of it. Knows no model and no file.
+"""A row of logits without its bulk: what golden answers keep of it.
 
 Whoever records and whoever reads a digest takes `make_digest` and `row_sums`, so that both mean
 the same by it.

@@ -1,4 +1,4 @@
-"""The bundle contract on disk: what manifest.json says. Knows nothing of building or running.
+"""The bundle contract on disk: what manifest.json says.
 
 The reader owns the format: builders fill these values in, every runtime reads them.
 `docs/bundle-format.md` describes each field.

@@ -1,4 +1,4 @@
-"""Documents that a build recorded, read by the format version that they name. Knows no field."""
+"""Documents that a build recorded, read by the format version that they name."""
 
 from typing import TypeVar
 

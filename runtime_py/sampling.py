@@ -1,4 +1,4 @@
-"""Logits → one token id: greedy or drawn. Knows no model and no tokenizer.
+"""Logits → one token id: greedy or drawn.
 
 The filters and their order are those of transformers' `generate`: repetition penalty, temperature,
 top-k, top-p, min-p; each sees what the one before it left.

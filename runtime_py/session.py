@@ -1,4 +1,4 @@
-"""Session: where a model stands in its context; prefill, decode, rewind, reset. Knows no text."""
+"""Session: where a model stands in its context; prefill, decode, rewind, reset."""
 
 import logging
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Text in, text out: a bundle as an app in Python uses it. Knows no command line."""
+"""Text in, text out: a bundle as an app in Python uses it."""
 
 from collections.abc import Iterator
 from pathlib import Path

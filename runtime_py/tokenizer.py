@@ -1,4 +1,4 @@
-"""The bundle's tokenizer: text → ids, and ids → text as they arrive. Knows no model."""
+"""The bundle's tokenizer: text → ids, and ids → text as they arrive."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""JSON text → frozen dataclasses, by their annotations. Knows no particular document."""
+"""JSON text → frozen dataclasses, by their annotations."""
 
 import json
 import math

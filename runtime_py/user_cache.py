@@ -1,4 +1,4 @@
-"""Where things lie that are made once and used again. Knows not what they are."""
+"""Where things lie that are made once and used again."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""Text from outside: bytes that must be UTF-8. Knows nothing of prompts or files."""
+"""Text from outside: bytes that must be UTF-8."""
 
 from pocketlm.runtime_py.errors import RunError
 

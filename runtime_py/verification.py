@@ -1,7 +1,4 @@
-"""verify(): hold an artifact against its golden answers and name every difference.
-
-Knows nothing of how the answers were made.
-"""
+"""verify(): hold an artifact against its golden answers and name every difference."""
 
 from collections.abc import Callable, Iterable
 

@@ -1,4 +1,4 @@
-"""The one measurement that every system goes through. Knows no system.
+"""The one measurement that every system goes through.
 
 A worker imports its runtime, then hands a way to load over; everything that is timed, and when
 memory is read, stands here. Standard library only: every system's own interpreter imports it.

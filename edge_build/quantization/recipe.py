@@ -1,4 +1,4 @@
-"""What to quantize, as data: schemes, rules, recipes. Knows no tensors and no backend."""
+"""What to quantize, as data: schemes, rules, recipes."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase

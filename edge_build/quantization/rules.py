@@ -1,4 +1,4 @@
-"""Recipe + shapes → what happens to each weight. Knows no tensors: shapes may be all there is."""
+"""Recipe + shapes → what happens to each weight. Shapes alone are enough."""
 
 from collections.abc import Mapping, Sequence
 

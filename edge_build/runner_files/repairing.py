@@ -1,4 +1,4 @@
-"""Published tokenizer files → every backend's, in a process of its own. Knows no bundle.
+"""Published tokenizer files → every backend's, in a process of its own.
 
 A tokenizer of a quarter of a million entries takes hundreds of megabytes as objects, which the
 build does not keep, and seconds to load, so it is loaded once.

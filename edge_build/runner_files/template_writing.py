@@ -1,4 +1,4 @@
-"""A chat template as a stock runner's engine needs it. Knows no tokenizer."""
+"""A chat template as a stock runner's engine needs it."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The runner files of each backend, written into a bundle. Knows no repair."""
+"""The runner files of each backend, written into a bundle."""
 
 import json
 import tempfile

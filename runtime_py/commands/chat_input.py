@@ -1,4 +1,4 @@
-"""What a user of `chat` types: messages of one or several lines, and commands. Knows no model."""
+"""What a user of `chat` types: messages of one or several lines, and commands."""
 
 import difflib
 import re

@@ -1,4 +1,4 @@
-"""Runs bundles in ONNX Runtime on the CPU. Knows nothing of how they were built.
+"""Runs bundles in ONNX Runtime on the CPU.
 
 Caches are ours: each is one buffer that the graph reads and writes in place. What a cache holds
 follows from the position alone, so going back needs no copying.

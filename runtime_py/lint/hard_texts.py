@@ -1,4 +1,4 @@
-"""Texts and chats on which tokenizers and template engines are known to part. Knows no runtime.
+"""Texts and chats on which tokenizers and template engines are known to part.
 
 Every text has a kind, for reports. None is long: a reader answers all of them in a tenth of a
 second once its files are loaded.

@@ -1,4 +1,4 @@
-"""Places for values that live for a while: who may share memory with whom. Knows no programs."""
+"""Places for values that live for a while: who may share memory with whom."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """What a .pte consists of, without running it: operators, delegates, arenas, caches.
 
-Knows no build. Weights stay in the file: only the program and the delegates' graphs are parsed.
+Weights stay in the file: only the program and the delegates' graphs are parsed.
 """
 
 from collections import Counter

@@ -2,7 +2,7 @@
 
 A quantized Linear is written as quantize → dequantize → linear: the partitioner folds that pattern
 into one kernel that quantizes activations per token and multiplies integers
-(qd8 × qc8w, qc4w or qb4w). Knows nothing of caches or of the .pte file.
+(qd8 × qc8w, qc4w or qb4w).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""QuantizedWeight → the blocks that MatMulNBits and GatherBlockQuantized read. Knows no graph.
+"""QuantizedWeight → the blocks that MatMulNBits and GatherBlockQuantized read.
 
 Both operators want blocks of a power of two from 16 to 256 columns, each with its own scale, the
 last one padded. Codes stay what they are; only scales are repeated and rows are padded.

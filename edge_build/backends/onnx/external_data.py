@@ -1,4 +1,4 @@
-"""Initializers' bytes → model.onnx.data, streamed and aligned. Knows no operators."""
+"""Initializers' bytes → model.onnx.data, streamed and aligned."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""genai_config.json: what the stock onnxruntime-genai needs to run a bundle. Knows no graph.
+"""genai_config.json: what the stock onnxruntime-genai needs to run a bundle.
 
 It stands at the top of the bundle, because that runner opens the folder that holds it.
 """

@@ -1,4 +1,4 @@
-"""StoredTensor: the bytes behind one initializer, read when they are written. Knows no graph."""
+"""StoredTensor: the bytes behind one initializer, read when they are written."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
