@@ -18,10 +18,6 @@ from packaging.requirements import Requirement
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.errors import BuildError
 
-# Distributions whose versions shape the bytes of an artifact.
-_TOOLS = ("pocketlm", "torch", "executorch", "torchao", "onnx", "onnxscript", "numpy")
-
-
 Need = Literal["run", "build", "machine"]
 _MACHINE: Need = "machine"
 _ABSENT = "not installed"
@@ -58,7 +54,8 @@ class Readiness:
 def tool_versions() -> dict[str, str]:
     """Return the version of everything that shapes an artifact's bytes."""
     found = {}
-    for tool in _TOOLS:
+    of_backends = (tool for name in backends.NAMES for tool in backends.load(name).tools)
+    for tool in ("pocketlm", "torch", *of_backends, "numpy"):
         # Who builds for one backend has not the tools of the other.
         with suppress(PackageNotFoundError):
             found[tool] = version(tool)

@@ -1,8 +1,8 @@
 """How much memory each stage of a build will hold at most, term by term, before it runs.
 
-Every constant stands here. They are fitted to what benchmarks/build_memory.py measures, within a
-tenth; run it again when a stage changes. Resident bytes: mapped pages of files count while they
-are in use.
+What backends hold stands with them (`Backend.cost`), every other constant here. They are fitted to
+what benchmarks/build_memory.py measures, within a tenth; run it again when a stage changes.
+Resident bytes: mapped pages of files count while they are in use.
 """
 
 import math
@@ -18,6 +18,7 @@ from pocketlm.edge_build.golden_plan import (
     text_rows,
 )
 from pocketlm.edge_build.golden_rows import PIECE_ROWS
+from pocketlm.edge_build.lowering_cost import LoweringMemory
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.reference import LARGE_PARAMETERS
 from pocketlm.models.weight_shapes import weight_shapes
@@ -54,48 +55,8 @@ _LOGITS_COPIES = 2
 _KEPT_ELEMENTS = 1 << 20
 
 
-@dataclass(frozen=True)
-class LoweringMemory:
-    """What one backend's lowering holds.
-
-    Attributes:
-        library_bytes: code and caches of the tools.
-        layer_bytes: for each layer of the model.
-        head_copies, template_copies: of the head, and of one layer, a byte a code.
-        mapped_tensors: largest stored tensors that are mapped at once.
-        left: what stays when it is done.
-    """
-
-    library_bytes: int
-    layer_bytes: float
-    head_copies: float = 0
-    template_copies: float = 0
-    mapped_tensors: int = 0
-    left: "LoweringMemory | None" = None
-
-
-_LOWERING = {
-    # The head and a layer of each kind go through the exporter and its passes, which copy codes;
-    # the other layers stream.
-    "executorch": LoweringMemory(
-        library_bytes=140 * MB,
-        layer_bytes=4 * MB,
-        head_copies=4.4,
-        template_copies=16,
-        left=LoweringMemory(library_bytes=80 * MB, layer_bytes=0),
-    ),
-    # Weights stream from the store to the file.
-    "onnx": LoweringMemory(
-        library_bytes=40 * MB,
-        layer_bytes=2.6 * MB,
-        mapped_tensors=1,
-        left=LoweringMemory(library_bytes=20 * MB, layer_bytes=2 * MB),
-    ),
-}
 # An unquantized weight has four bytes, but fewer copies.
 _FLOAT_CODE_BYTES = 3.4
-# A backend that nobody measured: as much as the most careless one.
-_LOWERING_OTHER = _LOWERING["executorch"]
 
 
 @dataclass(frozen=True)
@@ -141,7 +102,7 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
 
 
 def _lowering(prepared: Preparation, backend: Backend) -> list[MemoryTerm]:
-    cost = _LOWERING.get(backend.name, _LOWERING_OTHER)
+    cost = backend.cost.memory
     tables = _rotary_bytes(prepared) if cost.mapped_tensors else 0
     terms = [
         MemoryTerm(f"tools of {backend.name}", cost.library_bytes),
@@ -154,7 +115,7 @@ def _lowering(prepared: Preparation, backend: Backend) -> list[MemoryTerm]:
 
 
 def _left(prepared: Preparation, backend: Backend) -> int:
-    left = _LOWERING.get(backend.name, _LOWERING_OTHER).left
+    left = backend.cost.memory.left
     if left is None:
         return 0
     return left.library_bytes + _layers_bytes(prepared, left) + _copied_bytes(prepared, left)

@@ -15,9 +15,6 @@ TEXT = "text"
 
 _DIGEST_S_PER_BYTE = 1 / 1.3e9
 _QUANTIZE_S_PER_WEIGHT = 22e-9
-_LOWER_S = {"executorch": (20.0, 0.3, 20e-9), "onnx": (4.0, 0.15, 8e-9)}
-# A backend that nobody measured.
-_LOWER_OTHER_S = (10.0, 1.0, 10e-9)
 _TEXT_S, _TEXT_S_PER_ENTRY = 2.0, 25e-6
 # A token alone, as calibration and the choices of a small model are made.
 _STEP_S = 0.01
@@ -40,8 +37,8 @@ def expected_s(prepared: Preparation) -> dict[str, float]:
         TEXT: _TEXT_S + _TEXT_S_PER_ENTRY * prepared.text.tokenizer_size,
     }
     for backend in prepared.backends:
-        once, by_layer, by_weight = _LOWER_S.get(backend.name, _LOWER_OTHER_S)
-        stages[backend.name] = once + by_layer * layers + by_weight * weights
+        cost = backend.cost
+        stages[backend.name] = cost.once_s + cost.layer_s * layers + cost.weight_s * weights
     return {name: stages[name] for name in (CHECKPOINT, *prepared.stage_names, TEXT)}
 
 

@@ -80,6 +80,8 @@ class Engine:
         exact: how to run the same without rounded activations; None if there is no way.
         metadata_differences: where an artifact tells stock runners other settings than the
             manifest has; None if it tells them none.
+        rank: where the user names no backend, the installed one of the lowest rank runs.
+        packed_cache: whether its runner can keep packed weights in a file that the next run maps.
     """
 
     name: str
@@ -87,3 +89,5 @@ class Engine:
     load: Load
     exact: ExactForm | None = None
     metadata_differences: Differences | None = None
+    rank: int = 9
+    packed_cache: bool = False

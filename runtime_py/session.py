@@ -18,9 +18,6 @@ from pocketlm.runtime_py.manifest import Manifest
 from pocketlm.runtime_py.process_tuning import process_tuning
 from pocketlm.runtime_py.runtime_versions import check_versions, is_installed
 
-# Asked in this order when the user names no backend; any other comes after these.
-PREFERRED_BACKENDS = ("onnx", "executorch")
-
 _LOG = logging.getLogger("pocketlm.session")
 
 Logits = NDArray[np.float32]
@@ -231,9 +228,8 @@ def choose_backend(bundle: Bundle) -> str:
         RunError: there is none; says what to install.
     """
     present = sorted(bundle.manifest.backends)
-    ordered = [name for name in PREFERRED_BACKENDS if name in present]
-    ordered += [name for name in present if name not in ordered]
-    known = [engines.load(name) for name in ordered if name in engines.NAMES]
+    known = [engines.load(name) for name in present if name in engines.NAMES]
+    known.sort(key=lambda engine: engine.rank)
     for engine in known:
         if is_installed(engine):
             return engine.name

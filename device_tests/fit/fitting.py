@@ -7,6 +7,7 @@ from pocketlm.device_tests.fit.changes import Change, FitAnswer, Price, cheapest
 from pocketlm.device_tests.fit.memory_budget import MemoryBudget
 from pocketlm.device_tests.memory.prediction import Positions, Prediction, full_context, predict
 from pocketlm.device_tests.quantities import size_text
+from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.manifest import Manifest
 
 # Predictions are right within this much of a peak.
@@ -91,7 +92,7 @@ def fit(
     changes = []
     if judgement.answer != "fits":
         others = list(variants)
-        can_map = backend == "executorch" and not packed_cache
+        can_map = backend in engines.packed_cache_names() and not packed_cache
         if can_map:
             others.append(("", manifest))
         for what, other in others:

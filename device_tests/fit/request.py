@@ -9,6 +9,8 @@ from pocketlm.device_tests.fit import memory_budget
 from pocketlm.device_tests.fit.fitting import Fit, fit
 from pocketlm.device_tests.fit.planned_shape import planned_shape
 from pocketlm.device_tests.fit.variants import variants
+from pocketlm.device_tests.packed_cache import require_packed_cache
+from pocketlm.runtime_py import engines
 
 if TYPE_CHECKING:
     from pocketlm.runtime_py.manifest import Manifest
@@ -69,8 +71,8 @@ def answer(request: FitRequest) -> "tuple[Manifest, tuple[Fit, ...]]":
     if backend is not None and backend not in manifest.backends:
         known = ", ".join(sorted(manifest.backends))
         raise DeviceError(f"--backend {backend}: {request.what} has {known}")
-    if request.packed_cache and "executorch" not in names:
-        raise DeviceError("--packed-cache: only executorch keeps packed weights in a file")
+    if request.packed_cache:
+        require_packed_cache(names)
     budgets = [memory_budget.find_budget(name) for name in request.devices]
     budgets = budgets or list(memory_budget.profiles())
     return manifest, tuple(
@@ -80,7 +82,7 @@ def answer(request: FitRequest) -> "tuple[Manifest, tuple[Fit, ...]]":
             budget,
             variants(manifest, name),
             tokens=request.context_length if request.is_built else None,
-            packed_cache=request.packed_cache and name == "executorch",
+            packed_cache=request.packed_cache and name in engines.packed_cache_names(),
         )
         for name in names
         for budget in budgets

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketlm.device_tests.errors import DeviceError
 from pocketlm.runtime_py.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ def answer(request: ProfileRequest, told: "ProgressCallbacks") -> "Report":
         DeviceError, RunError: what was asked cannot be run, or no device answers.
     """
     from pocketlm.device_tests.device.targets import open_target
+    from pocketlm.device_tests.packed_cache import require_packed_cache
     from pocketlm.device_tests.profiling.measured_run import check_tokens, prompt_of
     from pocketlm.device_tests.profiling.pipeline import profile
     from pocketlm.runtime_py.bundle import open_bundle
@@ -61,10 +61,10 @@ def answer(request: ProfileRequest, told: "ProgressCallbacks") -> "Report":
     if not isinstance(bundle, Bundle):
         bundle = open_bundle(bundle)
     names = sorted(bundle.manifest.backends)
-    backend = request.backend or ("executorch" if "executorch" in names else names[0])
+    backend = request.backend or names[0]
     bundle.backend(backend)
-    if request.packed_cache and backend != "executorch":
-        raise DeviceError("--packed-cache: only executorch keeps packed weights in a file")
+    if request.packed_cache:
+        require_packed_cache((backend,))
     prompt_tokens = request.prompt_tokens
     if prompt_tokens is None:
         room = bundle.manifest.context_length - request.decode_tokens

@@ -26,6 +26,11 @@ def load(name: str) -> Engine:
     return engine
 
 
+def packed_cache_names() -> tuple[str, ...]:
+    """Return the backends whose runners can keep packed weights in a file."""
+    return tuple(name for name in NAMES if load(name).packed_cache)
+
+
 def load_memory(name: str) -> RuntimeMemory:
     """Return the memory model of a backend."""
     memory: RuntimeMemory = import_module(f"{__name__}.{name}_memory").MEMORY

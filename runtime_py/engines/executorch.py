@@ -244,4 +244,6 @@ ENGINE = Engine(
     load=load,
     exact=ExactForm(load_twin, _twin_extra_bytes),
     metadata_differences=metadata_differences,
+    rank=2,
+    packed_cache=True,
 )

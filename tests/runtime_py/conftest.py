@@ -324,8 +324,8 @@ def fake_bundle(
         return bundle.model
 
     found = {
-        "onnx": Engine("onnx", ("fake-onnxruntime",), load),
-        "executorch": Engine("executorch", ("fake-executorch",), load),
+        "onnx": Engine("onnx", ("fake-onnxruntime",), load, rank=1),
+        "executorch": Engine("executorch", ("fake-executorch",), load, rank=2),
     }
     monkeypatch.setattr(engines, "NAMES", tuple(sorted(found)))
     monkeypatch.setattr(engines, "load", found.__getitem__)

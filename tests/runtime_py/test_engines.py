@@ -9,10 +9,11 @@ from pocketlm.runtime_py.engine import Engine
 from pocketlm.runtime_py.errors import RunError
 
 
-def test_engines_are_the_files_of_their_folder() -> None:
+def test_engines_are_the_files_of_their_folder_each_with_its_memory_model() -> None:
     folder = Path(engines.__file__).parent
     found = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert set(engines.NAMES) == found
+    assert set(engines.NAMES) < found
+    assert found - set(engines.NAMES) == {f"{name}_memory" for name in engines.NAMES}
 
 
 def test_an_unknown_engine_lists_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
