@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from pocketlm.device_tests import runners
 from pocketlm.device_tests.errors import DeviceError
 from pocketlm.runtime_py.user_cache import cache_folder, kept
 
@@ -56,61 +57,25 @@ class Runtime:
     digest: str
 
 
-# Exact releases, because a digest is of one file: those that this project is tested with.
-WHEELS = (
-    Wheel(
-        "executorch",
-        "1.5.1",
-        "aarch64",
-        "manylinux_2_28_aarch64",
-        "3.11",
-        "8ee02348a3ea80ddf770822911ebf78da616b73afce0fbaaa79f23311c88c66a",
-        ("executorch/lib/", "executorch/include/"),
-    ),
-    Wheel(
-        "onnxruntime",
-        "1.32.0",
-        "aarch64",
-        "manylinux_2_28_aarch64",
-        "3.11",
-        "2303372a85299b6757b0e11e1cbf13e410ddf7e10c37f4b37e99d1c90e7daf7c",
-        ("onnxruntime/capi/libonnxruntime.so",),
-    ),
-)
-DISTRIBUTIONS = {"executorch": "executorch", "onnx": "onnxruntime"}
-
-
 def runtime(backend: str, architecture: str, tell: Tell) -> Runtime:
     """Return a backend's runtime for a processor, fetched if it was not yet.
 
     Raises:
         DeviceError: no wheel is recorded, it cannot be fetched, or it is another file.
     """
-    distribution = DISTRIBUTIONS[backend]
     if architecture == platform.machine():
-        return installed(distribution)
-    for wheel in WHEELS:
-        if (wheel.distribution, wheel.architecture) == (distribution, architecture):
+        return installed(backend)
+    runner = runners.load(backend)
+    distribution = runner.distribution
+    for wheel in runner.wheels:
+        if wheel.architecture == architecture:
             folder = unpacked(wheel, tell)
             return Runtime(distribution, wheel.version, folder / distribution, wheel.sha256)
-    known = ", ".join(sorted({wheel.architecture for wheel in WHEELS} | {platform.machine()}))
+    recorded = {wheel.architecture for wheel in runner.wheels}
+    known = ", ".join(sorted(recorded | {platform.machine()}))
     raise DeviceError(
         f"{distribution} for {architecture}: no wheel is recorded; there are some for {known}"
     )
-
-
-def onnxruntime_library(package: Path) -> Path:
-    """Return the shared library of ONNX Runtime in its package.
-
-    Raises:
-        DeviceError: it is not there.
-    """
-    found = sorted(package.glob("capi/libonnxruntime.so.*"))
-    if not found:
-        raise DeviceError(
-            f"{package}: this onnxruntime has no shared library; pip install onnxruntime again"
-        )
-    return found[-1]
 
 
 def unpacked(wheel: Wheel, tell: Tell) -> Path:
@@ -129,17 +94,18 @@ def unpacked(wheel: Wheel, tell: Tell) -> Path:
     return kept(cache_folder() / "packages" / name, make)
 
 
-def installed(distribution: str) -> Runtime:
-    """Return the runtime of the installed wheel, for this machine's processor.
+def installed(backend: str) -> Runtime:
+    """Return the runtime of a backend's installed wheel, for this machine's processor.
 
     Raises:
         DeviceError: it is not installed, or without libraries for C++.
     """
+    runner = runners.load(backend)
+    distribution = runner.distribution
     spec = find_spec(distribution)
     for place in (spec.submodule_search_locations or ()) if spec else ():
         package = Path(place)
-        # ExecuTorch has had them since 1.5.
-        if distribution == "onnxruntime" or (package / "lib" / "libexecutorch.so").exists():
+        if runner.has_libraries(package):
             version = importlib.metadata.version(distribution)
             return Runtime(distribution, version, package, f"installed {version}")
     raise DeviceError(

@@ -5,12 +5,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocketlm.device_tests import runners
 from pocketlm.device_tests.errors import DeviceError
 from pocketlm.device_tests.runners import compilation
 from pocketlm.device_tests.runners.compilation import (
     BESIDE,
-    COMPILE_RUNNER,
-    EXECUTORCH_LIBRARIES,
     SOURCES,
     Toolchain,
     compile_sampler,
@@ -19,7 +18,6 @@ from pocketlm.device_tests.runners.compilation import (
 from pocketlm.device_tests.runners.packages import (
     Runtime,
     Tell,
-    onnxruntime_library,
     runtime,
 )
 from pocketlm.runtime_py.user_cache import cache_folder, kept
@@ -84,7 +82,7 @@ def payload(
     """Compile and gather what a device needs; what was made before is taken from the cache.
 
     Args:
-        backend: "executorch" or "onnx".
+        backend: one of `runners.NAMES`.
         architecture: of the device, as `uname -m` says.
         own_libc: bring the toolchain's C library and loader, for systems that have none, such as
             Android, or one that is older than the toolchain's.
@@ -96,7 +94,7 @@ def payload(
     tools = toolchain(architecture)
     found = runtime(backend, architecture, tell)
     made = _compiled(backend, tools, found, tell)
-    places = [made / RUNNER, made / SAMPLER, *_libraries(backend, found)]
+    places = [made / RUNNER, made / SAMPLER, *runners.load(backend).libraries(found.package)]
     files = {path.name: path for path in places}
     command: tuple[str, ...] = (f"./{RUNNER}",)
     executable = {RUNNER, SAMPLER}
@@ -119,7 +117,7 @@ def _compiled(backend: str, tools: Toolchain, found: Runtime, tell: Tell) -> Pat
 
     def make(folder: Path) -> None:
         tell(f"compiling the {backend} runner for {tools.architecture}")
-        COMPILE_RUNNER[backend](folder / RUNNER, tools, found, BESIDE)
+        runners.load(backend).compile(folder / RUNNER, tools, found, BESIDE)
         compile_sampler(folder / SAMPLER, tools)
 
     return kept(cache_folder() / "runners" / name, make)
@@ -129,7 +127,7 @@ def _digest_of_sources(backend: str, tools: Toolchain, found: Runtime) -> str:
     digest = hashlib.sha256()
     for text in (*_versions(tools), found.name, found.version, found.digest):
         digest.update(f"{text}\n".encode())
-    # The flags are in compilation.py.
+    # Flags are in compilation.py and in the backend's own __init__.py.
     sources = [Path(compilation.__file__)]
     for part in ("common", "sampler", backend):
         sources += sorted(path for path in (SOURCES / part).iterdir() if path.is_file())
@@ -145,12 +143,6 @@ def _versions(tools: Toolchain) -> list[str]:
         done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
         said.append(done.stdout.partition("\n")[0])
     return said
-
-
-def _libraries(backend: str, found: Runtime) -> list[Path]:
-    if backend == "onnx":
-        return [onnxruntime_library(found.package)]
-    return [found.package / "lib" / f"lib{name}.so" for name in EXECUTORCH_LIBRARIES]
 
 
 def _toolchain_file(tools: Toolchain, name: str) -> Path:

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from pocketlm.device_tests import runners
+from pocketlm.device_tests.runners.device_runner import DeviceRunner
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.errors import BuildError
@@ -40,8 +42,18 @@ def test_engine_offers_its_constant_under_its_file_name(name: str) -> None:
     assert engine.distributions
 
 
-def test_every_backend_has_an_engine_and_every_engine_a_backend() -> None:
-    assert set(backends.NAMES) == set(engines.NAMES) == {"executorch", "onnx"}
+@pytest.mark.parametrize("name", runners.NAMES)
+def test_device_runner_offers_its_constant_under_its_folder_name(name: str) -> None:
+    runner = runners.load(name)
+    assert isinstance(runner, DeviceRunner)
+    assert runner.name == name
+    assert {wheel.distribution for wheel in runner.wheels} == {runner.distribution}
+    assert runner.distribution in engines.load(name).distributions
+
+
+def test_a_backend_has_an_engine_and_a_device_runner_and_they_a_backend() -> None:
+    names = {"executorch", "onnx"}
+    assert set(backends.NAMES) == set(engines.NAMES) == set(runners.NAMES) == names
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -44,9 +44,10 @@ def skip_without_compilers() -> None:
 
 def compiled(backend: str, folder: Path) -> Path:
     """Compile one backend's runner, or skip the test."""
-    from pocketlm.device_tests.runners.compilation import COMPILE_RUNNER, toolchain
-    from pocketlm.device_tests.runners.packages import DISTRIBUTIONS, installed
+    from pocketlm.device_tests import runners
+    from pocketlm.device_tests.runners.compilation import toolchain
+    from pocketlm.device_tests.runners.packages import installed
 
     skip_without_compilers()
     out = folder / f"{backend}-runner"
-    return COMPILE_RUNNER[backend](out, toolchain(), installed(DISTRIBUTIONS[backend]))
+    return runners.load(backend).compile(out, toolchain(), installed(backend))

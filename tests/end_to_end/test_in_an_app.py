@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from pocketlm import main
 from pocketlm.device_tests.errors import DeviceError
-from pocketlm.device_tests.runners.compilation import EXECUTORCH_LIBRARIES, SOURCES, toolchain
+from pocketlm.device_tests.runners import executorch
+from pocketlm.device_tests.runners.compilation import SOURCES, toolchain
 from pocketlm.device_tests.runners.packages import installed
 from pocketlm.runtime_py import SamplingOptions, open_model
 
@@ -89,7 +90,7 @@ def test_the_core_library_in_cpp_chooses_our_ids(folder: Path, tmp_path: Path) -
     command += ["-isystem", include, "-DET_USE_THREADPOOL"]
     command += ["-isystem", include / "executorch/runtime/core/portable_type/c10"]
     command += [source, *operators, "-o", tmp_path / "app", f"-L{libraries}"]
-    command += ["-Wl,--no-as-needed", *(f"-l{name}" for name in EXECUTORCH_LIBRARIES)]
+    command += ["-Wl,--no-as-needed", *(f"-l{name}" for name in executorch.LIBRARIES)]
     subprocess.run([*map(str, command), f"-Wl,-rpath,{libraries}"], check=True)
 
     with open_model(folder / "pico", backend="executorch") as model:

@@ -13,15 +13,13 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from pocketlm.device_tests import runners
 from pocketlm.device_tests.errors import DeviceError
 from pocketlm.device_tests.runners import packages
-from pocketlm.device_tests.runners.packages import (
-    WHEELS,
-    Wheel,
-    installed,
-    onnxruntime_library,
-    unpacked,
-)
+from pocketlm.device_tests.runners.onnx import onnxruntime_library
+from pocketlm.device_tests.runners.packages import Wheel, installed, unpacked
+
+WHEELS = [wheel for name in runners.NAMES for wheel in runners.load(name).wheels]
 
 CONTENT = {"runtime/lib/libruntime.so": b"code", "runtime/large.py": b"not needed"}
 
@@ -109,15 +107,14 @@ def test_a_processor_without_a_wheel_is_a_clear_error(monkeypatch: pytest.Monkey
         packages.runtime("onnx", "riscv64", lambda step: None)
 
 
-@pytest.mark.parametrize("backend", ["executorch", "onnx"])
+@pytest.mark.parametrize("backend", runners.NAMES)
 def test_this_machine_uses_what_is_installed(backend: str) -> None:
-    distribution = packages.DISTRIBUTIONS[backend]
+    distribution = runners.load(backend).distribution
     pytest.importorskip(distribution)
     found = packages.runtime(backend, platform.machine(), lambda step: None)
-    assert found == installed(distribution)
+    assert found == installed(backend)
     assert found.package.name == distribution
-    if backend == "onnx":
-        assert f"libonnxruntime.so.{found.version}" == onnxruntime_library(found.package).name
+    assert all(path.is_file() for path in runners.load(backend).libraries(found.package))
 
 
 @pytest.mark.parametrize("wheel", WHEELS, ids=lambda wheel: wheel.distribution)

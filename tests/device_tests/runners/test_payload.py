@@ -3,12 +3,14 @@
 import hashlib
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pocketlm.device_tests.errors import DeviceError
+from pocketlm.device_tests.runners import onnx
 from pocketlm.device_tests.runners import payload as payloads
 from pocketlm.device_tests.runners.compilation import SOURCES, Toolchain
 from pocketlm.device_tests.runners.packages import Runtime
@@ -41,7 +43,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     monkeypatch.setenv("POCKETLM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(payloads, "SOURCES", tmp_path / "native")
     shutil.copytree(SOURCES, tmp_path / "native")
-    monkeypatch.setitem(payloads.COMPILE_RUNNER, "onnx", compile_runner)
+    monkeypatch.setattr(onnx, "RUNNER", replace(onnx.RUNNER, compile=compile_runner))
     monkeypatch.setattr(payloads, "compile_sampler", lambda out, tools: out.write_text("sampler"))
     return made
 
@@ -84,11 +86,9 @@ def test_what_does_not_compile_leaves_nothing(
     def fail(*_: object) -> Path:
         raise DeviceError("gcc failed")
 
-    compile_runner: Callable[..., Path] = payloads.COMPILE_RUNNER["onnx"]
-    monkeypatch.setitem(payloads.COMPILE_RUNNER, "onnx", fail)
-    with pytest.raises(DeviceError, match="gcc failed"):
+    with monkeypatch.context() as patch, pytest.raises(DeviceError, match="gcc failed"):
+        patch.setattr(onnx, "RUNNER", replace(onnx.RUNNER, compile=fail))
         payload("onnx", HERE, own_libc=False)
-    monkeypatch.setitem(payloads.COMPILE_RUNNER, "onnx", compile_runner)
     assert payload("onnx", HERE, own_libc=False).files[0].path.read_text() == "runner"
 
 
