@@ -76,15 +76,21 @@ def test_greedy_ids_are_those_of_float32_caches(
     pico_bundle: Path, pico_int8_bundle: Path, backend: str
 ) -> None:
     golden = Golden.from_json((pico_bundle / f"golden/{backend}.json").read_text())
+    rounded = Golden.from_json((pico_int8_bundle / f"golden/{backend}.json").read_text())
+    # Each of the two logits may be off by the rounding of both bundles.
+    tie = 2 * max(golden.tolerance, rounded.tolerance)
     agreed = steps = 0
     with open_session(pico_int8_bundle, backend=backend) as session:
         for case in golden.cases:
             session.reset()
             logits = session.prefill(case.prompt_ids)
-            for token in case.continuation_ids:
+            # After a near tie what is fed is not what a backend's own rounding would have chosen.
+            for token, fed in zip(case.continuation_ids, (*case.fed_ids, None), strict=True):
+                assert logits.max() - logits[token] <= tie * logits.std()
                 agreed += int(logits.argmax()) == token
                 steps += 1
-                logits = session.decode(token)
+                if fed is not None:
+                    logits = session.decode(fed)
     # 4 continuations of 64 ids; where both lead by less than the rounding either may win.
     assert agreed / steps > 0.95
 
