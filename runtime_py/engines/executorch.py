@@ -90,7 +90,7 @@ def load(
     """
     with _quiet():
         runtime = _import_runtime()
-    _choose_threads(runtime, threads)
+        _choose_threads(runtime, threads)
     path = folder / entry.model
     model = LoadedProgram(lambda: _open(runtime, path, entry), manifest, entry)
     # The first call packs the weights. What it writes at position 0 nobody sees: see `reset`.

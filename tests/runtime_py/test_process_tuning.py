@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pocketlm.cli import PocketlmGroup
+from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.process_tuning import may_tune_process, process_tuning
 
 # In a process of its own: what is looked at is the whole process's.
@@ -93,6 +94,15 @@ def test_a_host_that_asks_for_it_is_tuned(
     changes, threads = used(pico_bundle, "executorch", tune=True)
     assert changes == "['allocator', 'descriptor 2']"
     assert threads == "1"
+
+
+@pytest.mark.parametrize("backend", engines.NAMES)
+def test_a_command_shows_no_notice_of_the_runtimes_own(pico_bundle: Path, backend: str) -> None:
+    command = [sys.executable, "-m", "pocketlm", "run", str(pico_bundle), "--backend", backend]
+    command += ["--raw", "--temperature", "0", "-n", "2", "-p", "The list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("prompt ")
 
 
 def test_commands_tune_their_process_and_only_while_they_run() -> None:
