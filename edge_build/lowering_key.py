@@ -6,6 +6,8 @@ import platform
 import sys
 from dataclasses import asdict
 
+import torch
+
 from pocketlm.edge_build.backend import LoweringInput
 from pocketlm.edge_build.installation import tool_versions
 from pocketlm.edge_build.kv_cache import CachePlan
@@ -34,6 +36,8 @@ def lowering_key(source: LoweringInput, caches: CachePlan, module: str, **furthe
         "tools": tool_versions(),
         "python": sys.version_info[:2],
         "machine": platform.machine(),
+        # Powers of a rotary base, which a program holds, differ by a bit between these.
+        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "program": program_digest(module, *kinds),
     }
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()

@@ -91,6 +91,14 @@ def test_whatever_changes_the_program_changes_the_key(
     assert key(change(source)) != key(source)
 
 
+def test_other_vector_instructions_change_the_key(
+    source: LoweringInput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = key(source)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "other")
+    assert key(source) != before
+
+
 def test_another_program_or_tool_changes_the_key(
     source: LoweringInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
