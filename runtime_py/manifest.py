@@ -13,10 +13,11 @@ from typing import Any, Literal
 from pocketlm.runtime_py.cache_layout import CacheLayout
 from pocketlm.runtime_py.caches import load as load_cache_kind
 from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest_upgrade import upgrade_format_1
 from pocketlm.runtime_py.readings import Readings
 from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 _DIGEST_KEY = "manifest_sha256"
 
@@ -240,7 +241,8 @@ class Manifest:
     def from_json(cls, text: str) -> "Manifest":
         """Read the text of manifest.json strictly.
 
-        Keys that this version does not know are left out, so that a format may gain fields.
+        Keys that this version does not know are left out, so that a format may gain fields. What
+        was written in format 1 is upgraded: a manifest in memory has the newest format.
 
         Raises:
             RunError: another format version, a missing or wrong field, a path that leaves the
@@ -251,7 +253,8 @@ class Manifest:
         try:
             document = load_object(text)
             _check_version(document)
-            manifest = read_as(cls, document)
+            is_older = document["format_version"] < FORMAT_VERSION
+            manifest = read_as(cls, upgrade_format_1(document) if is_older else document)
             check_manifest(manifest)
         except FieldError as error:
             raise RunError(

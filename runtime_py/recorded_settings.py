@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pocketlm.runtime_py.manifest import Manifest
+from pocketlm.runtime_py.manifest_upgrade import upgrade_format_1
 from pocketlm.runtime_py.recorded_document import read_recorded
 
 GOLDEN_FOLDER = "golden"
 SETTINGS = f"{GOLDEN_FOLDER}/settings.json"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 # What differs between two builds of the same, is held elsewhere, or came later and decides no
 # answer: a reader that does not know it would miss it.
 _NOT_RECORDED = (
@@ -71,7 +72,16 @@ class RecordedSettings:
         Raises:
             RunError: another format version, or a missing or wrong field.
         """
-        return read_recorded(cls, text, _FORMAT_VERSION, SETTINGS)
+        return read_recorded(cls, text, _FORMAT_VERSION, SETTINGS, {1: _upgrade})
+
+
+def _upgrade(document: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 has a manifest of format 1."""
+    manifest = document.get("manifest")
+    if isinstance(manifest, Mapping):
+        manifest = upgrade_format_1(manifest)
+        manifest = {key: value for key, value in manifest.items() if key not in _NOT_RECORDED}
+    return {**document, "manifest": manifest, "format_version": _FORMAT_VERSION}
 
 
 def differences(

@@ -68,7 +68,7 @@ def test_a_reader_that_knows_no_rules_of_a_recipe_misses_nothing(fake_bundle: An
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "format version 2, this pocketlm reads 1; update pocketlm"),
+        ({"format_version": 3}, "format version 3, this pocketlm reads 2; update pocketlm"),
         ({"texts": []}, "texts: expected an object"),
     ],
 )

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double FORMAT_VERSION = 1;
+// What is read here stands alike in all of these.
+static const double OLDEST_FORMAT = 1, NEWEST_FORMAT = 2;
 
 static char *joined(const char *folder, const char *name) {
   size_t size = strlen(folder) + strlen(name) + 2;
@@ -66,9 +67,9 @@ int bundle_open(bundle *out, const char *folder, const char *backend, char *erro
   free(path);
   if (!out->manifest) return -1;
   double version = json_number(json_get(out->manifest, "format_version"), 0);
-  if (version != FORMAT_VERSION) {
-    snprintf(error, size, "%s: bundle format %g, this runner reads %g", folder, version,
-             FORMAT_VERSION);
+  if (version < OLDEST_FORMAT || version > NEWEST_FORMAT) {
+    snprintf(error, size, "%s: bundle format %g, this runner reads %g to %g", folder, version,
+             OLDEST_FORMAT, NEWEST_FORMAT);
   } else if (read_fields(out, folder, backend) != 0) {
     snprintf(error, size, "%s: the manifest has no usable backend %s", folder, backend);
   } else {

@@ -128,7 +128,10 @@ def test_a_wrong_script_is_a_clear_error(
     ("damage", "reason"),
     [
         (lambda text: text[: len(text) // 2], "byte"),
-        (lambda text: text.replace('"format_version": 1', '"format_version": 2'), "format 2"),
+        (
+            lambda text: text.replace('"format_version": 2', '"format_version": 3'),
+            "bundle format 3, this runner reads 1 to 2",
+        ),
         (lambda text: text.replace("executorch/model.pte", "../model.pte"), "no usable backend"),
     ],
 )

@@ -21,6 +21,7 @@ from tests.device_tests.runners.runs import (
     golden_script,
     run,
 )
+from tests.older_bundles import in_format_1
 from tests.parity_cases import ONNX_KINDS, SPLITS
 
 UNEVEN = SPLITS["uneven"]
@@ -74,6 +75,12 @@ def test_golden_answers_of_a_bundle(onnx_runner: Path, pico_bundle: Path, tmp_pa
     assert status == 0, events[-1]
     vocab_size = open_bundle(pico_bundle).manifest.vocab_size
     check_golden(golden, np.fromfile(logits, np.float32).reshape(-1, vocab_size))
+
+
+def test_a_bundle_of_format_1_runs(onnx_runner: Path, pico_bundle: Path, tmp_path: Path) -> None:
+    older = in_format_1(pico_bundle, tmp_path / "older")
+    status, events, _ = run(onnx_runner, older, ["feed 1 2 3"], tmp_path)
+    assert status == 0, events[-1]
 
 
 def test_decode_feeds_the_greedy_choice_back(

@@ -1,0 +1,46 @@
+"""A bundle of format 1 is opened, run, verified and inspected."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pocketlm.edge_build import backends
+from pocketlm.runtime_py import open_bundle, open_session
+from pocketlm.runtime_py.commands.inspect_bundle import inspect_bundle
+from pocketlm.runtime_py.verification import verify
+from tests.older_bundles import in_format_1
+
+
+@pytest.fixture(scope="module")
+def older(pico_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = in_format_1(pico_bundle, tmp_path_factory.mktemp("older") / "pico")
+    assert json.loads((folder / "manifest.json").read_text())["format_version"] == 1
+    return folder
+
+
+@pytest.mark.parametrize("backend", backends.NAMES)
+def test_it_is_verified(older: Path, backend: str) -> None:
+    verdict = verify(open_bundle(older), backend)
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("backend", backends.NAMES)
+def test_it_runs_as_in_format_2(older: Path, pico_bundle: Path, backend: str) -> None:
+    rows = []
+    for folder in (older, pico_bundle):
+        with open_session(folder, backend=backend) as session:
+            rows.append(session.prefill([1, 2, 3]))
+    np.testing.assert_array_equal(rows[0], rows[1])
+
+
+def test_it_is_inspected(older: Path, pico_bundle: Path) -> None:
+    shown = []
+    for folder in (older, pico_bundle):
+        result = CliRunner().invoke(inspect_bundle, [str(folder), "--json"])
+        assert result.exit_code == 0, result.output
+        shown.append(json.loads(result.output))
+    for name in ("weight_parts", "cache_parts", "unquantized"):
+        assert shown[0][name] == shown[1][name]

@@ -1,0 +1,39 @@
+"""A manifest that the last commit of format 1 wrote, and what is damaged in one."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.manifest import FORMAT_VERSION, Manifest
+from tests.older_bundles import FORMAT_1, signed
+
+
+def test_a_manifest_of_format_1_is_read_as_one_of_today() -> None:
+    document, manifest = json.loads(FORMAT_1), Manifest.from_json(FORMAT_1)
+    assert (document["format_version"], manifest.format_version) == (1, FORMAT_VERSION)
+    assert manifest.vocab_size == document["model"]["vocab_size"]
+    assert len(manifest.tensors) == len(document["tensors"])
+    assert sorted(manifest.backends) == sorted(document["backends"])
+    # What is in memory is of today's format, and is written so.
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_the_digest_of_an_older_manifest_is_that_of_what_was_written() -> None:
+    text = FORMAT_1.replace('"recipe": "int4-g32"', '"recipe": "int4-g64"')
+    assert text != FORMAT_1
+    with pytest.raises(RunError, match="was changed after the build"):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("model", 7, "model: expected an object, found 7"),
+        ("backends", [], "backends: expected an object"),
+    ],
+)
+def test_what_is_damaged_in_an_older_manifest_is_named(name: str, value: Any, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        Manifest.from_json(signed({**json.loads(FORMAT_1), name: value}))
