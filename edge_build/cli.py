@@ -1,6 +1,5 @@
 """pocketlm build, list and doctor. Heavy libraries are imported inside the commands."""
 
-import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -196,43 +195,26 @@ def build(
     report_build(manifest, out, shown.reports, as_json)
 
 
-@click.command(short_help="Check what is installed, and name what helps.")
+@click.command(short_help="Check what is installed, extra by extra.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(as_json: bool) -> None:
-    """Check what is installed for running and for building bundles.
+    """Check what is installed: pocketlm itself and each of its extras.
 
-    Names the command that installs what is missing. Exit code 1: running does not
-    work, or the tools to build are of a wrong version. Without the tools to build
-    the exit code is 0: bundles can be run.
+    Names what is missing and the command that installs it; --verbose shows every
+    package. Exit code 1: bundles cannot be run, or a package of an extra that is
+    installed has a wrong version. An extra that is not installed is no failure.
 
     \b
     pocketlm doctor
     pocketlm doctor --json
     """
-    from dataclasses import asdict
+    from pocketlm.edge_build.installation import inspect_installation, inspect_machine
+    from pocketlm.edge_build.installation_report import report_installation
 
-    from pocketlm.edge_build.installation import inspect_installation, readiness
-
-    checks = inspect_installation()
-    run, build = readiness(checks, "run"), readiness(checks, "build")
-    # Who only runs bundles needs no tools to build them.
-    ok = run.state == "ok" and build.state != "wrong version"
-    if as_json:
-        document = {
-            "checks": [asdict(check) for check in checks],
-            "run": asdict(run),
-            "build": asdict(build),
-            "ok": ok,
-        }
-        click.echo(json.dumps(document, indent=1))
-    else:
-        for check in checks:
-            mark = "ok" if check.ok else "MISSING" if check.found == "not installed" else "WRONG"
-            line = f"{check.needed_to:8} {mark:8} {check.name:16} {check.found:20} {check.wanted}"
-            click.echo(line.rstrip())
-        for use, ready in (("running bundles", run), ("building bundles", build)):
-            advice = "" if ready.state == "ok" else f"; to change that: {ready.command}"
-            click.echo(f"{use}: {ready.state}{advice}")
+    extras = inspect_installation()
+    # Who only runs bundles needs no extra.
+    ok = extras[0].state == "ok" and all(extra.state != "wrong version" for extra in extras)
+    report_installation(inspect_machine(), extras, ok=ok, as_json=as_json)
     if not ok:
         sys.exit(1)
 

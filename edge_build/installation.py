@@ -1,8 +1,9 @@
-"""What is installed against what building and running need."""
+"""What is installed, extra by extra, against what pocketlm requires, and what installs the rest."""
 
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,37 +19,66 @@ from packaging.requirements import Requirement
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.errors import BuildError
 
-Need = Literal["run", "build", "machine"]
-_MACHINE: Need = "machine"
-_ABSENT = "not installed"
+State = Literal["ok", "not installed", "wrong version"]
+_PRODUCT = "pocketlm"
+_PURPOSES = {
+    _PRODUCT: "run bundles",
+    "device": "use a phone over adb where the system has no adb",
+    "test": "run the tests of pocketlm",
+    "llama-cpp": "compare tokenizers with llama.cpp in `pocketlm lint`",
+}
 
 
 @dataclass(frozen=True)
-class Check:
-    """One line of `pocketlm doctor`.
+class Package:
+    """One required distribution.
 
     Attributes:
-        needed_to: what cannot be done without it; "machine" is for information.
+        found: the installed version; None if there is none.
+        wanted: the versions that will do.
     """
 
     name: str
-    found: str
+    found: str | None
     wanted: str
-    ok: bool
-    needed_to: Need
+    state: State
 
 
 @dataclass(frozen=True)
-class Readiness:
-    """Whether one use of pocketlm can work, and what to type where it cannot.
+class Extra:
+    """One extra of pocketlm, or "pocketlm": what is installed without any.
 
     Attributes:
-        state: "ok", "not installed" where something is absent, "wrong version" otherwise.
+        command: installs the extra whole.
     """
 
-    state: Literal["ok", "not installed", "wrong version"]
-    missing: tuple[str, ...]
+    name: str
+    purpose: str
+    packages: tuple[Package, ...]
     command: str
+
+    @property
+    def state(self) -> State:
+        """ "not installed" where one package is absent, "wrong version" where all are there."""
+        states = [package.state for package in self.packages]
+        worst: tuple[State, ...] = ("not installed", "wrong version")
+        return next((state for state in worst if state in states), "ok")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the packages that are absent."""
+        return tuple(p.name for p in self.packages if p.state == "not installed")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a build runs on."""
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    free_disk_bytes: int
+    python: str
 
 
 def tool_versions() -> dict[str, str]:
@@ -62,42 +92,30 @@ def tool_versions() -> dict[str, str]:
     return found
 
 
-def inspect_installation(extras: Sequence[str] = backends.NAMES) -> tuple[Check, ...]:
-    """Compare installed distributions with pocketlm's own requirements, and say what machine.
+def inspect_installation() -> tuple[Extra, ...]:
+    """Compare what is installed with what pocketlm and each of its extras require.
 
-    Args:
-        extras: whose requirements are needed to build: a backend's has its name.
+    Extras that only join others are left out.
     """
-    wanted = [Requirement(text) for text in requires("pocketlm") or ()]
-    to_build = {
-        str(requirement.name): requirement
-        for requirement in wanted
-        if any(_is_needed(requirement, extra) for extra in extras)
-        and not _is_needed(requirement, "")
-    }
-    memory_gb = psutil.virtual_memory().total / 1e9
-    disk_gb = shutil.disk_usage(os.curdir).free / 1e9
-    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    return (
-        Check("python", platform.python_version(), ">=3.11", True, "run"),
-        *(_check(requirement, "run") for requirement in wanted if _is_needed(requirement, "")),
-        *(_check(requirement, "build") for requirement in to_build.values()),
-        Check(
-            "machine", f"{platform.machine()}, {cores} cores", "x86_64 or aarch64", True, _MACHINE
-        ),
-        Check("memory", f"{memory_gb:.1f} GB", "follows the largest tensor", True, _MACHINE),
-        Check("free disk", f"{disk_gb:.1f} GB", "about 3x the 4-bit model", True, _MACHINE),
+    required = [Requirement(text) for text in requires(_PRODUCT) or ()]
+    names = {name for r in required for name in re.findall(r'extra == "([^"]+)"', str(r.marker))}
+    found = [_extra(_PRODUCT, [r for r in required if _is_needed(r, "")])]
+    for name in (*backends.NAMES, *sorted(names - set(backends.NAMES))):
+        ours = [r for r in required if _is_needed(r, name) and not _is_needed(r, "")]
+        if any(requirement.name != _PRODUCT for requirement in ours):
+            found.append(_extra(name, ours))
+    return tuple(found)
+
+
+def inspect_machine() -> Machine:
+    """Say what a build would run on, in the working directory."""
+    return Machine(
+        processor=platform.machine(),
+        cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
+        free_disk_bytes=shutil.disk_usage(os.curdir).free,
+        python=platform.python_version(),
     )
-
-
-def readiness(checks: Sequence[Check], need: Need) -> Readiness:
-    """Return what the checks say of one use."""
-    failed = [check for check in checks if check.needed_to == need and not check.ok]
-    state: Literal["ok", "not installed", "wrong version"] = "ok"
-    if failed:
-        absent = any(check.found == _ABSENT for check in failed)
-        state = "not installed" if absent else "wrong version"
-    return Readiness(state, tuple(check.name for check in failed), install_command(need))
 
 
 def require_build_tools(chosen: Sequence[str] = ()) -> None:
@@ -109,21 +127,31 @@ def require_build_tools(chosen: Sequence[str] = ()) -> None:
     Raises:
         BuildError: a distribution of a backend's extra is not installed; names the command.
     """
-    extras = [name for name in chosen if name in backends.NAMES] or backends.NAMES
-    ready = readiness(inspect_installation(extras), "build")
-    if ready.state != "not installed":
+    names = [name for name in chosen if name in backends.NAMES] or backends.NAMES
+    extras = [extra for extra in inspect_installation() if extra.name in names]
+    missing = dict.fromkeys(name for extra in extras for name in extra.missing)
+    if not missing:
         return
-    whole = set(extras) == set(backends.NAMES)
-    command = ready.command if whole else _command(",".join(extras))
-    able = [name for name in backends.NAMES if _can_build(name)] if whole else []
+    whole = set(names) == set(backends.NAMES)
+    able = [extra.name for extra in extras if extra.state == "ok"] if whole else []
     other = f", or build with --backend {able[0]}" if able else ""
-    raise BuildError(
-        f"building needs {', '.join(ready.missing)}, not installed; run: {command}{other}"
-    )
+    command = install_command("build" if whole else ",".join(names))
+    raise BuildError(f"building needs {', '.join(missing)}, not installed; run: {command}{other}")
 
 
-def _can_build(backend: str) -> bool:
-    return readiness(inspect_installation((backend,)), "build").state == "ok"
+def install_command(extras: str = "") -> str:
+    """Return what installs pocketlm with extras, from where this pocketlm came.
+
+    Args:
+        extras: names with commas between.
+    """
+    extra = f"[{extras}]" if extras else ""
+    origin = _origin()
+    url = str(origin.get("url", ""))
+    if not url.startswith("file://"):
+        return f"pip install '{_PRODUCT}{extra}'"
+    editable = "--editable " if origin.get("dir_info", {}).get("editable") else ""
+    return f"{sys.executable} -m pip install {editable}'{unquote(url[7:])}{extra}'"
 
 
 def _origin() -> dict[str, Any]:
@@ -138,30 +166,22 @@ def _origin() -> dict[str, Any]:
     return {}
 
 
-def install_command(need: Need) -> str:
-    """Return what installs everything that a use needs, from where this pocketlm came."""
-    return _command("build" if need == "build" else "")
-
-
-def _command(extras: str) -> str:
-    extra = f"[{extras}]" if extras else ""
-    origin = _origin()
-    url = str(origin.get("url", ""))
-    if not url.startswith("file://"):
-        return f"pip install 'pocketlm{extra}'"
-    editable = "--editable " if origin.get("dir_info", {}).get("editable") else ""
-    return f"{sys.executable} -m pip install {editable}'{unquote(url[7:])}{extra}'"
-
-
 def _is_needed(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-def _check(requirement: Requirement, need: Need) -> Check:
-    wanted = str(requirement.specifier)
+def _extra(name: str, required: Sequence[Requirement]) -> Extra:
+    packages = tuple(_package(requirement) for requirement in required)
+    extras = "" if name == _PRODUCT else name
+    purpose = _PURPOSES.get(name, f"build and run {name} artifacts")
+    return Extra(name, purpose, packages, install_command(extras))
+
+
+def _package(required: Requirement) -> Package:
+    wanted = str(required.specifier)
     try:
-        found = version(requirement.name)
+        found = version(required.name)
     except PackageNotFoundError:
-        return Check(requirement.name, _ABSENT, wanted, False, need)
-    ok = requirement.specifier.contains(found.partition("+")[0], prereleases=True)
-    return Check(requirement.name, found, wanted, ok, need)
+        return Package(required.name, None, wanted, "not installed")
+    ok = required.specifier.contains(found.partition("+")[0], prereleases=True)
+    return Package(required.name, found, wanted, "ok" if ok else "wrong version")

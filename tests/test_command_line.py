@@ -2,7 +2,6 @@
 
 import errno
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pocketlm import main
-from pocketlm.edge_build.installation import install_command
 from tools import cli_reference
 
 
@@ -170,101 +168,3 @@ def test_a_list_of_shapes_says_which_are_stand_ins() -> None:
     lines = {line.split()[0]: line for line in invoke("list", "shapes").stdout.splitlines()}
     assert "999,885,952 parameters" in lines["gemma-3-1b"]
     assert "The real model's are unpublished" in lines["nano-1.8b-standin"]
-
-
-def test_doctor_finds_everything_that_is_installed() -> None:
-    result = invoke("doctor", "--json")
-    document = json.loads(result.stdout)
-    assert result.exit_code == 0 and document["ok"]
-    assert document["run"]["state"] == document["build"]["state"] == "ok"
-    assert {"torch", "executorch", "onnxruntime"} <= {check["name"] for check in document["checks"]}
-
-
-def require(monkeypatch: pytest.MonkeyPatch, *requirements: str) -> None:
-    monkeypatch.setattr(
-        "pocketlm.edge_build.installation.requires", lambda name: list(requirements)
-    )
-
-
-def test_doctor_fails_when_running_misses_something(monkeypatch: pytest.MonkeyPatch) -> None:
-    require(monkeypatch, "surely-not-installed>=1", "click<1")
-    result = invoke("doctor")
-    assert result.exit_code == 1
-    assert "run      MISSING  surely-not-installed" in result.stdout
-    assert "run      WRONG    click" in result.stdout
-    assert "running bundles: not installed; to change that: " in result.stdout
-    assert "-m pip install --editable '" in result.stdout
-
-
-def test_doctor_is_content_with_what_runs_bundles(monkeypatch: pytest.MonkeyPatch) -> None:
-    require(monkeypatch, "click>=1", 'surely-not-installed>=1; extra == "onnx"')
-    result = invoke("doctor")
-    assert result.exit_code == 0
-    assert "running bundles: ok\n" in result.stdout
-    assert re.search(
-        r"building bundles: not installed; .* -m pip install .*\[build\]'", result.stdout
-    )
-
-
-def test_doctor_fails_when_a_tool_to_build_is_of_a_wrong_version(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    require(monkeypatch, "click>=1", 'torch<1; extra == "onnx"')
-    result = invoke("doctor")
-    assert result.exit_code == 1
-    assert "building bundles: wrong version; to change that: " in result.stdout
-
-
-def test_a_build_without_its_tools_names_the_command_that_helps(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    require(monkeypatch, 'surely-not-installed>=1; extra == "onnx"')
-    result = invoke("build", tmp_path, "--out", tmp_path / "out")
-    assert result.exit_code == 2
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith(
-        "error: building needs surely-not-installed, not installed; run: "
-    )
-    assert "[build]'" in result.stderr
-
-
-def test_a_build_for_one_backend_needs_its_tools_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    require(monkeypatch, 'surely-not-installed>=1; extra == "executorch"')
-    for chosen, message in (
-        ((), "surely-not-installed, not installed; run: "),
-        (("--backend", "executorch"), "[executorch]'\n"),
-        (("--backend", "onnx"), "no config.json"),
-    ):
-        result = invoke("build", tmp_path, "--out", tmp_path / "out", *chosen)
-        assert result.exit_code == 2
-        assert message in result.stderr
-    result = invoke("build", tmp_path, "--out", tmp_path / "out")
-    assert result.stderr.endswith("[build]', or build with --backend onnx\n")
-
-
-def test_the_command_that_helps_follows_where_pocketlm_came_from(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Installed:
-        def __init__(self, origin: str | None) -> None:
-            self.origin = origin
-
-        def read_text(self, name: str) -> str | None:
-            return self.origin
-
-    for origin, end in (
-        (None, "pip install 'pocketlm[build]'"),
-        ('{"url": "file:///a%20b", "dir_info": {}}', " -m pip install '/a b[build]'"),
-        (
-            '{"url": "file:///src", "dir_info": {"editable": true}}',
-            " -m pip install --editable '/src[build]'",
-        ),
-    ):
-        monkeypatch.setattr(
-            # A clone's own description, which says nothing of that, comes first.
-            "pocketlm.edge_build.installation.distributions",
-            lambda name, o=origin: [Installed(None), Installed(o)],
-        )
-        assert install_command("build").endswith(end)
