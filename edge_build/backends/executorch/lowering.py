@@ -10,6 +10,7 @@ import torch
 from torch.export import ExportedProgram
 
 from pocketlm.edge_build.backend import Artifact, LoweringInput
+from pocketlm.edge_build.backends.executorch.fused_passes import fused_passes
 from pocketlm.edge_build.backends.executorch.inspection import ProgramReport, inspect_program
 from pocketlm.edge_build.backends.executorch.program import logits_size, simplify_views, trace
 from pocketlm.edge_build.backends.executorch.release import forget_programs
@@ -92,18 +93,25 @@ def lowered_program(source: LoweringInput, methods: Mapping[str, Constant]) -> t
     Returns:
         executorch's program manager, and the named constants of its delegates.
     """
-    from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+    from executorch.exir import (
+        EdgeCompileConfig,
+        ExecutorchBackendConfig,
+        to_edge_transform_and_lower,
+    )
     from executorch.exir.passes import MemoryPlanningPass
 
     source.advance(0, _STEPS, "tracing")
     traced: ExportedProgram = trace(source)
     source.advance(1, _STEPS, "lowering to XNNPACK")
-    edge = to_edge_transform_and_lower(
-        traced,
-        transform_passes=[simplify_views],
-        partitioner=[_partitioner()],
-        constant_methods=dict(methods),
-    )
+    with fused_passes():
+        edge = to_edge_transform_and_lower(
+            traced,
+            transform_passes=[simplify_views],
+            partitioner=[_partitioner()],
+            constant_methods=dict(methods),
+            # Its checks walk the graph twenty times; the finished file is checked instead.
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+        )
     del traced
     settings = ExecutorchBackendConfig(
         # Runners pass their own token buffers.

@@ -8,8 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -143,32 +142,54 @@ def test_logits_are_padded_to_the_tokenizer() -> None:
     assert logits[0, 0, 512:].max() == -1e9
 
 
-def test_same_input_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
-    code = (
-        "import hashlib; from tests.artifacts import lowered_executorch; "
-        "file = lowered_executorch('gemma3_text', 'int4-g32').model_file; "
-        "print(hashlib.sha256(file.read_bytes()).hexdigest())"
-    )
+@dataclass(frozen=True)
+class Cold:
+    """A program lowered from nothing: its digest, and the tensors that were there only after it."""
+
+    sha256: str
+    left_over: list[torch.Size]
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> Cold:
+    _, source, _ = executorch_source(*SMALL)
+    bundle = tmp_path_factory.mktemp("cold") / "bundle"
+    before = _tensors()
+    known = {id(tensor) for tensor in before}  # `before` keeps them, so no other gets their ids
+    artifact, _ = write("executorch", replace(source, lowered=NO_CACHE), bundle)
+    left_over = [tensor.shape for tensor in _tensors() if id(tensor) not in known]
+    return Cold(hashlib.sha256((bundle / artifact.model).read_bytes()).hexdigest(), left_over)
+
+
+SMALL = ("gemma3_text", "int4-g32", "LG")
+
+
+def test_executorchs_own_passes_give_the_same_bytes_in_another_process(cold: Cold) -> None:
+    code = f"""
+import hashlib
+from contextlib import nullcontext
+from dataclasses import replace
+from pocketlm.edge_build.backends.executorch import lowering
+from pocketlm.edge_build.lowered_cache import NO_CACHE
+from tests.artifacts import executorch_source, write
+lowering.fused_passes = nullcontext
+_, source, folder = executorch_source(*{SMALL})
+artifact, bundle = write("executorch", replace(source, lowered=NO_CACHE), folder)
+print(hashlib.sha256((bundle / artifact.model).read_bytes()).hexdigest())
+"""
     other = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
-        # Nothing was lowered before, and sets of strings come out in another order.
-        env={**os.environ, "POCKETLM_TEST_CACHE": str(tmp_path), "PYTHONHASHSEED": "1"},
+        # Sets of strings come out in another order.
+        env={**os.environ, "PYTHONHASHSEED": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    here = hashlib.sha256(
-        lowered_executorch("gemma3_text", "int4-g32").model_file.read_bytes()
-    ).hexdigest()
-    assert other.stdout.strip() == here
+    assert other.stdout.strip() == cold.sha256
 
 
-def test_no_weight_outlives_its_lowering(tmp_path: Path) -> None:
-    _, source, _ = executorch_source("gemma3_text", "int4-g32", "LLG")
-    before = _tensors()
-    known = {id(tensor) for tensor in before}  # `before` keeps them, so no other gets their ids
-    write("executorch", replace(source, lowered=NO_CACHE), tmp_path / "bundle")
-    assert [tensor.shape for tensor in _tensors() if id(tensor) not in known] == []
+def test_no_weight_outlives_its_lowering(cold: Cold) -> None:
+    assert cold.left_over == []
 
 
 def _tensors() -> list[torch.Tensor]:
