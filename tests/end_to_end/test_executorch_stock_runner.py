@@ -17,7 +17,7 @@ pytest.importorskip("executorch")
 
 from pocketlm.runtime_py import open_bundle, open_session
 from pocketlm.runtime_py.sampling import greedy_id
-from tests.artifacts import CHUNK, CONTEXT, lowered_executorch
+from tests.artifacts import CHUNK, CONTEXT, TOKENIZER_SIZE, lowered_executorch
 from tests.conftest import PICO
 
 _MARK = "pieces: "
@@ -103,8 +103,9 @@ def test_pico_gives_our_ids_past_a_ring_wrap(
 def test_tokenizer_larger_than_the_model_is_never_chosen_beyond_it(
     processor: sentencepiece.SentencePieceProcessor,
 ) -> None:
-    # The stock sampler reads a logit for each of the tokenizer's 4096 ids; the model has 512.
-    built = lowered_executorch("gemma2", "int4-channel", tokenizer_size=processor.vocab_size())
+    # The stock sampler reads a logit for each of the tokenizer's ids; the model has 512.
+    built = lowered_executorch("gemma2", "int4-channel")
+    assert processor.vocab_size() == TOKENIZER_SIZE
     prompt = " of" * (2 * CHUNK)
     ids = [2, *processor.encode(prompt)]
     assert max(ids) < built.source.config.vocab_size

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import click
@@ -70,6 +71,7 @@ def test_a_chat_leaves_the_host_process_as_it_was(pico_bundle: Path, backend: st
     assert used(pico_bundle, backend, tune=False) == ["[]", torch_threads()]
 
 
+@cache
 def torch_threads() -> str:
     """Return how many threads torch takes where nobody set anything."""
     code = "import torch; print(torch.get_num_threads())"
