@@ -29,7 +29,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 # Build the embedded model for both backends, prove both right, and let each continue a text.
 demo: $(INSTALLED)
 	rm -rf $(DEMO)
-	$(BIN)/pocketlm build models/pico --out $(DEMO)/pico
+	$(BIN)/pocketlm build pico --out $(DEMO)/pico
 	$(BIN)/pocketlm verify $(DEMO)/pico
 	for backend in executorch onnx; do \
 	  $(BIN)/pocketlm run $(DEMO)/pico --backend $$backend --raw --temperature 0 --max-new-tokens 40 \

@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +37,8 @@ def resolve(checkpoint: str, revision: str | None = None) -> Path:
     Raises:
         ModelError: neither a folder nor a reachable id; says what to do.
     """
+    _check_revision(checkpoint, revision)
     folder = Path(checkpoint)
-    is_here = folder.exists() or checkpoint == _PICO.name
-    if revision is not None and (is_here or not _HUB_ID.fullmatch(checkpoint)):
-        raise ModelError(
-            f"--revision {revision}: {checkpoint} is no id on the Hugging Face Hub, and only these "
-            "have revisions; leave it out"
-        )
     if folder.is_dir():
         return folder
     if checkpoint == _PICO.name and not folder.exists():
@@ -67,6 +64,48 @@ def resolve(checkpoint: str, revision: str | None = None) -> Path:
     return _download(checkpoint, revision)
 
 
+def is_checkpoint_name(text: str) -> bool:
+    """Say whether text can name a checkpoint: a folder, "pico", or a hub id."""
+    return Path(text).is_dir() or text == _PICO.name or _HUB_ID.fullmatch(text) is not None
+
+
+def resolve_config(checkpoint: str, revision: str | None = None) -> Path:
+    """Return the config.json of a checkpoint, downloading that file alone of a hub id.
+
+    Args:
+        checkpoint, revision: as resolve() takes them.
+
+    Raises:
+        ModelError: neither a folder nor a reachable id; says what to do.
+    """
+    is_here = Path(checkpoint).exists() or checkpoint == _PICO.name
+    if not is_here and _HUB_ID.fullmatch(checkpoint):
+        with _asking_hub(checkpoint, revision):
+            from huggingface_hub import hf_hub_download
+
+            return Path(hf_hub_download(checkpoint, "config.json", revision=revision))
+    path = resolve(checkpoint, revision) / "config.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{checkpoint}: no config.json in it; give a checkpoint folder in Hugging Face format"
+        )
+    return path
+
+
+def tensors_on_hub(origin: HubOrigin) -> list[tuple[str, tuple[int, ...]]]:
+    """Return dtype and shape of each weight of a hub id; reads headers, downloads no weight.
+
+    Raises:
+        ModelError: the hub cannot be reached, or has no safetensors there.
+    """
+    with _asking_hub(origin.hub_id, origin.commit):
+        from huggingface_hub import get_safetensors_metadata
+
+        files = get_safetensors_metadata(origin.hub_id, revision=origin.commit).files_metadata
+    tensors = (tensor for file in files.values() for tensor in file.tensors.values())
+    return [(tensor.dtype, tuple(tensor.shape)) for tensor in tensors]
+
+
 def checkpoint_name(folder: Path) -> str:
     """Return what people call a checkpoint: its folder's name, or its repository's in a cache.
 
@@ -85,17 +124,35 @@ def hub_origin(folder: Path) -> HubOrigin | None:
     return HubOrigin("/".join(names), commit)
 
 
+def _check_revision(checkpoint: str, revision: str | None) -> None:
+    is_here = Path(checkpoint).exists() or checkpoint == _PICO.name
+    if revision is not None and (is_here or not _HUB_ID.fullmatch(checkpoint)):
+        raise ModelError(
+            f"--revision {revision}: {checkpoint} is no id on the Hugging Face Hub, and only these "
+            "have revisions; leave it out"
+        )
+
+
 def _download(hub_id: str, revision: str | None) -> Path:
+    with _asking_hub(hub_id, revision):
+        from huggingface_hub import snapshot_download
+
+        _LOG.info("%s, revision %s: asking the Hugging Face Hub", hub_id, revision or "main")
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(_WANTED)))
+
+
+@contextmanager
+def _asking_hub(hub_id: str, revision: str | None) -> Iterator[None]:
+    """Say in words why the hub did not answer."""
     try:
-        from huggingface_hub import errors, snapshot_download
+        from huggingface_hub import errors
     except ImportError as error:
         raise ModelError(
             f"{hub_id}: no such folder, and downloading needs the package huggingface_hub; "
             "install it, or give a folder"
         ) from error
-    _LOG.info("%s, revision %s: asking the Hugging Face Hub", hub_id, revision or "main")
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(_WANTED)))
+        yield
     except errors.RepositoryNotFoundError as error:  # a gated repository is one of these
         raise ModelError(
             f"{hub_id}: no such folder, and on the Hugging Face Hub it is absent or not open to "
@@ -107,8 +164,19 @@ def _download(hub_id: str, revision: str | None) -> Path:
             f"--revision {revision}: {hub_id} has no such branch, tag or commit; look at its files "
             "on the Hugging Face Hub, or leave it out"
         ) from error
-    except (OSError, ValueError, errors.HfHubHTTPError) as error:
+    except (errors.EntryNotFoundError, errors.NotASafetensorsRepoError) as error:
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            raise _unreachable(hub_id, error) from error
         raise ModelError(
-            f"{hub_id}: no such folder, and the Hugging Face Hub could not be reached "
-            f"({type(error).__name__}); check the network, or give a folder"
+            f"{hub_id}: its repository has no config.json with safetensors at its top; look at its "
+            "files on the Hugging Face Hub, or give a folder"
         ) from error
+    except (OSError, ValueError, errors.HfHubHTTPError) as error:
+        raise _unreachable(hub_id, error) from error
+
+
+def _unreachable(hub_id: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"{hub_id}: no such folder, and the Hugging Face Hub could not be reached "
+        f"({type(error).__name__}); check the network, or give a folder"
+    )

@@ -12,8 +12,6 @@ from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from pocketlm.models.errors import ModelError, shortened, shown
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -146,6 +144,8 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def _read_header(path: Path) -> dict[str, StoredTensor]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         # The format's own library: lengths, offsets without gap or overlap, shapes, UTF-8.
         with safe_open(path, "numpy"):

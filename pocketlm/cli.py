@@ -17,6 +17,7 @@ import pocketlm.runtime_py.cli
 from pocketlm.device_tests.device.target import LostDeviceError, RefusedError
 from pocketlm.device_tests.errors import DeviceError
 from pocketlm.edge_build.errors import BuildError
+from pocketlm.inspect_command import inspect
 from pocketlm.models.errors import ModelError
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.process_tuning import process_tuning
@@ -71,12 +72,12 @@ def main() -> None:
     """Build, run, verify and profile language models for phones.
 
     \b
-    pocketlm build models/pico --out pico        make a device bundle
-    pocketlm verify pico                         prove that it is right
-    pocketlm run pico --prompt 'What is a list'  run it as a device would
-    pocketlm export pico --for genai --out app   the files that an app ships
+    pocketlm build pico --out bundle             make a device bundle
+    pocketlm verify bundle                       prove that it is right
+    pocketlm run bundle -p 'What is a list?'     run it as a device would
+    pocketlm export bundle --for genai --out app the files that an app ships
     pocketlm fit gemma-3-1b --device phone-6gb   the memory that it will need
-    pocketlm profile pico --on adb               run it on a phone
+    pocketlm profile bundle --on adb             run it on a phone
     """
 
 
@@ -142,6 +143,8 @@ for command in (
     *pocketlm.models.cli.COMMANDS,
     *pocketlm.runtime_py.cli.COMMANDS,
     *pocketlm.device_tests.cli.COMMANDS,
+    # In place of runtime_py's, which knows bundles alone.
+    inspect,
 ):
     main.add_command(command)
 add_verbosity_options(main)
