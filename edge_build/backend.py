@@ -8,7 +8,7 @@ from typing import Protocol
 from pocketlm.edge_build.kv_cache import CachePlan, KvPrecision
 from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.lowered_cache import NO_CACHE, LoweredCache
-from pocketlm.edge_build.lowering_cost import UNMEASURED, LoweringCost
+from pocketlm.edge_build.lowering_memory import UNMEASURED, LoweringMemory
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.models.config import ModelConfig
@@ -120,7 +120,7 @@ class Backend:
         template_repairs: likewise of the chat template.
         refuse: why no product can have weights of a scheme; None if it can.
         tools: distributions whose versions shape the bytes of its artifacts.
-        cost: what its lowering costs a build.
+        lowering_memory: what its lowering holds.
     """
 
     name: str
@@ -132,4 +132,4 @@ class Backend:
     template_repairs: tuple[str, ...] = ()
     refuse: Callable[[QuantScheme], str | None] = lambda scheme: None
     tools: tuple[str, ...] = ()
-    cost: LoweringCost = UNMEASURED
+    lowering_memory: LoweringMemory = UNMEASURED

@@ -25,8 +25,12 @@ from pocketlm.edge_build.staging import (
     require_space,
     staging,
 )
-from pocketlm.edge_build.time_shares import CHECKPOINT, TEXT, expected_s
 from pocketlm.runtime_py.manifest import Manifest
+
+# Not kept for a later run: reading the weights once, for their digest.
+_CHECKPOINT = "checkpoint"
+# Nor this: runner files, and what the installed runtimes make of them.
+_TEXT = "text"
 
 
 def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:
@@ -41,8 +45,8 @@ def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:
     prepared = prepare(spec)
     foresee_memory(prepared).check(notify)
     with staging(spec.out, spec.fresh, spec.replace) as folder:
-        notify(StagesPlanned(expected_s(prepared)))
-        checkpoint_sha256 = run_unkept(CHECKPOINT, prepared.checkpoint.digest, notify)
+        notify(StagesPlanned((_CHECKPOINT, *prepared.stage_names, _TEXT)))
+        checkpoint_sha256 = run_unkept(_CHECKPOINT, prepared.checkpoint.digest, notify)
         key = build_key(prepared, checkpoint_sha256)
         stages = Stages(folder, key, prepared.stage_names, notify)
         require_space(folder, prepared.disk_bytes - stages.kept_bytes)
@@ -75,7 +79,7 @@ def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Man
     )
     refuse_appeared(prepared.spec.out, prepared.spec.replace)
     bundle = stages.folder / BUNDLE_NAME
-    readings = run_unkept(TEXT, lambda: write_text(prepared, bundle), stages.notify)
+    readings = run_unkept(_TEXT, lambda: write_text(prepared, bundle), stages.notify)
     manifest = write_manifest(prepared, parts, readings, bundle)
     # Last, and within one disk: until here nothing that is finished can be lost.
     for name in in_bundle:

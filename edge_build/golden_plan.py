@@ -106,11 +106,6 @@ def golden_ways(prepared: Preparation) -> int:
     return 1 + (2 if prepared.spec.kv == "int8" else 1) * len(prepared.backends)
 
 
-def multiply_adds(prepared: Preparation) -> float:
-    """Return about how many multiply-adds all golden answers take, for predictions of time."""
-    return float(prepared.parameters * golden_ways(prepared) * all_tokens(prepared))
-
-
 def text_rows(prepared: Preparation) -> int:
     """Return the rows of the longest text."""
     if is_large(prepared) and prepared.spec.golden_tokens is None:

@@ -1,7 +1,8 @@
 """How much memory each stage of a build will hold at most, term by term, before it runs.
 
-What backends hold stands with them (`Backend.cost`), every other constant here. They are fitted to
-what benchmarks/build_memory.py measures, within a tenth; run it again when a stage changes.
+What backends hold stands with them (`Backend.lowering_memory`), every other constant here. They
+are fitted to what benchmarks/build_memory.py measures, within a tenth; run it again when a stage
+changes.
 Resident bytes: mapped pages of files count while they are in use.
 """
 
@@ -18,7 +19,7 @@ from pocketlm.edge_build.golden_plan import (
     text_rows,
 )
 from pocketlm.edge_build.golden_rows import PIECE_ROWS
-from pocketlm.edge_build.lowering_cost import LoweringMemory
+from pocketlm.edge_build.lowering_memory import LoweringMemory
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.reference import LARGE_PARAMETERS
 from pocketlm.models.weight_shapes import weight_shapes
@@ -102,35 +103,35 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
 
 
 def _lowering(prepared: Preparation, backend: Backend) -> list[MemoryTerm]:
-    cost = backend.cost.memory
-    tables = _rotary_bytes(prepared) if cost.mapped_tensors else 0
+    lowering = backend.lowering_memory
+    tables = _rotary_bytes(prepared) if lowering.mapped_tensors else 0
     terms = [
-        MemoryTerm(f"tools of {backend.name}", cost.library_bytes),
-        MemoryTerm("graphs of the layers", _layers_bytes(prepared, cost)),
-        MemoryTerm("head and template, in copies", _copied_bytes(prepared, cost)),
-        MemoryTerm("largest weight, mapped", cost.mapped_tensors * _largest_stored(prepared)),
+        MemoryTerm(f"tools of {backend.name}", lowering.library_bytes),
+        MemoryTerm("graphs of the layers", _layers_bytes(prepared, lowering)),
+        MemoryTerm("head and template, in copies", _copied_bytes(prepared, lowering)),
+        MemoryTerm("largest weight, mapped", lowering.mapped_tensors * _largest_stored(prepared)),
         MemoryTerm("rotary tables", tables),
     ]
     return [term for term in terms if term.size_bytes]
 
 
 def _left(prepared: Preparation, backend: Backend) -> int:
-    left = backend.cost.memory.left
+    left = backend.lowering_memory.left
     if left is None:
         return 0
     return left.library_bytes + _layers_bytes(prepared, left) + _copied_bytes(prepared, left)
 
 
-def _layers_bytes(prepared: Preparation, cost: LoweringMemory) -> int:
-    return int(cost.layer_bytes * prepared.checkpoint.config.num_layers)
+def _layers_bytes(prepared: Preparation, held: LoweringMemory) -> int:
+    return int(held.layer_bytes * prepared.checkpoint.config.num_layers)
 
 
-def _copied_bytes(prepared: Preparation, cost: LoweringMemory) -> int:
+def _copied_bytes(prepared: Preparation, held: LoweringMemory) -> int:
     shapes = weight_shapes(prepared.checkpoint.config)
     head = math.prod(shapes["embed_tokens"])
     layer = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("layers.0."))
     code_bytes = 1 if _is_quantized(prepared) else _FLOAT_CODE_BYTES
-    return int((cost.head_copies * head + cost.template_copies * layer) * code_bytes)
+    return int((held.head_copies * head + held.template_copies * layer) * code_bytes)
 
 
 def _calibrate(prepared: Preparation) -> list[MemoryTerm]:

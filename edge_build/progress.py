@@ -1,6 +1,6 @@
 """What a build tells while it runs: one kind of value per event."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,10 +30,10 @@ class StagesPlanned:
     """Everything is checked, the work begins.
 
     Attributes:
-        expected_s: seconds of each stage, in order, on some machine: only their ratios count.
+        names: of all stages, in order.
     """
 
-    expected_s: Mapping[str, float]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
-"""Shows a build's events on stderr: one bar on a terminal, lines elsewhere."""
+"""Shows a build's events on stderr: bars on a terminal, lines elsewhere."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event as ThreadEvent
 from threading import Lock, Thread
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pocketlm.edge_build.byte_sizes import shown_size
@@ -21,7 +21,6 @@ from pocketlm.edge_build.progress import (
     StagesPlanned,
     StageStarted,
 )
-from pocketlm.edge_build.progress_clock import BuildClock
 from pocketlm.edge_build.resident_memory import peak_resident_bytes
 from pocketlm.runtime_py.terminal import bar_text, make_console, say
 
@@ -46,8 +45,9 @@ def shown_progress() -> Iterator[ShownBuild]:
         with lines.ticking():
             yield _collecting(lines)
         return
-    with BuildBar(console) as bar:
-        yield _collecting(bar.tell)
+    bars = BuildBars(console)
+    with bars.progress:
+        yield _collecting(bars)
 
 
 def _collecting(show: Notify) -> ShownBuild:
@@ -64,17 +64,14 @@ class BuildLines:
     """A line when a stage starts and when it ends, and meanwhile at least one every ten seconds."""
 
     def __init__(self) -> None:
-        self.clock = BuildClock({})
-        self.names: list[str] = []
-        self.what = ""
+        self.names: tuple[str, ...] = ()
+        self.name = self.what = ""
         self._begun = self._told = 0.0
         self._lock = Lock()
 
     def __call__(self, event: Event) -> None:
-        now = time.monotonic()
         with self._lock:
-            _follow(self.clock, event, now)
-            self._tell(event, now)
+            self._tell(event, time.monotonic())
 
     @contextmanager
     def ticking(self) -> Iterator[None]:
@@ -96,33 +93,31 @@ class BuildLines:
     def tick(self, now: float) -> None:
         """Tell how far the stage is, if nothing was told for a while."""
         with self._lock:
-            if not self.clock.name or now - self._told < _SILENCE_S:
+            if not self.name or now - self._told < _SILENCE_S:
                 return
             self._told = now
-            spent = shown_duration(now - self._begun)
-            left = shown_duration(self.clock.remaining_s(now))
-            line = (
-                f"{self.clock.name}: {spent} so far, build {self.clock.fraction(now):.0%} done, "
-                f"about {left} left"
-            )
+            line = f"{self.name}: {shown_duration(now - self._begun)} so far, {self._place}"
             say(f"{line}; {self.what}" if self.what else line, err=True)
+
+    @property
+    def _place(self) -> str:
+        return f"stage {self.names.index(self.name) + 1} of {len(self.names)}"
 
     def _tell(self, event: Event, now: float) -> None:
         match event:
-            case StagesPlanned(expected_s):
-                self.clock = BuildClock(expected_s)
-                self.names = list(expected_s)
+            case StagesPlanned(names):
+                self.names = names
                 return
             case StageStarted(name):
-                self.what, self._begun = "", now
-                place = f"{self.names.index(name) + 1} of {len(self.names)}"
-                line = f"{name}: started, stage {place}"
+                self.name, self.what, self._begun = name, "", now
+                line = f"{name}: started, {self._place}"
             case StageAdvanced():
-                self.what = shown_work(event)
+                self.what = f"{shown_count(event)}, {event.what}"
                 return
             case StageFinished(report) if report.reused:
                 line = f"{report.name}: done by an earlier run"
             case StageFinished(report):
+                self.name = ""
                 peak = shown_size(peak_resident_bytes())
                 line = f"{report.name}: done in {report.wall_s:.1f} s, peak memory so far {peak}"
             case Notice(text):
@@ -131,60 +126,55 @@ class BuildLines:
         say(line, err=True)
 
 
-class BuildBar(Progress):
-    """One bar over the whole build, moved by the clock between events."""
+class BuildBars:
+    """Two bars: stages of the build, and below it what the stage at work counts of its own."""
 
     def __init__(self, console: Console) -> None:
-        self.clock = BuildClock({})  # the base class draws at once
-        columns = (
+        self.progress = Progress(
             TextColumn("{task.description:10}"),
             BarColumn(),
-            TextColumn("{task.percentage:3.0f}%"),
+            TextColumn("{task.fields[count]}"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[what]}"),
+            console=console,
         )
-        super().__init__(*columns, console=console)
-        self.bar = self.add_task("checking", total=1.0, left="", what="")
+        self._build = self.progress.add_task("checking", total=None, count="", what="")
+        self._stage = self.progress.add_task("", start=False, visible=False, count="", what="")
+        self._stages = 0
 
-    def get_renderables(self) -> Iterable[RenderableType]:
-        now = time.monotonic()
-        if self.clock.expected_s:
-            left = f"about {shown_duration(self.clock.remaining_s(now))} left"
-            self.update(self.bar, completed=self.clock.fraction(now), left=left)
-        yield from super().get_renderables()
-
-    def tell(self, event: Event) -> None:
-        _follow(self.clock, event, time.monotonic())
+    def __call__(self, event: Event) -> None:
         match event:
-            case StagesPlanned(expected_s):
-                self.clock = BuildClock(expected_s)
+            case StagesPlanned(names):
+                self._stages = len(names)
+                self.progress.update(self._build, description="build", total=self._stages)
+                self._count_stages(finished=0)
             case StageStarted(name):
-                self.update(self.bar, description=name, what="")
-            case StageAdvanced():
-                self.update(self.bar, what=bar_text(shown_work(event)))
+                # Without a total the bar pulses: not every stage counts its work.
+                self.progress.reset(
+                    self._stage, description=name, total=None, visible=True, count="", what=""
+                )
+            case StageAdvanced(_, done, total):
+                count, what = shown_count(event), bar_text(event.what)
+                self.progress.update(
+                    self._stage, completed=done, total=total, count=count, what=what
+                )
+            case StageFinished():
+                self.progress.update(self._stage, visible=False)
+                self._count_stages(finished=1)
             case Notice(text):
-                self.console.print(text, highlight=False)
+                self.progress.console.print(text, highlight=False)
+
+    def _count_stages(self, finished: int) -> None:
+        self.progress.advance(self._build, finished)
+        done = round(self.progress.tasks[self._build].completed)
+        self.progress.update(self._build, count=f"{done} of {self._stages} stages")
 
 
-def _follow(clock: BuildClock, event: Event, now: float) -> None:
-    """Have a clock note an event."""
-    match event:
-        case StageStarted(name):
-            clock.start(name, now)
-        case StageAdvanced(_, done, total):
-            clock.advance(done, total)
-        case StageFinished(report) if report.reused:
-            clock.take_over(report.name)
-        case StageFinished():
-            clock.finish(now)
-
-
-def shown_work(event: StageAdvanced) -> str:
-    """Return what a stage is at, with its bytes where it counts them."""
-    if event.unit != "bytes":
-        return event.what
-    return f"{shown_size(event.done)} of {shown_size(event.total)}, {event.what}"
+def shown_count(event: StageAdvanced) -> str:
+    """Return how much of its work a stage has done: "3 of 4", "1.50 GB of 2.00 GB"."""
+    if event.unit == "bytes":
+        return f"{shown_size(event.done)} of {shown_size(event.total)}"
+    return f"{event.done} of {event.total}"
 
 
 def shown_duration(duration_s: float) -> str:

@@ -14,6 +14,7 @@ import pytest
 import pocketlm
 from pocketlm.device_tests.errors import DeviceError
 from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.progress import Event, StageFinished, StagesPlanned
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models.errors import ModelError
 from pocketlm.runtime_py.bundle import Bundle, read_bundle
@@ -144,10 +145,12 @@ def test_a_build_returns_the_bundle_and_logs_what_it_does(
 
 
 def test_events_of_a_build_go_to_whoever_asks(workshop: Workshop) -> None:
-    events: list[object] = []
+    events: list[Event] = []
     spec = workshop.spec
     pocketlm.build(spec.checkpoint, spec.out, context_length=64, chunk=8, notify=events.append)
-    assert len(events) > 4
+    planned = [event.names for event in events if isinstance(event, StagesPlanned)]
+    finished = [event.report.name for event in events if isinstance(event, StageFinished)]
+    assert planned == [tuple(finished)], "stages are planned in the order in which they are done"
 
 
 def test_mistakes_are_the_errors_that_it_names(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def test_what_one_backend_leaves_is_in_the_stages_after_it() -> None:
 
 def test_a_backend_that_nobody_measured_is_taken_for_careless() -> None:
     prepared = prepared_pico(backends=("onnx",))
-    silent = replace(prepared.backends[0], name="unknown", cost=Backend("unknown", lower).cost)
+    unmeasured = Backend("unknown", lower).lowering_memory
+    silent = replace(prepared.backends[0], name="unknown", lowering_memory=unmeasured)
     unknown = replace(prepared, backends=(silent,))
     known = max(peaks(prepared_pico(backends=(name,)))[name] for name in backends.NAMES)
     assert peaks(unknown)["unknown"] == known

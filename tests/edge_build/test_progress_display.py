@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 from itertools import pairwise
 
 import pytest
@@ -18,14 +19,14 @@ from pocketlm.edge_build.progress import (
     StageStarted,
 )
 from pocketlm.edge_build.progress_display import (
-    BuildBar,
+    BuildBars,
     BuildLines,
     shown_duration,
     shown_progress,
 )
 
 EVENTS: tuple[Event, ...] = (
-    StagesPlanned({"checkpoint": 1.0, "quantize": 10.0, "onnx": 5.0, "golden": 20.0}),
+    StagesPlanned(("checkpoint", "quantize", "onnx", "golden")),
     StageStarted("checkpoint"),
     StageFinished(StageReport("checkpoint", 0.1, 200_000_000, reused=False)),
     Notice("continuing an interrupted build: quantize done before"),
@@ -86,11 +87,7 @@ def test_a_line_within_a_stage_says_where_it_is(
         lines(event)
     lines.tick(109.0)
     in_onnx = capsys.readouterr().err.splitlines()[-1]
-    assert re.fullmatch(
-        r"onnx: 0:09 so far, build \d+% done, about \d+:\d\d left; "
-        r"1\.50 GB of 2\.00 GB, layers\.3\.mlp\.up_proj",
-        in_onnx,
-    )
+    assert in_onnx == ("onnx: 0:09 so far, stage 3 of 4; 1.50 GB of 2.00 GB, layers.3.mlp.up_proj")
     for event in EVENTS[7:]:
         lines(event)
     capsys.readouterr()
@@ -98,35 +95,64 @@ def test_a_line_within_a_stage_says_where_it_is(
     assert capsys.readouterr().err == "", "between stages there is nothing to tell"
 
 
-def test_on_a_terminal_there_is_one_bar_with_stage_bytes_and_time() -> None:
+def drawn_after_each_event(bars: BuildBars) -> list[str]:
+    """Return what stands on the screen after each event."""
+    drawn = []
+    for event in EVENTS:
+        bars(event)
+        paper = Console(file=io.StringIO(), width=150)
+        with paper.capture() as capture:
+            paper.print(*bars.progress.get_renderables())
+        drawn.append(capture.get())
+    return drawn
+
+
+def test_on_a_terminal_one_bar_counts_stages_and_one_the_work_of_the_stage() -> None:
+    bars = BuildBars(Console(file=io.StringIO(), force_terminal=True, width=150))
+    drawn = [text.splitlines() for text in drawn_after_each_event(bars)]
+    counts = [re.search(r"\d of 4 stages", lines[0]) for lines in drawn]
+    assert [match and match.group() for match in counts] == [
+        f"{finished} of 4 stages" for finished in (0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 4)
+    ]
+    at_work = {lines[1].split()[0] for lines in drawn if lines[1:]}
+    assert at_work == {"checkpoint", "onnx", "golden"}
+    assert re.search(r"1\.50 GB of 2\.00 GB +0:\d\d:\d\d +layers\.3\.mlp\.up_proj", drawn[6][1])
+    assert "3 of 4" in drawn[9][1] and "code (none)" in drawn[9][1]
+    assert len(drawn[-1]) == 1, "no stage is at work"
+
+
+def test_what_a_stage_works_on_commands_no_terminal() -> None:
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=150)
-    drawn: list[str] = []
-    with BuildBar(console) as bar:
-        for event in EVENTS:
-            bar.tell(event)
-            paper = Console(file=io.StringIO(), width=150)
-            with paper.capture() as capture:
-                paper.print(*bar.get_renderables())
-            drawn.append(capture.get())
-    assert all(text.count("%") == 1 for text in drawn)
-    in_onnx = drawn[6]
-    assert "onnx" in in_onnx and "1.50 GB of 2.00 GB, layers.3.mlp.up_proj" in in_onnx
-    assert re.search(r"about \d+:\d\d left", in_onnx)
-    assert "100%" in drawn[-1] and "about 0:00 left" in drawn[-1]
-    shares = [int(share) for text in drawn for share in re.findall(r"(\d+)%", text)]
-    assert shares == sorted(shares)
-    assert "continuing an interrupted build" in screen.getvalue()
+    with (bars := BuildBars(Console(file=screen, force_terminal=True, width=150))).progress:
+        bars(StageStarted("onnx"))
+        bars(StageAdvanced("onnx", 1, 2, "steps", "\x1b[2Jlayers[red]"))
+    assert "\x1b[2J" not in screen.getvalue() and "layers[red]" in screen.getvalue()
 
 
-def test_a_terminal_gets_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notice_and_what_libraries_write_to_stderr_stand_on_lines_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=150)
+    monkeypatch.setattr(progress_display, "make_console", lambda stderr: terminal)
+    with shown_progress() as shown:
+        shown.notify(StageStarted("onnx"))
+        shown.notify(Notice("too little memory is free"))
+        sys.stderr.write("a library's warning\n")
+    lines = (
+        re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).replace("\r", "\n").splitlines()
+    )
+    assert "too little memory is free" in lines and "a library's warning" in lines
+
+
+def test_a_terminal_gets_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=150)
     monkeypatch.setattr(progress_display, "make_console", lambda stderr: terminal)
     with shown_progress() as shown:
         for event in EVENTS:
             shown.notify(event)
-    assert "100%" in screen.getvalue()
+    assert "4 of 4 stages" in screen.getvalue()
     assert [report.reused for report in shown.reports] == [False, True, False, False]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
-from pocketlm.edge_build.lowering_cost import LoweringCost, LoweringMemory
+from pocketlm.edge_build.lowering_memory import LoweringMemory
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 
 
@@ -31,18 +31,13 @@ BACKEND = Backend(
     refuse=_refuse,
     tokenizer_repairs=("no_nfc", "no_padding", "spaces_as_merges"),
     tools=("executorch", "torchao"),
-    cost=LoweringCost(
-        # The head and a layer of each kind go through the exporter and its passes, which copy
-        # codes; the other layers stream.
-        LoweringMemory(
-            library_bytes=140_000_000,
-            layer_bytes=4_000_000,
-            head_copies=4.4,
-            template_copies=16,
-            left=LoweringMemory(library_bytes=80_000_000, layer_bytes=0),
-        ),
-        once_s=14.0,
-        layer_s=0.3,
-        weight_s=20e-9,
+    # The head and a layer of each kind go through the exporter and its passes, which copy
+    # codes; the other layers stream.
+    lowering_memory=LoweringMemory(
+        library_bytes=140_000_000,
+        layer_bytes=4_000_000,
+        head_copies=4.4,
+        template_copies=16,
+        left=LoweringMemory(library_bytes=80_000_000, layer_bytes=0),
     ),
 )

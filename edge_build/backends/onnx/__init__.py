@@ -9,7 +9,7 @@ from pathlib import Path
 from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
 from pocketlm.edge_build.backends.onnx.choices import LOCAL_CACHE, foresee
 from pocketlm.edge_build.backends.onnx.kinds import LOCAL_KINDS
-from pocketlm.edge_build.lowering_cost import LoweringCost, LoweringMemory
+from pocketlm.edge_build.lowering_memory import LoweringMemory
 
 
 def lower(source: LoweringInput, bundle: Path) -> Artifact:
@@ -30,16 +30,11 @@ BACKEND = Backend(
     tokenizer_repairs=("no_padding", "spaces_as_merges"),
     template_repairs=("explicit_trimming", "split_for_in"),
     tools=("onnx", "onnxscript"),
-    cost=LoweringCost(
-        # Weights stream from the store to the file.
-        LoweringMemory(
-            library_bytes=40_000_000,
-            layer_bytes=2_600_000,
-            mapped_tensors=1,
-            left=LoweringMemory(library_bytes=20_000_000, layer_bytes=2_000_000),
-        ),
-        once_s=4.0,
-        layer_s=0.15,
-        weight_s=8e-9,
+    # Weights stream from the store to the file.
+    lowering_memory=LoweringMemory(
+        library_bytes=40_000_000,
+        layer_bytes=2_600_000,
+        mapped_tensors=1,
+        left=LoweringMemory(library_bytes=20_000_000, layer_bytes=2_000_000),
     ),
 )
