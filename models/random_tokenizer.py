@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers, processors
+
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.random_vocabulary import (
     Vocabulary,
@@ -114,7 +117,8 @@ def write_tokenizer(folder: Path, model_type: str, config: ModelConfig) -> None:
     )
     template = (_TEMPLATES / plan.template).read_text(encoding="utf-8")
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    _write_json(folder / "tokenizer.json", _tokenizer(plan, vocabulary))
+    # A vocabulary has a quarter of a million lines; indenting it would double the file.
+    _tokenizer(plan, vocabulary).save(str(folder / "tokenizer.json"), pretty=False)
     _write_json(
         folder / "tokenizer_config.json", _tokenizer_config(plan, config.max_position_embeddings)
     )
@@ -154,95 +158,50 @@ def _tokenizer_config(plan: TokenizerPlan, max_tokens: int) -> dict[str, Any]:
     }
 
 
-def _tokenizer(plan: TokenizerPlan, vocabulary: Vocabulary) -> dict[str, Any]:
-    bytes_as_text = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": False,
-        "use_regex": False,
-    }
+def _tokenizer(plan: TokenizerPlan, vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+    model = tokenizers.models.BPE(
+        vocab=dict(vocabulary.ids),
+        merges=[(left, right) for left, right in vocabulary.merges],
+        unk_token=None if plan.byte_level else "<unk>",
+        fuse_unk=not plan.byte_level,
+        byte_fallback=not plan.byte_level,
+    )
+    tokenizer = tokenizers.Tokenizer(model)
     if plan.byte_level:
-        split = {"type": "Split", "pattern": {"Regex": _QWEN_SPLIT}, "behavior": "Isolated"}
-        stages = {
-            "normalizer": {"type": "NFC"},
-            "pre_tokenizer": {
-                "type": "Sequence",
-                "pretokenizers": [{**split, "invert": False}, bytes_as_text],
-            },
-            "post_processor": bytes_as_text,
-            "decoder": bytes_as_text,
-        }
+        _add_qwen_stages(tokenizer)
     else:
-        stages = _gemma_stages(vocabulary.ids["<bos>"])
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": _added_tokens(plan, vocabulary),
-        **stages,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None if plan.byte_level else "<unk>",
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": not plan.byte_level,
-            "byte_fallback": not plan.byte_level,
-            "ignore_merges": False,
-            "vocab": dict(sorted(vocabulary.ids.items(), key=lambda entry: entry[1])),
-            "merges": vocabulary.merges,
-        },
-    }
-
-
-def _gemma_stages(bos_id: int) -> dict[str, Any]:
-    bos = {"SpecialToken": {"id": "<bos>", "type_id": 0}}
-    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
-    return {
-        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-        "pre_tokenizer": {
-            "type": "Split",
-            "pattern": {"String": " "},
-            "behavior": "MergedWithPrevious",
-            "invert": False,
-        },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [bos, first],
-            "pair": [bos, first, bos, second],
-            "special_tokens": {"<bos>": {"id": "<bos>", "ids": [bos_id], "tokens": ["<bos>"]}},
-        },
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [
-                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-            ],
-        },
-    }
-
-
-def _added_tokens(plan: TokenizerPlan, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+        _add_gemma_stages(tokenizer, vocabulary.ids["<bos>"])
     # Qwen's <think> and the like are never split, yet stay visible in decoded text.
     visible = plan.plain if plan.byte_level else {}
-    added = {token: vocabulary.ids[token] for token in (*plan.special, *visible)}
-    return [
-        {
-            "id": number,
-            "content": token,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": token in plan.special,
-        }
-        for token, number in sorted(added.items(), key=lambda entry: entry[1])
-    ]
+    added = sorted((*plan.special, *visible), key=lambda token: vocabulary.ids[token])
+    tokenizer.add_tokens(
+        [AddedToken(token, normalized=False, special=token in plan.special) for token in added]
+    )
+    return tokenizer
+
+
+def _add_qwen_stages(tokenizer: tokenizers.Tokenizer) -> None:
+    split = pre_tokenizers.Split(tokenizers.Regex(_QWEN_SPLIT), "isolated")
+    bytes_as_text = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_as_text])
+    tokenizer.post_processor = processors.ByteLevel(
+        add_prefix_space=False, trim_offsets=False, use_regex=False
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+
+
+def _add_gemma_stages(tokenizer: tokenizers.Tokenizer, bos_id: int) -> None:
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", bos_id)]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    # A vocabulary has a quarter of a million lines; indenting it would double the file.
-    indent = None if "model" in value else 2
-    text = json.dumps(value, ensure_ascii=False, indent=indent) + "\n"
+    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
     path.write_text(text, encoding="utf-8")

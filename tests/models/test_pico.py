@@ -124,6 +124,14 @@ def test_encoding_adds_one_bos(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("import os").ids[0] == SPECIAL["<bos>"]
 
 
+def test_its_trained_model_is_written_as_tokenizer_json() -> None:
+    pytest.importorskip("sentencepiece")
+    from tools.pico_training.tokenizer import to_tokenizer_json
+
+    written = to_tokenizer_json((PICO / "tokenizer.model").read_bytes())
+    assert written.encode("utf-8") == (PICO / "tokenizer.json").read_bytes()
+
+
 @settings(deadline=None, max_examples=300, derandomize=True, database=None)
 @given(text=TEXT)
 def test_both_tokenizer_files_give_the_same_ids(tokenizer: Tokenizer, text: str) -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
+import tokenizers
 from sentencepiece import sentencepiece_model_pb2
+from tokenizers import AddedToken, decoders, normalizers, processors
 
 # Its classes only exist at run time.
 proto: Any = sentencepiece_model_pb2
@@ -80,55 +82,33 @@ def _with_runs(model: bytes) -> bytes:
     return parsed.SerializeToString(deterministic=True)
 
 
-def to_tokenizer_json(model: bytes) -> dict[str, Any]:
+def to_tokenizer_json(model: bytes) -> str:
     """Write a SentencePiece BPE model as the `tokenizers` library's file."""
     pieces = proto.ModelProto.FromString(model).pieces
     vocabulary = {piece.piece: index for index, piece in enumerate(pieces)}
-    special = [
-        {
-            "id": vocabulary[text], "content": text, "single_word": False, "lstrip": False,
-            "rstrip": False, "normalized": False, "special": True,
-        }
-        for text in SPECIAL
-    ]  # fmt: skip
-    decoders = [
-        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-        {"type": "ByteFallback"},
-        {"type": "Fuse"},
-    ]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": special,
-        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
-        "pre_tokenizer": None,
-        "post_processor": _bos_template(vocabulary[BOS]),
-        "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": {
-            "type": "BPE", "dropout": None, "unk_token": UNK, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True,
-            "ignore_merges": False, "vocab": vocabulary, "merges": _merges(model),
-        },
-    }  # fmt: skip
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.BPE(
+            vocab=vocabulary,
+            merges=_merges(model),
+            unk_token=UNK,
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in SPECIAL])
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A",
+        pair=f"{BOS} $A {BOS}:1 $B:1",
+        special_tokens=[(BOS, vocabulary[BOS])],
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return tokenizer.to_str(pretty=True) + "\n"
 
 
-def _bos_template(bos: int) -> dict[str, Any]:
-    def sequence(name: str, kind: int) -> list[dict[str, Any]]:
-        return [
-            {"SpecialToken": {"id": BOS, "type_id": kind}},
-            {"Sequence": {"id": name, "type_id": kind}},
-        ]
-
-    return {
-        "type": "TemplateProcessing",
-        "single": sequence("A", 0),
-        "pair": sequence("A", 0) + sequence("B", 1),
-        "special_tokens": {BOS: {"id": BOS, "ids": [bos], "tokens": [BOS]}},
-    }
-
-
-def _merges(model: bytes) -> list[list[str]]:
+def _merges(model: bytes) -> list[tuple[str, str]]:
     """List every pair that makes a piece, in the order of the pieces' scores.
 
     SentencePiece joins any two neighbours that spell a piece; merges have to name each pair.
@@ -139,12 +119,12 @@ def _merges(model: bytes) -> list[list[str]]:
         for index, p in enumerate(pieces)
         if p.type == proto.ModelProto.SentencePiece.NORMAL
     }
-    merges: list[list[str]] = []
+    merges: list[tuple[str, str]] = []
     for text in normal:
         cuts = [(text[:cut], text[cut:]) for cut in range(1, len(text))]
         pairs = [(a, b) for a, b in cuts if a in normal and b in normal]
         pairs.sort(key=lambda pair: (normal[pair[0]], normal[pair[1]]))
-        merges.extend([a, b] for a, b in pairs)
+        merges.extend(pairs)
     return merges
 
 
@@ -152,7 +132,7 @@ def write_tokenizer(texts: Iterable[str], folder: Path) -> None:
     """Train on `texts` and write every tokenizer file into `folder`."""
     model = train_sentencepiece(texts)
     (folder / "tokenizer.model").write_bytes(model)
-    _write_json(folder / "tokenizer.json", to_tokenizer_json(model))
+    (folder / "tokenizer.json").write_text(to_tokenizer_json(model), encoding="utf-8")
     names = {"pad_token": PAD, "eos_token": EOS, "bos_token": BOS, "unk_token": UNK}
     _write_json(folder / "special_tokens_map.json", names)
     configuration = {

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import tokenizers
+from tokenizers import AddedToken
 
 from pocketlm.edge_build.runner_files import repairs
 from pocketlm.edge_build.runner_files.repairing import RunnerFiles, write_repaired
@@ -18,38 +19,17 @@ def published(**changes: Any) -> dict[str, Any]:
     """Return a small tokenizer of Gemma's kind: runs of spaces are merged, and are added tokens."""
     letters = [SPACE, "a", "b", "\n", "\u00e9", "e", "\u0301"]
     vocabulary = {text: i for i, text in enumerate([*letters, SPACE * 2, SPACE * 4, "<s>"])}
-    added = [
-        {
-            "id": vocabulary[text],
-            "content": text,
-            "special": text == "<s>",
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-        }
-        for text in (SPACE * 2, SPACE * 4, "<s>")
-    ]
-    model = {
-        "type": "BPE",
-        "vocab": vocabulary,
-        "merges": [[SPACE, SPACE], [SPACE * 2, SPACE * 2]],
-        "unk_token": "a",
-        "fuse_unk": True,
-    }
-    space = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": space,
-        "pre_tokenizer": None,
-        "post_processor": None,
-        "decoder": None,
-        "model": model,
-        **changes,
-    }
+    model = tokenizers.models.BPE(
+        vocab=vocabulary,
+        merges=[(SPACE, SPACE), (SPACE * 2, SPACE * 2)],
+        unk_token="a",
+        fuse_unk=True,
+    )
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = tokenizers.normalizers.Replace(" ", SPACE)
+    runs = [AddedToken(SPACE * length, normalized=False) for length in (2, 4)]
+    tokenizer.add_tokens([*runs, AddedToken("<s>", normalized=False, special=True)])
+    return {**json.loads(tokenizer.to_str()), **changes}
 
 
 def repaired(tmp_path: Path, document: dict[str, Any], *names: str) -> tuple[Any, Any]:
