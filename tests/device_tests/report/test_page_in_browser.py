@@ -1,7 +1,10 @@
 """The page in a browser: on a phone, on a desk, and on paper."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,7 +18,11 @@ from tests.device_tests.report.sample_reports import (
     wrong_report,
 )
 from tests.doubles.tools import advice
-from tools.screenshots import Browser, find_browser, main, opened_browser
+from tools import screenshots
+from tools.screenshots import Screen, find_browser, main, opened_browser, shown_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 REPORTS = {
     "whole": sample_report(),
@@ -26,9 +33,10 @@ REPORTS = {
     "hostile": hostile_report(),
     "many phases": many_phases_report(),
 }
+ROOT = Path(__file__).parents[3]
 # Of real runs; what the documentation shows.
-DOCUMENTED = sorted((Path(__file__).parents[3] / "docs" / "reports").glob("*.html"))
-SCREENS = {"phone": (390, 844), "tablet": (768, 1024), "desk": (1280, 900)}
+DOCUMENTED = sorted((ROOT / "docs" / "reports").glob("*.html"))
+SCREENS = {"phone": Screen(390, 844), "tablet": Screen(768, 1024), "desk": Screen(1280, 900)}
 # Boxes that stick out of the page or of the drawing that they belong to, by more than rounding.
 STICKING_OUT = """
 Array.from(document.querySelectorAll("body *, .chart text")).filter(found => {
@@ -52,71 +60,88 @@ Array.from(document.querySelectorAll(".chart")).flatMap(chart => {
 """
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def installed_browser() -> str:
+    pytest.importorskip("playwright", reason="needs playwright: pip install -e '.[test]'")
     path = find_browser()
     if path is None:
         pytest.skip(advice(["chromium"]))
-    with opened_browser(path) as found:
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with opened_browser(installed_browser()) as found:
         yield found
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("name", REPORTS)
-def test_the_page_fits_its_screen(browser: Browser, tmp_path: Path, name: str, screen: str) -> None:
+def test_the_page_fits_its_screen(
+    browser: "Browser", tmp_path: Path, name: str, screen: str
+) -> None:
     page = tmp_path / "report.html"
     page.write_text(render_html(REPORTS[name]), encoding="utf-8")
-    assert_fits(browser, page, screen)
+    assert_fits(browser, page, SCREENS[screen])
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("page", DOCUMENTED, ids=lambda page: page.stem)
-def test_documented_reports_fit_their_screen(browser: Browser, page: Path, screen: str) -> None:
+def test_documented_reports_fit_their_screen(browser: "Browser", page: Path, screen: str) -> None:
     assert "EMULATED" in page.read_text(encoding="utf-8")
-    assert_fits(browser, page, screen)
+    assert_fits(browser, page, SCREENS[screen])
 
 
-def assert_fits(browser: Browser, page: Path, screen: str) -> None:
-    browser.requests.clear()
-    browser.show(page, *SCREENS[screen])
-    root = "document.documentElement"
-    assert browser.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
-    assert browser.evaluate(f"{root}.clientWidth") == SCREENS[screen][0]
-    assert browser.evaluate(STICKING_OUT) == []
-    assert browser.evaluate(OVERLAPPING) == []
-    assert {url.partition(":")[0] for url in browser.requests} <= {"file", "data"}
-    assert [url for url in browser.requests if url.startswith("file")] == [page.as_uri()]
+def assert_fits(browser: "Browser", page: Path, screen: Screen) -> None:
+    with shown_page(browser, page, screen) as shown:
+        root = "document.documentElement"
+        assert shown.page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
+        assert shown.page.evaluate(f"{root}.clientWidth") == screen.width
+        assert shown.page.evaluate(STICKING_OUT) == []
+        assert shown.page.evaluate(OVERLAPPING) == []
+        assert {url.partition(":")[0] for url in shown.requests} <= {"file", "data"}
+        assert [url for url in shown.requests if url.startswith("file")] == [page.as_uri()]
 
 
-def test_a_script_that_slipped_in_would_not_run(browser: Browser, tmp_path: Path) -> None:
+def test_a_script_that_slipped_in_would_not_run(browser: "Browser", tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     html = render_html(sample_report())
     page.write_text(html.replace("</body>", "<script>document.title = 'ran'</script></body>"))
-    browser.show(page, 390, 844)
-    assert browser.evaluate("document.title") == "gemma-3-1b on Pixel 8: ok"
+    with shown_page(browser, page, SCREENS["phone"]) as shown:
+        assert shown.page.title() == "gemma-3-1b on Pixel 8: ok"
 
 
-def test_dark_and_light_follow_the_reader(browser: Browser, tmp_path: Path) -> None:
+def test_dark_and_light_follow_the_reader(browser: "Browser", tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text(render_html(sample_report()))
     seen = []
     for dark in (False, True):
-        browser.show(page, 390, 844, dark)
-        seen.append(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
+        with shown_page(browser, page, Screen(390, 844, dark)) as shown:
+            seen.append(shown.page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert seen == ["rgb(255, 255, 255)", "rgb(20, 23, 26)"]
 
 
 def test_pictures_are_taken_for_the_documentation(tmp_path: Path) -> None:
-    if find_browser() is None:
-        pytest.skip(advice(["chromium"]))
+    installed_browser()
     source, out = tmp_path / "report.json", tmp_path / "pictures"
     source.write_text(sample_report().to_json())
-    assert main([str(source), str(out)]) == 0
+    # A process of its own: a thread has one of Playwright's loops, and the fixture's is running.
+    command = (sys.executable, "-m", "tools.screenshots", str(source), str(out))
+    subprocess.run(command, check=True, cwd=ROOT)
     assert {path.name for path in out.iterdir()} == {
         "report.html", "phone-light.png", "phone-dark.png", "desk-light.png", "desk-dark.png",
         "printed.pdf",
     }  # fmt: skip
     assert all(path.stat().st_size > 10_000 for path in out.iterdir())
+
+
+def test_without_a_browser_the_package_to_install_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screenshots, "find_browser", lambda: None)
+    source = tmp_path / "report.json"
+    source.write_text(sample_report().to_json())
+    assert main([str(source), str(tmp_path / "out")]) == 2
+    assert "on Debian: apt-get install chromium" in capsys.readouterr().err
 
 
 def test_what_is_no_report_takes_no_pictures(
