@@ -10,9 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from benchmarks import machine, systems
+from benchmarks import machine, plot, systems
 from benchmarks.artifacts import Reuse
-from benchmarks.plot import draw
 from benchmarks.processes import ROOT, Guard, SuiteError, say
 from benchmarks.rounds import DECODE_STEPS, PARTS, PREFILL_TOKENS, Plan, measure_part
 from benchmarks.systems.system import Target
@@ -151,4 +150,7 @@ def _save(document: dict[str, Any], parsed: argparse.Namespace) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
     if "depth" in document["parts"]:
-        path.with_suffix(".svg").write_text(draw(document))
+        if plot.can_draw():
+            path.with_suffix(".svg").write_text(plot.draw(document))
+        else:
+            say(plot.MISSING)

@@ -1,15 +1,11 @@
-"""Tables and the plot of a result."""
+"""Tables of a result."""
 
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmarks.figures import summarize
-from benchmarks.plot import draw, round_up
 from benchmarks.processes import SuiteError
 from benchmarks.table import BEGIN, END, render, write_between_markers
 from tests.benchmarks.test_figures import raw
@@ -87,17 +83,3 @@ def test_file_without_markers_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="add both lines, or drop --readme"):
         write_between_markers(path, "new")
     assert path.read_text() == "no markers\n"
-
-
-def test_plot_draws_every_system_in_both_panels() -> None:
-    drawn = draw(document("depth", ours=entry(None, 0.025, 400), llama=entry(None, 0.05, 800)))
-    root = ElementTree.fromstring(drawn)
-    lines = root.findall("{http://www.w3.org/2000/svg}polyline")
-    assert len(lines) == 4
-    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"ours", "llama", "decode, tokens/s", "model memory, MB"} <= set(texts)
-
-
-@given(st.floats(1e-3, 1e9))
-def test_axis_ends_at_or_above_its_largest_value(value: float) -> None:
-    assert value <= round_up(value) * (1 + 1e-9) <= 2.1 * value
