@@ -1,7 +1,7 @@
 """What an engine must offer: one artifact, loaded, that turns tokens into logits.
 
-`runtime_py/engines/NAME.py` runs the artifacts of backend NAME and offers one constant, ENGINE. A
-file with an underscore in its name is a part of an engine.
+`runtime_py/engines/NAME/engine.py` runs the artifacts of backend NAME and offers one constant,
+ENGINE.
 """
 
 from collections.abc import Callable, Iterator, Sequence

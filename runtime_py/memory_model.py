@@ -1,6 +1,6 @@
 """What decides the memory of a run, and what a backend's memory model must offer.
 
-`runtime_py/engines/NAME_memory.py` is the model of backend NAME and offers one constant, MEMORY. A
+`runtime_py/engines/NAME/memory.py` is the model of backend NAME and offers one constant, MEMORY. A
 build writes its figures into the manifest, `inspect` shows them, and predictions of devices and
 their ledgers read the same.
 """

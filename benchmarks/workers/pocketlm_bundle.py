@@ -9,7 +9,7 @@ from benchmarks.workers.measuring import Job, LoadedSystem, measure, read_job
 from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.bundle import read_bundle
 from pocketlm.runtime_py.engine import LoadedModel
-from pocketlm.runtime_py.engines.onnx import OnnxModel
+from pocketlm.runtime_py.engines.onnx.engine import OnnxModel
 from pocketlm.runtime_py.process_tuning import process_tuning
 
 
@@ -58,7 +58,7 @@ def import_runtime(backend: str) -> None:
     """Import what the engine imports when it loads, so that the interpreter can be told apart."""
     module = engines.load(backend)
     if backend == "executorch":
-        from pocketlm.runtime_py.engines.executorch import _import_runtime
+        from pocketlm.runtime_py.engines.executorch.engine import _import_runtime
 
         _import_runtime()
     else:

@@ -18,7 +18,7 @@ CONTRACT_MODULES = {
     "runtime_py.cache_layout",
     # What a run holds: a build writes the figures of the model that predicts devices.
     "runtime_py.memory_model",
-    "runtime_py.engines.onnx_memory",
+    "runtime_py.engines.onnx.memory",
     "runtime_py.golden",
     "runtime_py.golden_cases",
     "runtime_py.golden_coverage",
@@ -34,8 +34,8 @@ CONTRACT_MODULES = {
     "runtime_py.lint",
     "runtime_py.errors",
     # How artifacts lie on disk: the build writes and inspects what a strict check reads.
-    "runtime_py.executorch_file",
-    "runtime_py.executorch_metadata",
+    "runtime_py.engines.executorch.program_file",
+    "runtime_py.engines.executorch.metadata",
     "runtime_py.int4_packing",
     "runtime_py.terminal",
     # Where things lie that are made once, by builds and for devices.

@@ -35,7 +35,7 @@ def test_backend_offers_its_constant_under_its_folder_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", engines.NAMES)
-def test_engine_offers_its_constant_under_its_file_name(name: str) -> None:
+def test_engine_offers_its_constant_under_its_folder_name(name: str) -> None:
     engine = engines.load(name)
     assert isinstance(engine, Engine)
     assert engine.name == name

@@ -75,7 +75,7 @@ def test_values_beyond_the_scales_saturate_as_in_the_reference(local_cache: str)
 
 def saturated(built: Lowered) -> list[np.ndarray]:
     """Return the caches after a run."""
-    from pocketlm.runtime_py.engines.onnx import OnnxModel
+    from pocketlm.runtime_py.engines.onnx.engine import OnnxModel
 
     model = built.load()
     assert isinstance(model, OnnxModel)

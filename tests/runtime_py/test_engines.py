@@ -9,11 +9,10 @@ from pocketlm.runtime_py.engine import Engine
 from pocketlm.runtime_py.errors import RunError
 
 
-def test_engines_are_the_files_of_their_folder_each_with_its_memory_model() -> None:
+def test_engines_are_the_folders_beside_each_other_each_with_its_memory_model() -> None:
     folder = Path(engines.__file__).parent
-    found = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert set(engines.NAMES) < found
-    assert found - set(engines.NAMES) == {f"{name}_memory" for name in engines.NAMES}
+    assert set(engines.NAMES) == {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert set(engines.NAMES) == {path.parent.name for path in folder.glob("*/memory.py")}
 
 
 def test_an_unknown_engine_lists_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,9 +23,9 @@ def test_an_unknown_engine_lists_the_known(monkeypatch: pytest.MonkeyPatch) -> N
     assert "known: executorch, onnx" in str(caught.value)
 
 
-def test_an_engine_is_loaded_by_its_file_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("pocketlm.runtime_py.engines.fake")
+def test_an_engine_is_loaded_by_its_folder_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("pocketlm.runtime_py.engines.fake.engine")
     module.ENGINE = Engine("fake", (), lambda *_: None)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pocketlm.runtime_py.engines.fake", module)
+    monkeypatch.setitem(sys.modules, "pocketlm.runtime_py.engines.fake.engine", module)
     monkeypatch.setattr(engines, "NAMES", ("fake",))
     assert engines.load("fake").name == "fake"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketlm.runtime_py.executorch_file import open_program, read_delegate
+from pocketlm.runtime_py.engines.executorch.program_file import open_program, read_delegate
 
 CACHE_PREFIX = "caches.layers."
 

@@ -22,7 +22,7 @@ from pocketlm.edge_build.backends.executorch.program import logits_size
 from pocketlm.edge_build.backends.executorch.template import Template
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.lowering_key import lowering_key
-from pocketlm.runtime_py.executorch_file import program_from_bytes, program_to_bytes
+from pocketlm.runtime_py.engines.executorch.program_file import program_from_bytes, program_to_bytes
 from pocketlm.runtime_py.typed_json import load_object, read_as
 
 METHOD = "forward"

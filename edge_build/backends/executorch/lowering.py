@@ -18,8 +18,8 @@ from pocketlm.edge_build.backends.executorch.template import Template, make_temp
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.models.decoder import Decoder
-from pocketlm.runtime_py.executorch_file import quiet_libraries
-from pocketlm.runtime_py.executorch_metadata import Constant
+from pocketlm.runtime_py.engines.executorch.metadata import Constant
+from pocketlm.runtime_py.engines.executorch.program_file import quiet_libraries
 from pocketlm.runtime_py.manifest import ActivationQuantization, AttentionQuantization, MemoryLine
 
 FILE = "executorch/model.pte"

@@ -3,13 +3,13 @@
 from dataclasses import asdict
 
 from pocketlm.edge_build.backend import LoweringInput
-from pocketlm.runtime_py import executorch_metadata
-from pocketlm.runtime_py.executorch_metadata import Constant
+from pocketlm.runtime_py.engines.executorch import metadata
+from pocketlm.runtime_py.engines.executorch.metadata import Constant
 
 
 def constant_methods(source: LoweringInput) -> dict[str, Constant]:
     """Return each method's constant."""
     caches = source.caches
-    return executorch_metadata.constant_methods(
+    return metadata.constant_methods(
         asdict(source.config), caches.context_length, caches.chunk, source.stop_ids, source.bos_id
     )

@@ -18,7 +18,7 @@ from pocketlm.edge_build.backend import LoweringInput
 from pocketlm.edge_build.backends.executorch.metadata import constant_methods
 from pocketlm.edge_build.backends.executorch.parts import gathered_scales
 from pocketlm.edge_build.quantization.weight import QuantizedWeight, WeightStore
-from pocketlm.runtime_py.executorch_metadata import Constant
+from pocketlm.runtime_py.engines.executorch.metadata import Constant
 
 LAYERS = "layers."
 

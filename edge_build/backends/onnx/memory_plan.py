@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pocketlm.edge_build.backend import Foreseen, LoweringInput
 from pocketlm.edge_build.quantization.entries import tensor_entry
 from pocketlm.models.weight_shapes import weight_shapes
-from pocketlm.runtime_py.engines.onnx_memory import MEMORY
+from pocketlm.runtime_py.engines.onnx.memory import MEMORY
 from pocketlm.runtime_py.manifest import MemoryLine
 from pocketlm.runtime_py.memory_model import FLOAT_BYTES, ModelShape
 

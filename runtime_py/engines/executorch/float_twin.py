@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketlm.runtime_py.errors import RunError
-from pocketlm.runtime_py.executorch_file import (
+from pocketlm.runtime_py.engines.executorch.program_file import (
     ProgramFile,
     Segment,
     delegate_payload,
@@ -31,6 +30,7 @@ from pocketlm.runtime_py.executorch_file import (
     read_delegate,
     write_program,
 )
+from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.int4_packing import unpack_int4_as_float
 
 # (bytes written, bytes in all, what)

@@ -15,7 +15,7 @@ import pytest
 
 from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.runtime_py import caches, engines
-from pocketlm.runtime_py.engines.onnx import OnnxModel, with_float_products
+from pocketlm.runtime_py.engines.onnx.engine import OnnxModel, with_float_products
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.manifest import CacheEntry
 from pocketlm.runtime_py.memory_advice import parse_smaps

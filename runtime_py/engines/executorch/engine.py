@@ -14,11 +14,11 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from pocketlm.runtime_py import executorch_metadata
 from pocketlm.runtime_py.engine import Engine, ExactForm
+from pocketlm.runtime_py.engines.executorch import metadata
+from pocketlm.runtime_py.engines.executorch.float_twin import write_float_twin
 from pocketlm.runtime_py.environment import environment_default
 from pocketlm.runtime_py.errors import RunError
-from pocketlm.runtime_py.executorch_float_twin import write_float_twin
 from pocketlm.runtime_py.manifest import BackendEntry, Manifest
 from pocketlm.runtime_py.memory_advice import huge_page_heap, release_file_pages
 from pocketlm.runtime_py.process_tuning import may_tune_process
@@ -115,7 +115,7 @@ def metadata_differences(
     """Yield what a bundle's .pte tells stock runners and the manifest says otherwise."""
     with _quiet():
         program = _open(_import_runtime(), folder / entry.model, entry)
-    yield from executorch_metadata.differences(program, manifest)
+    yield from metadata.differences(program, manifest)
 
 
 def _open(runtime: Any, path: Path, entry: BackendEntry) -> Any:

@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 
 from torch._logging import trace_structured
 
-from pocketlm.runtime_py.executorch_file import quiet_libraries
+from pocketlm.runtime_py.engines.executorch.program_file import quiet_libraries
 
 
 def test_torch_prepares_no_log_that_nobody_reads() -> None:

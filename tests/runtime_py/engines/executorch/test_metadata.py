@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pocketlm.runtime_py import engines
-from pocketlm.runtime_py.executorch_metadata import constant_methods, differences
+from pocketlm.runtime_py.engines.executorch.metadata import constant_methods, differences
 from pocketlm.runtime_py.manifest import Manifest
 from pocketlm.runtime_py.verification import verify
 

@@ -10,7 +10,7 @@ pytest.importorskip("executorch")
 
 from pocketlm.runtime_py import caches, engines
 from pocketlm.runtime_py.engine import LoadedModel
-from pocketlm.runtime_py.engines.executorch import LoadedProgram, _roomy_folder
+from pocketlm.runtime_py.engines.executorch.engine import LoadedProgram, _roomy_folder
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.manifest import TensorEntry
 from tests.artifacts import (

@@ -12,13 +12,13 @@ pytest.importorskip("executorch")
 
 from pocketlm.edge_build.reference import ReferenceModel
 from pocketlm.models.config import ModelConfig
-from pocketlm.runtime_py.errors import RunError
-from pocketlm.runtime_py.executorch_file import (
+from pocketlm.runtime_py.engines.executorch.float_twin import write_float_twin
+from pocketlm.runtime_py.engines.executorch.program_file import (
     delegate_payload,
     open_program,
     read_delegate,
 )
-from pocketlm.runtime_py.executorch_float_twin import write_float_twin
+from pocketlm.runtime_py.errors import RunError
 from tests.artifacts import CONTEXT, Lowered, ends, logits_after, lowered_executorch, random_tokens
 from tests.parity_cases import SPLITS
 
@@ -161,9 +161,9 @@ def test_a_form_that_no_recipe_makes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = lowered_executorch("qwen3", "int8-channel")
-    monkeypatch.setattr("pocketlm.runtime_py.executorch_float_twin._CODE_BITS", {})
+    monkeypatch.setattr("pocketlm.runtime_py.engines.executorch.float_twin._CODE_BITS", {})
     with pytest.raises(RunError, match=r"has a weight as xnn_datatype_qcint8; expected XNNPACK's"):
         write_float_twin(built.model_file, tmp_path / "twin.pte")
-    monkeypatch.setattr("pocketlm.runtime_py.executorch_float_twin._LINEAR", "XNNConv2d")
+    monkeypatch.setattr("pocketlm.runtime_py.engines.executorch.float_twin._LINEAR", "XNNConv2d")
     with pytest.raises(RunError, match=r"has XNNFullyConnected of a rounded input"):
         write_float_twin(built.model_file, tmp_path / "twin.pte")

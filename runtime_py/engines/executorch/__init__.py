@@ -1,0 +1,1 @@
+"""ExecuTorch: runs a .pte, reads and writes its parts, and says what memory that takes."""
