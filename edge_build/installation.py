@@ -84,7 +84,7 @@ class Machine:
 def tool_versions() -> dict[str, str]:
     """Return the version of everything that shapes an artifact's bytes."""
     found = {}
-    of_backends = (tool for name in backends.NAMES for tool in backends.load(name).tools)
+    of_backends = (tool for name in backends.names() for tool in backends.load(name).tools)
     for tool in ("pocketlm", "torch", *of_backends, "numpy"):
         # Who builds for one backend has not the tools of the other.
         with suppress(PackageNotFoundError):
@@ -100,7 +100,7 @@ def inspect_installation() -> tuple[Extra, ...]:
     required = [Requirement(text) for text in requires(_PRODUCT) or ()]
     names = {name for r in required for name in re.findall(r'extra == "([^"]+)"', str(r.marker))}
     found = [_extra(_PRODUCT, [r for r in required if _is_needed(r, "")])]
-    for name in (*backends.NAMES, *sorted(names - set(backends.NAMES))):
+    for name in (*backends.names(), *sorted(names - set(backends.names()))):
         ours = [r for r in required if _is_needed(r, name) and not _is_needed(r, "")]
         if any(requirement.name != _PRODUCT for requirement in ours):
             found.append(_extra(name, ours))
@@ -127,12 +127,12 @@ def require_build_tools(chosen: Sequence[str] = ()) -> None:
     Raises:
         BuildError: a distribution of a backend's extra is not installed; names the command.
     """
-    names = [name for name in chosen if name in backends.NAMES] or backends.NAMES
+    names = [name for name in chosen if name in backends.names()] or backends.names()
     extras = [extra for extra in inspect_installation() if extra.name in names]
     missing = dict.fromkeys(name for extra in extras for name in extra.missing)
     if not missing:
         return
-    whole = set(names) == set(backends.NAMES)
+    whole = set(names) == set(backends.names())
     able = [extra.name for extra in extras if extra.state == "ok"] if whole else []
     other = f", or build with --backend {able[0]}" if able else ""
     command = install_command("build" if whole else ",".join(names))

@@ -6,7 +6,7 @@ serves planning, and no runtime opens it.
 
 import glob
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pocketlm.edge_build import backends
@@ -37,7 +37,7 @@ class BuildChoices:
     context_length: int | None = None
     chunk: int | None = None
     kv: KvPrecision = "float32"
-    backends: tuple[str, ...] = backends.NAMES
+    backends: tuple[str, ...] = field(default_factory=backends.names)
 
     @property
     def recipe_name(self) -> str:

@@ -91,7 +91,7 @@ def prepare(spec: BuildSpec) -> Preparation:
     refuse_existing(spec.out, spec.replace)
     _refuse_bundle(spec.checkpoint)
     recipe = recipes.load(spec.recipe)
-    chosen = tuple(backends.load(name) for name in dict.fromkeys(spec.backends or backends.NAMES))
+    chosen = tuple(backends.load(name) for name in dict.fromkeys(spec.backends or backends.names()))
     _check_options(spec, chosen)
     _check_kv(spec, chosen)
     checkpoint = open_checkpoint(spec.checkpoint)
@@ -120,7 +120,7 @@ def _check_schemes(rules: dict[str, QuantRule], chosen: tuple[Backend, ...], rec
 def _check_kv(spec: BuildSpec, chosen: tuple[Backend, ...]) -> None:
     for backend in chosen:
         if spec.kv not in backend.kv:
-            able = [name for name in backends.NAMES if spec.kv in backends.load(name).kv]
+            able = [name for name in backends.names() if spec.kv in backends.load(name).kv]
             raise BuildError(
                 f"--kv {spec.kv}: backend {backend.name} keeps keys and values in "
                 f"{' or '.join(backend.kv)}; choose that, or build with --backend "

@@ -81,14 +81,14 @@ def main() -> None:
     """
 
 
-# What each list shows is in a module of that package, under NAMES.
+# What each list shows: a module, and the tuple or function in it.
 _LISTS = {
-    "backends": "pocketlm.edge_build.backends",
-    "families": "pocketlm.models.families",
-    "profiles": "pocketlm.device_tests.fit.memory_budget",
-    "recipes": "pocketlm.edge_build.quantization.recipes",
-    "shapes": "pocketlm.models.shapes",
-    "targets": "pocketlm.device_tests.device.targets",
+    "backends": "pocketlm.edge_build.backends:names",
+    "families": "pocketlm.models.families:NAMES",
+    "profiles": "pocketlm.device_tests.fit.memory_budget:NAMES",
+    "recipes": "pocketlm.edge_build.quantization.recipes:NAMES",
+    "shapes": "pocketlm.models.shapes:NAMES",
+    "targets": "pocketlm.device_tests.device.targets:NAMES",
 }
 # Rows that say more than names do.
 _DETAILS: dict[str, Callable[[], Sequence[Mapping[str, str | int]]]] = {
@@ -107,7 +107,9 @@ def list_command(what: str, as_json: bool) -> None:
     pocketlm list recipes
     pocketlm list shapes --json
     """
-    names: tuple[str, ...] = import_module(_LISTS[what]).NAMES
+    module, _, name = _LISTS[what].partition(":")
+    listed: Any = getattr(import_module(module), name)
+    names: tuple[str, ...] = listed() if callable(listed) else listed
     details = _DETAILS[what]() if what in _DETAILS else [{"name": name} for name in names]
     if as_json:
         click.echo(json.dumps({what: list(names), "details": details}))

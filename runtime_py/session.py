@@ -228,7 +228,7 @@ def choose_backend(bundle: Bundle) -> str:
         RunError: there is none; says what to install.
     """
     present = sorted(bundle.manifest.backends)
-    known = [engines.load(name) for name in present if name in engines.NAMES]
+    known = [engines.load(name) for name in present if name in engines.names()]
     known.sort(key=lambda engine: engine.rank)
     for engine in known:
         if is_installed(engine):

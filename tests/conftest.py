@@ -91,7 +91,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
 
 
 # Backends that can keep keys and values in int8.
-INT8_BACKENDS = tuple(name for name in backends.NAMES if "int8" in backends.load(name).kv)
+INT8_BACKENDS = tuple(name for name in backends.names() if "int8" in backends.load(name).kv)
 
 
 @pytest.fixture(scope="session")

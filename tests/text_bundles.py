@@ -10,7 +10,7 @@ from pocketlm.edge_build import backends
 from pocketlm.edge_build.runner_files.writing import write_runner_files
 from pocketlm.runtime_py.chat_template import special_tokens
 
-_BACKENDS = tuple(backends.load(name) for name in backends.NAMES)
+_BACKENDS = tuple(backends.load(name) for name in backends.names())
 
 
 @cache

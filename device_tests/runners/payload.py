@@ -82,7 +82,7 @@ def payload(
     """Compile and gather what a device needs; what was made before is taken from the cache.
 
     Args:
-        backend: one of `runners.NAMES`.
+        backend: one of `runners.names()`.
         architecture: of the device, as `uname -m` says.
         own_libc: bring the toolchain's C library and loader, for systems that have none, such as
             Android, or one that is older than the toolchain's.

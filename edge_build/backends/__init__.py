@@ -1,13 +1,16 @@
 """The backends: one folder each, found by folder name."""
 
 import difflib
+import pkgutil
 from importlib import import_module
-from pathlib import Path
 
 from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.errors import BuildError
 
-NAMES = tuple(sorted(p.parent.name for p in Path(__file__).parent.glob("*/__init__.py")))
+
+def names() -> tuple[str, ...]:
+    """Return the backends that there are."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
 
 
 def load(name: str) -> Backend:
@@ -16,9 +19,10 @@ def load(name: str) -> Backend:
     Raises:
         BuildError: there is no such folder.
     """
-    if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, 1)
+    known = names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]}?" if near else ";"
-        raise BuildError(f"--backend {name}: unknown{hint} known: {', '.join(NAMES)}")
+        raise BuildError(f"--backend {name}: unknown{hint} known: {', '.join(known)}")
     backend: Backend = import_module(f"{__name__}.{name}").BACKEND
     return backend

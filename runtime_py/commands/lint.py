@@ -38,7 +38,7 @@ def lint(folder: str, as_json: bool) -> None:
     with Progress(console=make_console(stderr=True), transient=True) as progress:
         progress.add_task("tokenizers and chat templates", total=None)
         readings = read_alike(bundle.folder, others=True)
-    runners = {reader.name for reader in map(readers.load, readers.NAMES) if reader.runs_bundles}
+    runners = {reader.name for reader in map(readers.load, readers.names()) if reader.runs_bundles}
     passed = not any(reading.unknown for name, reading in readings.items() if name in runners)
     if as_json:
         document = {

@@ -1,14 +1,17 @@
 """How each backend runs: a folder with its engine and memory model, found by folder name."""
 
 import difflib
+import pkgutil
 from importlib import import_module
-from pathlib import Path
 
 from pocketlm.runtime_py.engine import Engine
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.memory_model import RuntimeMemory
 
-NAMES = tuple(sorted(p.parent.name for p in Path(__file__).parent.glob("*/engine.py")))
+
+def names() -> tuple[str, ...]:
+    """Return the backends that can run."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
 
 
 def load(name: str) -> Engine:
@@ -17,17 +20,18 @@ def load(name: str) -> Engine:
     Raises:
         RunError: there is no such folder.
     """
-    if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, 1)
+    known = names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]}?" if near else ";"
-        raise RunError(f"--backend {name}: unknown{hint} known: {', '.join(NAMES)}")
+        raise RunError(f"--backend {name}: unknown{hint} known: {', '.join(known)}")
     engine: Engine = import_module(f"{__name__}.{name}.engine").ENGINE
     return engine
 
 
 def packed_cache_names() -> tuple[str, ...]:
     """Return the backends whose runners can keep packed weights in a file."""
-    return tuple(name for name in NAMES if load(name).packed_cache)
+    return tuple(name for name in names() if load(name).packed_cache)
 
 
 def load_memory(name: str) -> RuntimeMemory:

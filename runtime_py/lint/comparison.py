@@ -44,7 +44,7 @@ def installed_readers(folder: Path, others: bool = False) -> dict[str, str]:
         others: those too that run no bundles.
     """
     found = {}
-    for name in readers.NAMES:
+    for name in readers.names():
         reader = readers.load(name)
         asked = reader.runs_bundles or others
         if name == REFERENCE or not asked or not _has_files(reader, folder):

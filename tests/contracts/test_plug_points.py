@@ -26,7 +26,7 @@ def test_family_offers_its_constant_under_its_file_name(name: str) -> None:
     assert family.model_type == name
 
 
-@pytest.mark.parametrize("name", backends.NAMES)
+@pytest.mark.parametrize("name", backends.names())
 def test_backend_offers_its_constant_under_its_folder_name(name: str) -> None:
     backend = backends.load(name)
     assert isinstance(backend, Backend)
@@ -34,7 +34,7 @@ def test_backend_offers_its_constant_under_its_folder_name(name: str) -> None:
     assert callable(backend.lower)
 
 
-@pytest.mark.parametrize("name", engines.NAMES)
+@pytest.mark.parametrize("name", engines.names())
 def test_engine_offers_its_constant_under_its_folder_name(name: str) -> None:
     engine = engines.load(name)
     assert isinstance(engine, Engine)
@@ -42,7 +42,7 @@ def test_engine_offers_its_constant_under_its_folder_name(name: str) -> None:
     assert engine.distributions
 
 
-@pytest.mark.parametrize("name", runners.NAMES)
+@pytest.mark.parametrize("name", runners.names())
 def test_device_runner_offers_its_constant_under_its_folder_name(name: str) -> None:
     runner = runners.load(name)
     assert isinstance(runner, DeviceRunner)
@@ -52,8 +52,8 @@ def test_device_runner_offers_its_constant_under_its_folder_name(name: str) -> N
 
 
 def test_a_backend_has_an_engine_and_a_device_runner_and_they_a_backend() -> None:
-    names = {"executorch", "onnx"}
-    assert set(backends.NAMES) == set(engines.NAMES) == set(runners.NAMES) == names
+    assert backends.names()
+    assert backends.names() == engines.names() == runners.names()
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -90,7 +90,7 @@ def test_a_backend_that_nobody_measured_is_taken_for_careless() -> None:
     unmeasured = Backend("unknown", lower).lowering_memory
     silent = replace(prepared.backends[0], name="unknown", lowering_memory=unmeasured)
     unknown = replace(prepared, backends=(silent,))
-    known = max(peaks(prepared_pico(backends=(name,)))[name] for name in backends.NAMES)
+    known = max(peaks(prepared_pico(backends=(name,)))[name] for name in backends.names())
     assert peaks(unknown)["unknown"] == known
 
 

@@ -21,13 +21,13 @@ def older(pico_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("backend", backends.NAMES)
+@pytest.mark.parametrize("backend", backends.names())
 def test_it_is_verified(older: Path, backend: str) -> None:
     verdict = verify(open_bundle(older), backend)
     assert verdict.passed, verdict
 
 
-@pytest.mark.parametrize("backend", backends.NAMES)
+@pytest.mark.parametrize("backend", backends.names())
 def test_it_runs_as_in_format_2(older: Path, pico_bundle: Path, backend: str) -> None:
     rows = []
     for folder in (older, pico_bundle):

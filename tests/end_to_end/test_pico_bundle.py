@@ -13,7 +13,7 @@ from pocketlm.runtime_py.golden import Golden
 from pocketlm.runtime_py.verification import verify
 
 
-@pytest.mark.parametrize("backend", backends.NAMES)
+@pytest.mark.parametrize("backend", backends.names())
 def test_artifact_answers_as_the_eager_model_for_64_tokens(pico_bundle: Path, backend: str) -> None:
     verdict = verify(open_bundle(pico_bundle), backend)
     assert verdict.passed, verdict
@@ -21,7 +21,7 @@ def test_artifact_answers_as_the_eager_model_for_64_tokens(pico_bundle: Path, ba
     assert {len(case.continuation_ids) for case in golden.cases} == {64}
 
 
-@pytest.mark.parametrize("backend", backends.NAMES)
+@pytest.mark.parametrize("backend", backends.names())
 def test_free_running_greedy_ids_leave_the_eager_model_only_at_near_ties(
     pico_bundle: Path, backend: str
 ) -> None:
@@ -40,7 +40,7 @@ def test_free_running_greedy_ids_leave_the_eager_model_only_at_near_ties(
                 found = int(session.decode(found).argmax())
 
 
-@pytest.mark.parametrize("backend", backends.NAMES)
+@pytest.mark.parametrize("backend", backends.names())
 def test_golden_answers_reach_past_a_ring_wrap(pico_bundle: Path, backend: str) -> None:
     manifest = open_bundle(pico_bundle).manifest
     capacity = max(c.capacity for c in manifest.backends[backend].caches if c.window is not None)
@@ -49,7 +49,7 @@ def test_golden_answers_reach_past_a_ring_wrap(pico_bundle: Path, backend: str) 
     assert longest > capacity + manifest.prefill_chunk
 
 
-@pytest.mark.parametrize("backend", backends.NAMES)
+@pytest.mark.parametrize("backend", backends.names())
 def test_kv_bytes_in_the_manifest_equal_the_formula(pico_bundle: Path, backend: str) -> None:
     manifest = open_bundle(pico_bundle).manifest
     heads, size = manifest.model["num_key_value_heads"], manifest.model["head_dim"]
@@ -66,7 +66,7 @@ def test_kv_bytes_in_the_manifest_equal_the_formula(pico_bundle: Path, backend: 
 def test_both_backends_continue_alike(pico_bundle: Path) -> None:
     prompt = Golden.from_json((pico_bundle / "golden/onnx.json").read_text()).cases[0].prompt_ids
     chosen = []
-    for backend in backends.NAMES:
+    for backend in backends.names():
         with open_session(pico_bundle, backend=backend) as session:
             chosen.append(int(session.prefill(list(prompt)).argmax()))
     assert len(set(chosen)) == 1

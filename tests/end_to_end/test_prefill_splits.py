@@ -32,7 +32,7 @@ def exact_bundle(
 
 @pytest.fixture(scope="module")
 def sessions(exact_bundle: Path) -> Iterator[dict[str, Session]]:
-    opened = {name: open_session(exact_bundle, backend=name) for name in backends.NAMES}
+    opened = {name: open_session(exact_bundle, backend=name) for name in backends.names()}
     yield opened
     for session in opened.values():
         session.close()
@@ -51,7 +51,7 @@ def expected(tiny_checkpoint: Callable[[str], Path], tokens: list[int]) -> np.nd
         return np.asarray(decoder(torch.tensor([tokens]))[0].numpy())
 
 
-@pytest.mark.parametrize("backend", backends.NAMES)
+@pytest.mark.parametrize("backend", backends.names())
 @pytest.mark.parametrize(
     "length", [1, 2, WINDOW - 1, WINDOW, WINDOW + 1, CHUNK, CHUNK + 1, TOKENS], ids=str
 )

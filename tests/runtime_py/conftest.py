@@ -327,7 +327,7 @@ def fake_bundle(
         "onnx": Engine("onnx", ("fake-onnxruntime",), load, rank=1),
         "executorch": Engine("executorch", ("fake-executorch",), load, rank=2),
     }
-    monkeypatch.setattr(engines, "NAMES", tuple(sorted(found)))
+    monkeypatch.setattr(engines, "names", lambda: tuple(sorted(found)))
     monkeypatch.setattr(engines, "load", found.__getitem__)
 
     folder.mkdir()

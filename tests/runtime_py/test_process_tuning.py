@@ -98,7 +98,7 @@ def test_a_host_that_asks_for_it_is_tuned(
     assert threads == "1"
 
 
-@pytest.mark.parametrize("backend", engines.NAMES)
+@pytest.mark.parametrize("backend", engines.names())
 def test_a_command_shows_no_notice_of_the_runtimes_own(pico_bundle: Path, backend: str) -> None:
     command = [sys.executable, "-m", "pocketlm", "run", str(pico_bundle), "--backend", backend]
     command += ["--raw", "--temperature", "0", "-n", "2", "-p", "The list"]

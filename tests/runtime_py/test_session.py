@@ -196,7 +196,7 @@ def test_without_a_backend_the_first_installed_is_taken(
 def test_a_bundle_for_engines_that_are_not_known_yet_says_update(
     fake_bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "NAMES", ())
+    monkeypatch.setattr(engines, "names", lambda: ())
     assert "update pocketlm" in error_of(open_session, fake_bundle.open())
 
 

@@ -1,11 +1,14 @@
 """The readers: one file each, found by file name. `pocketlm` is the reference."""
 
+import pkgutil
 from importlib import import_module
-from pathlib import Path
 
 from pocketlm.runtime_py.lint.reader import Reader
 
-NAMES = tuple(sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__"))
+
+def names() -> tuple[str, ...]:
+    """Return the readers that there are."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 def load(name: str) -> Reader:

@@ -38,7 +38,7 @@ def predicted(
 
 
 def test_every_backend_can_be_predicted() -> None:
-    assert all(map(load_memory, backends.NAMES))
+    assert all(map(load_memory, backends.names()))
 
 
 def test_executorch_packs_codes_scales_and_sums_of_channels() -> None:
@@ -92,7 +92,7 @@ def test_a_row_of_the_table_lies_in_each_array() -> None:
         2,
     )
     assert load_memory("onnx").table_row_bytes(TABLE) == (32, 4 * 2, 1)
-    for runtime in map(load_memory, engines.NAMES):
+    for runtime in map(load_memory, engines.names()):
         assert runtime.table_row_bytes(replace(FLOATS, name="embed_tokens")) == (256,)
 
 
@@ -140,7 +140,7 @@ def test_pages_of_caches_worked_out() -> None:
     heads=st.integers(1, 16),
     head_dim=st.sampled_from([1, 32, 80, 256]),
     int8=st.booleans(),
-    backend=st.sampled_from(engines.NAMES),
+    backend=st.sampled_from(engines.names()),
 )
 def test_touched_pages_are_between_the_bytes_and_the_whole_cache(
     capacity: int, tokens: int, heads: int, head_dim: int, int8: bool, backend: str
@@ -278,7 +278,7 @@ def _sizes(found: Prediction) -> dict[str, int]:
 
 
 @given(
-    backend=st.sampled_from(engines.NAMES),
+    backend=st.sampled_from(engines.names()),
     tokens=st.integers(1, 2000),
     more=st.integers(0, 2000),
     call=st.integers(1, 100),

@@ -19,7 +19,7 @@ from pocketlm.device_tests.runners import packages
 from pocketlm.device_tests.runners.onnx import onnxruntime_library
 from pocketlm.device_tests.runners.packages import Wheel, installed, unpacked
 
-WHEELS = [wheel for name in runners.NAMES for wheel in runners.load(name).wheels]
+WHEELS = [wheel for name in runners.names() for wheel in runners.load(name).wheels]
 
 CONTENT = {"runtime/lib/libruntime.so": b"code", "runtime/large.py": b"not needed"}
 
@@ -107,7 +107,7 @@ def test_a_processor_without_a_wheel_is_a_clear_error(monkeypatch: pytest.Monkey
         packages.runtime("onnx", "riscv64", lambda step: None)
 
 
-@pytest.mark.parametrize("backend", runners.NAMES)
+@pytest.mark.parametrize("backend", runners.names())
 def test_this_machine_uses_what_is_installed(backend: str) -> None:
     distribution = runners.load(backend).distribution
     pytest.importorskip(distribution)
