@@ -93,7 +93,7 @@ def artifacts_of(prepared: Preparation) -> dict[str, Artifact]:
             caches=prepared.caches.layers,
             rewind_tokens=None,
             logits_size=prepared.text.tokenizer_size,
-            memory_plan=(),
+            components=(),
             options={},
         )
         for name, rounding in ROUNDINGS.items()

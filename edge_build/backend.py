@@ -12,13 +12,14 @@ from pocketlm.edge_build.lowering_memory import UNMEASURED, LoweringMemory
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.models.config import ModelConfig
+from pocketlm.runtime_py.components import Component
 from pocketlm.runtime_py.manifest import (
     ActivationQuantization,
     AttentionQuantization,
     CacheEntry,
     CacheQuantization,
-    MemoryLine,
 )
+from pocketlm.runtime_py.memory_model import RunChoices
 from pocketlm.runtime_py.sampling import SamplingOptions
 
 
@@ -58,6 +59,7 @@ class Artifact:
     Attributes:
         model: path of the file that the runtime opens, relative to the bundle.
         files: every file written, relative to the bundle.
+        components: what of the files runtimes call, as the files say.
     """
 
     model: str
@@ -67,7 +69,7 @@ class Artifact:
     caches: tuple[CacheEntry, ...]
     rewind_tokens: int | None
     logits_size: int
-    memory_plan: tuple[MemoryLine, ...]
+    components: tuple[Component, ...]
     options: Mapping[str, str]
     attention_quantization: AttentionQuantization = "none"
 
@@ -78,32 +80,20 @@ class Lower(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Foreseen:
-    """What a manifest will say of an artifact, known from shapes alone.
-
-    Attributes:
-        caches: one entry a layer.
-        options: as in the manifest.
-        logits_size: width of a row of logits.
-    """
-
-    caches: tuple[CacheEntry, ...]
-    options: Mapping[str, str]
-    logits_size: int
-
-
 class Foresee(Protocol):
     def __call__(
         self, config: ModelConfig, plan: CachePlan, options: Mapping[str, str]
-    ) -> Foreseen:
-        """Return what an artifact with these caches will be; `options` has no defaults."""
+    ) -> RunChoices:
+        """Return what a manifest will say of an artifact with these caches.
+
+        `options` has no defaults.
+        """
         ...
 
 
-def true_rings(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> Foreseen:
+def true_rings(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> RunChoices:
     """Local layers have true rings, and no option changes how the artifact is run."""
-    return Foreseen(plan.layers, dict(options), config.vocab_size)
+    return RunChoices(plan.layers, dict(options), config.vocab_size)
 
 
 @dataclass(frozen=True)

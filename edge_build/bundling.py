@@ -113,7 +113,7 @@ def _backend_entry(artifact: Artifact, golden: str) -> BackendEntry:
         rewind_tokens=artifact.rewind_tokens,
         logits_size=artifact.logits_size,
         golden=golden,
-        memory_plan=artifact.memory_plan,
+        components=artifact.components,
         options=dict(artifact.options),
         attention_quantization=artifact.attention_quantization,
     )

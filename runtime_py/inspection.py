@@ -1,9 +1,12 @@
 """What a bundle consists of, added up from its manifest. Opens no artifact."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pocketlm.runtime_py.manifest import BackendEntry, CacheQuantization, Manifest, TensorEntry
+from pocketlm.runtime_py.manifest import CacheEntry, CacheQuantization, Manifest, TensorEntry
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
+from pocketlm.runtime_py.memory_parts import Part, PartKind
+from pocketlm.runtime_py.memory_prediction import PHONE_ARCHITECTURE, full_context, predict
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,17 @@ class CachePart:
     scale_bytes: int
 
 
+@dataclass(frozen=True)
+class MemoryPart:
+    """What a part of memory holds once the whole context is used, on a phone."""
+
+    backend: str
+    part: Part
+    kind: PartKind
+    size_bytes: int
+    arithmetic: str
+
+
 def file_parts(manifest: Manifest) -> tuple[FilePart, ...]:
     """Add up file sizes by top folder."""
     parts: dict[str, FilePart] = {}
@@ -79,10 +93,10 @@ def weight_parts(manifest: Manifest) -> tuple[WeightPart, ...]:
     return tuple(parts.values())
 
 
-def cache_parts(backend: str, entry: BackendEntry) -> tuple[CachePart, ...]:
+def cache_parts(backend: str, caches: Sequence[CacheEntry]) -> tuple[CachePart, ...]:
     """Add up caches by kind."""
     parts: dict[tuple[str, int | None, int, str, CacheQuantization], CachePart] = {}
-    for cache in entry.caches:
+    for cache in caches:
         key = cache.kind, cache.window, cache.capacity, cache.dtype, cache.quantization
         part = parts.get(key, CachePart(backend, *key, 0, 0, 0))
         parts[key] = replace(
@@ -92,6 +106,16 @@ def cache_parts(backend: str, entry: BackendEntry) -> tuple[CachePart, ...]:
             scale_bytes=part.scale_bytes + cache.scale_bytes,
         )
     return tuple(parts.values())
+
+
+def memory_parts(manifest: Manifest) -> tuple[MemoryPart, ...]:
+    """Predict each backend's memory."""
+    inputs = MemoryInputs.of(manifest)
+    return tuple(
+        MemoryPart(backend, found.part, found.kind, found.size_bytes, found.arithmetic)
+        for backend in manifest.backends
+        for found in predict(inputs, backend, full_context(inputs), PHONE_ARCHITECTURE).parts
+    )
 
 
 def unquantized(manifest: Manifest) -> tuple[TensorEntry, ...]:

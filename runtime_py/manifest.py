@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pocketlm.runtime_py.cache_layout import CacheLayout
 from pocketlm.runtime_py.caches import load as load_cache_kind
+from pocketlm.runtime_py.components import DECODER, Component
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.manifest_upgrade import upgrade_format_1
 from pocketlm.runtime_py.readings import Readings
@@ -135,20 +136,6 @@ class RecipeRule:
 
 
 @dataclass(frozen=True)
-class MemoryLine:
-    """One line of the memory plan.
-
-    Attributes:
-        part: what the bytes hold.
-        kind: "mapped" file pages, or "anonymous" memory.
-    """
-
-    part: str
-    kind: Literal["mapped", "anonymous"]
-    size_bytes: int
-
-
-@dataclass(frozen=True)
 class BackendEntry:
     """One backend's artifact.
 
@@ -160,6 +147,7 @@ class BackendEntry:
         rewind_tokens: how far a session may always go back; None is any distance.
         logits_size: width of the logits row; columns beyond the vocabulary are padding.
         golden: path of the recorded answers for this backend's arithmetic.
+        components: what of the artifact runtimes call, the decoder among them.
         options: backend-specific, by name; informational but for the backend's own engine.
         attention_quantization: which operands of attention the runtime rounds to int8, keys after
             rotation: keys and values with constant scales, or those, or queries too, per token.
@@ -172,18 +160,17 @@ class BackendEntry:
     rewind_tokens: int | None
     logits_size: int
     golden: str
-    memory_plan: tuple[MemoryLine, ...]
+    components: tuple[Component, ...]
     options: Mapping[str, str] = field(default_factory=dict)
     attention_quantization: AttentionQuantization = "none"
 
     @property
-    def kv_cache_bytes(self) -> int:
-        return sum(cache.size_bytes for cache in self.caches)
+    def decoder(self) -> Component:
+        return next(part for part in self.components if part.name == DECODER)
 
     @property
-    def anonymous_bytes(self) -> int:
-        """Bytes of the memory plan that no file backs."""
-        return sum(line.size_bytes for line in self.memory_plan if line.kind == "anonymous")
+    def kv_cache_bytes(self) -> int:
+        return sum(cache.size_bytes for cache in self.caches)
 
     @property
     def kv_scale_bytes(self) -> int:

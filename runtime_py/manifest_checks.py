@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pocketlm.runtime_py import caches
+from pocketlm.runtime_py.components import DECODER
 from pocketlm.runtime_py.manifest import (
     DTYPE_BYTES,
     AttentionQuantization,
@@ -86,6 +87,7 @@ def check_manifest(manifest: Manifest) -> None:
             if path not in listed:
                 raise FieldError(f"backends.{name}.{role}: {path!r} is not among the files")
         _check_backend(f"backends.{name}", backend, manifest, layers)
+        _check_components(f"backends.{name}.components", backend, listed)
 
 
 def _check_model(document: Mapping[str, Any]) -> int:
@@ -148,8 +150,25 @@ def _check_backend(place: str, entry: BackendEntry, manifest: Manifest, layers: 
     _check_range(f"{place}.logits_size", entry.logits_size, manifest.vocab_size)
     if entry.rewind_tokens is not None:
         _check_range(f"{place}.rewind_tokens", entry.rewind_tokens, 0)
-    for i, line in enumerate(entry.memory_plan):
-        _check_range(f"{place}.memory_plan[{i}].size_bytes", line.size_bytes, 0, _MOST_BYTES)
+
+
+def _check_components(place: str, entry: BackendEntry, listed: list[str]) -> None:
+    names = [component.name for component in entry.components]
+    if names.count(DECODER) != 1 or len(set(names)) < len(names):
+        raise FieldError(
+            f"{place}: found {', '.join(map(repr, names)) or 'none'}; each has a name of its own, "
+            f"and one is {DECODER!r}"
+        )
+    for i, component in enumerate(entry.components):
+        if component.file not in listed:
+            raise FieldError(f"{place}[{i}].file: {component.file!r} is not among the files")
+        if component.planned_bytes is not None:
+            _check_range(f"{place}[{i}].planned_bytes", component.planned_bytes, 0, _MOST_BYTES)
+    held = sorted(cache for component in entry.components for cache in component.caches)
+    if held != list(range(len(entry.caches))):
+        raise FieldError(
+            f"{place}: they hold the caches {held}; expected each of the {len(entry.caches)} once"
+        )
 
 
 def _check_cache(cache: CacheEntry, place: str, context_length: int) -> None:

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pocketlm.runtime_py.components import DECODER
+
+# The line of a memory plan that the artifact itself decided; all others follow from shapes.
+_PLANNED = "activations between delegates"
+
 
 def upgrade_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document of format 2 that says what a document of format 1 says.
@@ -10,4 +15,35 @@ def upgrade_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
     It may be a part of a manifest, as golden/settings.json records. What is not as format 1 has it
     stays, so that the reader of format 2 names it.
     """
-    return {**document, "format_version": 2}
+    upgraded = {**document, "format_version": 2}
+    backends = document.get("backends")
+    if isinstance(backends, dict):
+        upgraded["backends"] = {name: _backend(entry) for name, entry in backends.items()}
+    return upgraded
+
+
+def _backend(entry: Any) -> Any:
+    """Add the one component that there was; what it takes and gives was not recorded."""
+    if not isinstance(entry, dict):
+        return entry
+    caches = entry.get("caches")
+    decoder = {
+        "name": DECODER,
+        "file": entry.get("model"),
+        "entry_point": None,
+        "signature": None,
+        "caches": list(range(len(caches))) if isinstance(caches, list) else [],
+        "planned_bytes": _planned_bytes(entry.get("memory_plan")),
+    }
+    kept = {key: value for key, value in entry.items() if key != "memory_plan"}
+    return {**kept, "components": [decoder]}
+
+
+def _planned_bytes(plan: Any) -> Any:
+    lines = plan if isinstance(plan, list) else []
+    sizes = [line.get("size_bytes") for line in lines if _is_planned(line)]
+    return sizes[0] if sizes else None
+
+
+def _is_planned(line: Any) -> bool:
+    return isinstance(line, dict) and line.get("part") == _PLANNED

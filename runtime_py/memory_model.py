@@ -1,8 +1,7 @@
 """What decides the memory of a run, and what a backend's memory model must offer.
 
-`runtime_py/engines/NAME/memory.py` is the model of backend NAME and offers one constant, MEMORY. A
-build writes its figures into the manifest, `inspect` shows them, and predictions of devices and
-their ledgers read the same.
+`runtime_py/engines/NAME/memory.py` is the model of backend NAME and offers one constant, MEMORY.
+Whoever speaks of memory asks `memory_prediction.py`, which asks that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,17 +58,20 @@ class ModelShape:
         )
 
 
-class RunChoices(Protocol):
-    """What was decided for one backend: a manifest's entry, or what a build foresees of it."""
+@dataclass(frozen=True)
+class RunChoices:
+    """What was decided for one backend, or is foreseen of it.
 
-    @property
-    def caches(self) -> tuple[CacheEntry, ...]: ...
+    Attributes:
+        logits_size: width of a row of logits.
+        planned_bytes: that the artifact itself plans for a call besides caches, logits among them;
+            None where nothing is built yet, or where the runtime allocates as it goes.
+    """
 
-    @property
-    def options(self) -> Mapping[str, str]: ...
-
-    @property
-    def logits_size(self) -> int: ...
+    caches: tuple[CacheEntry, ...]
+    options: Mapping[str, str]
+    logits_size: int
+    planned_bytes: int | None = None
 
 
 class RuntimeMemory(Protocol):

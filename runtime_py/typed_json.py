@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -59,10 +59,12 @@ def _read(kind: Any, value: Any, field: str) -> Any:
     if is_dataclass(kind):
         return _read_dataclass(kind, value, field)
     if origin in (Union, UnionType):
-        if value is None:
+        if value is None and NoneType in get_args(kind):
             return None
-        (kind,) = (choice for choice in get_args(kind) if choice is not NoneType)
-        return _read(kind, value, field)
+        kinds = [choice for choice in get_args(kind) if choice is not NoneType]
+        if len(kinds) > 1:
+            return _read_scalar_of(kinds, value, field)
+        return _read(kinds[0], value, field)
     if origin is Literal:
         choices = get_args(kind)
         if not isinstance(value, str) or value not in choices:
@@ -97,6 +99,13 @@ def _read_dataclass(kind: Any, value: Any, field: str) -> Any:
 def _hints(kind: Any) -> dict[str, Any]:
     # Half the time of reading a manifest, whose entries are all of a few kinds.
     return get_type_hints(kind)
+
+
+def _read_scalar_of(kinds: Sequence[type[Any]], value: Any, field: str) -> Any:
+    if type(value) not in kinds:
+        wanted = " or ".join(_JSON_NAMES[kind] for kind in kinds)
+        raise FieldError(f"{field}: expected {wanted}, found {_shown(value)}")
+    return value
 
 
 def _read_scalar(kind: type[Any], value: Any, field: str) -> Any:

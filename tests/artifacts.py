@@ -22,6 +22,7 @@ from pocketlm.edge_build.lowered_cache import user_lowered_cache
 from pocketlm.edge_build.progress import silent
 from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.quantization.apply import quantize_weights
+from pocketlm.edge_build.quantization.entries import tensor_entry
 from pocketlm.edge_build.quantization.rules import choose_rules
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.reference import ReferenceModel
@@ -73,12 +74,13 @@ class Lowered:
             rewind_tokens=artifact.rewind_tokens,
             logits_size=artifact.logits_size,
             golden=f"golden/{self.backend}.json",
-            memory_plan=artifact.memory_plan,
+            components=artifact.components,
             options=artifact.options,
         )
 
     @property
     def manifest(self) -> Manifest:
+        shapes, schemes = self.checkpoint.shapes, self.source.weights.schemes
         return Manifest(
             name="tiny",
             model=asdict(self.source.config),
@@ -87,7 +89,7 @@ class Lowered:
             recipe="",
             bos_id=self.source.bos_id,
             stop_ids=self.source.stop_ids,
-            tensors=(),
+            tensors=tuple(tensor_entry(name, shapes[name], schemes[name], "") for name in schemes),
             backends={self.backend: self.entry},
             files=(),
             notes=(),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pocketlm.device_tests.fit.fitting import Fit
     from pocketlm.device_tests.fit.request import FitRequest
-    from pocketlm.runtime_py.manifest import Manifest
+    from pocketlm.runtime_py.memory_inputs import MemoryInputs
 
 
 @click.command("fit", short_help="Predict memory: a bundle or shape on devices.")
@@ -81,28 +81,28 @@ def fit(
     request = FitRequest(
         what, device_names, backend, context, recipe, chunk, kv, packed_cache, revision
     )
-    manifest, found = answer(request)
+    inputs, found = answer(request)
     if as_json:
-        click.echo(json.dumps(_document(manifest, found), indent=1))
+        click.echo(json.dumps(_document(inputs, found), indent=1))
     else:
-        asked = _asked_of_bundle(request, manifest) if request.is_built else _asked_of_plan(request)
-        print_fits(asked, manifest, found, verbose=is_verbose())
+        asked = _asked_of_bundle(request, inputs) if request.is_built else _asked_of_plan(request)
+        print_fits(asked, inputs, found, verbose=is_verbose())
     if any(one.judgement.answer == "will not fit" for one in found):
         sys.exit(1)
 
 
-def _asked_of_bundle(request: "FitRequest", manifest: "Manifest") -> Asked:
+def _asked_of_bundle(request: "FitRequest", inputs: "MemoryInputs") -> Asked:
     from pocketlm.device_tests.fit.variants import choices_of
 
-    backend = request.backend or min(manifest.backends)
-    built = choices_of(manifest, backend)
+    backend = request.backend or min(inputs.backends)
+    built = choices_of(inputs, backend)
     options: dict[str, str | int] = {
         "--recipe": built.recipe_name,
-        "--context": manifest.context_length,
-        "--chunk": manifest.prefill_chunk,
+        "--context": inputs.context_length,
+        "--chunk": inputs.prefill_chunk,
         "--kv": built.kv,
     }
-    if len(manifest.backends) == 1:
+    if len(inputs.backends) == 1:
         options["--backend"] = backend
     return Asked(None, request.what, options)
 
@@ -117,12 +117,12 @@ def _asked_of_plan(request: "FitRequest") -> Asked:
     return Asked(what if can_be_built else None, None, options)
 
 
-def _document(manifest: "Manifest", found: "Sequence[Fit]") -> dict[str, Any]:
+def _document(inputs: "MemoryInputs", found: "Sequence[Fit]") -> dict[str, Any]:
     return {
-        "name": manifest.name,
-        "recipe": manifest.recipe,
-        "context_length": manifest.context_length,
-        "prefill_chunk": manifest.prefill_chunk,
+        "name": inputs.name,
+        "recipe": inputs.recipe,
+        "context_length": inputs.context_length,
+        "prefill_chunk": inputs.prefill_chunk,
         "fits": [
             {
                 "backend": one.backend,

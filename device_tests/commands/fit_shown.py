@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from pocketlm.device_tests.fit.changes import Change
     from pocketlm.device_tests.fit.fitting import Fit
-    from pocketlm.runtime_py.manifest import Manifest
+    from pocketlm.runtime_py.memory_inputs import MemoryInputs
 
 # More ways than these help nobody to choose.
 _MOST_CHANGES = 3
@@ -35,7 +35,7 @@ class Asked:
 
 
 def print_fits(
-    asked: Asked, manifest: "Manifest", found: "Sequence[Fit]", *, verbose: bool
+    asked: Asked, inputs: "MemoryInputs", found: "Sequence[Fit]", *, verbose: bool
 ) -> None:
     """Print the answers.
 
@@ -45,10 +45,10 @@ def print_fits(
     from pocketlm.runtime_py.terminal import make_console
 
     console = make_console()
-    _print_summary(console, manifest, found)
+    _print_summary(console, inputs, found)
     commands = [line for one in found for line in _print_remedies(console, asked, one)]
     if any(_CHECKPOINT in line for line in commands):
-        console.print(_whose_checkpoint(asked, manifest), soft_wrap=True)
+        console.print(_whose_checkpoint(asked, inputs), soft_wrap=True)
     if not verbose:
         console.print("arithmetic: --verbose", style="dim")
         return
@@ -60,15 +60,15 @@ def print_fits(
                 console.print(f"{one.budget.name}: {reason}")
 
 
-def _print_summary(console: Any, manifest: "Manifest", found: "Sequence[Fit]") -> None:
+def _print_summary(console: Any, inputs: "MemoryInputs", found: "Sequence[Fit]") -> None:
     from rich.table import Table
     from rich.text import Text
 
     from pocketlm.device_tests.quantities import size_text
 
     console.print(
-        f"{manifest.name}, {manifest.recipe}: {found[0].positions.tokens:,} of "
-        f"{manifest.context_length:,} positions, chunks of {manifest.prefill_chunk}",
+        f"{inputs.name}, {inputs.recipe}: {found[0].positions.tokens:,} of "
+        f"{inputs.context_length:,} positions, chunks of {inputs.prefill_chunk}",
         markup=False,
     )
     table = Table("device", "backend", "answer", "dirty", "at most", "peak", "available", box=None)
@@ -123,13 +123,13 @@ def command_of(asked: Asked, change: "Change") -> str:
     return f"{build}, then {run}" if run else build
 
 
-def _whose_checkpoint(asked: Asked, manifest: "Manifest") -> str:
+def _whose_checkpoint(asked: Asked, inputs: "MemoryInputs") -> str:
     if asked.bundle is None:
-        return f"{_CHECKPOINT}: a folder or a hub id that has the weights of {manifest.name}"
+        return f"{_CHECKPOINT}: a folder or a hub id that has the weights of {inputs.name}"
     recipe = str(asked.options.get("--recipe", ""))
     rules = f"pocketlm inspect {shlex.quote(asked.bundle)} shows its rules"
     file = f"; {recipe}: as it was then, {rules}" if recipe.endswith(".toml") else ""
-    return f"{_CHECKPOINT}: what {manifest.name} was built from{file}"
+    return f"{_CHECKPOINT}: what {inputs.name} was built from{file}"
 
 
 def _print_parts(console: Any, one: "Fit") -> None:

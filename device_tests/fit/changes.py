@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Literal
 
-from pocketlm.runtime_py.manifest import Manifest
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
 
 FitAnswer = Literal["fits", "tight", "will not fit"]
 RANKS: dict[FitAnswer, int] = {"fits": 0, "tight": 1, "will not fit": 2}
@@ -50,21 +50,21 @@ class Change:
     price: Price
 
 
-def price_of(before: Manifest, after: Manifest, backend: str, packed: bool) -> Price:
-    """Return what is given up from one manifest to another."""
+def price_of(before: MemoryInputs, after: MemoryInputs, backend: str, packed: bool) -> Price:
+    """Return what is given up from one bundle to another."""
 
-    def given_up(size: Callable[[Manifest], int]) -> int:
+    def given_up(size: Callable[[MemoryInputs], int]) -> int:
         return max(0, size(before) - size(after))
 
-    def slot_bytes(manifest: Manifest) -> int:
-        caches = manifest.backends[backend].caches
+    def slot_bytes(inputs: MemoryInputs) -> int:
+        caches = inputs.backends[backend].caches
         return sum(cache.slot_bytes for cache in caches)
 
     return Price(
-        positions=given_up(lambda manifest: manifest.context_length),
-        weight_bytes=given_up(lambda manifest: sum(t.size_bytes for t in manifest.tensors)),
+        positions=given_up(lambda inputs: inputs.context_length),
+        weight_bytes=given_up(lambda inputs: sum(t.size_bytes for t in inputs.tensors)),
         kv_bytes=given_up(slot_bytes),
-        chunk_tokens=given_up(lambda manifest: manifest.prefill_chunk),
+        chunk_tokens=given_up(lambda inputs: inputs.prefill_chunk),
         packed_cache=int(packed),
     )
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from pocketlm.device_tests.fit.changes import Change, FitAnswer, Price, cheapest, price_of
 from pocketlm.device_tests.fit.memory_budget import MemoryBudget
-from pocketlm.device_tests.memory.prediction import Positions, Prediction, full_context, predict
 from pocketlm.device_tests.quantities import size_text
 from pocketlm.runtime_py import engines
-from pocketlm.runtime_py.manifest import Manifest
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
+from pocketlm.runtime_py.memory_prediction import Positions, Prediction, full_context, predict
 
 # Predictions are right within this much of a peak.
 MARGIN_RATIO = 0.05
@@ -63,12 +63,12 @@ def judge(prediction: Prediction, budget: MemoryBudget) -> Judgement:
     return Judgement("fits", tuple(reasons))
 
 
-# A way to ask for less, and the manifest that it leads to; None where it changes nothing.
-Variant = tuple[str, Manifest]
+# A way to ask for less, and what it leads to; None where it changes nothing.
+Variant = tuple[str, MemoryInputs]
 
 
 def fit(
-    manifest: Manifest,
+    inputs: MemoryInputs,
     backend: str,
     budget: MemoryBudget,
     variants: Iterable[Variant] = (),
@@ -83,37 +83,37 @@ def fit(
         tokens: that the caches will hold; None is the whole context.
     """
 
-    def predicted(source: Manifest, packed: bool = packed_cache) -> Prediction:
+    def predicted(source: MemoryInputs, packed: bool = packed_cache) -> Prediction:
         positions = positions_of(source, tokens)
         return predict(source, backend, positions, budget.architecture, packed_cache=packed)
 
-    now = predicted(manifest)
+    now = predicted(inputs)
     judgement = judge(now, budget)
     changes = []
     if judgement.answer != "fits":
         others = list(variants)
         can_map = backend in engines.packed_cache_names() and not packed_cache
         if can_map:
-            others.append(("", manifest))
+            others.append(("", inputs))
         for what, other in others:
             for packed in (False, True) if can_map else (False,):
                 options = f"{what} --packed-cache".lstrip() if packed else what
-                price = price_of(manifest, other, backend, packed)
+                price = price_of(inputs, other, backend, packed)
                 after = predicted(other, packed or packed_cache)
                 changes.append(_change(options, price, now, after, budget))
     return Fit(
         backend,
         budget,
-        positions_of(manifest, tokens),
+        positions_of(inputs, tokens),
         now,
         judgement,
         cheapest(changes, judgement.answer),
     )
 
 
-def positions_of(manifest: Manifest, tokens: int | None) -> Positions:
+def positions_of(inputs: MemoryInputs, tokens: int | None) -> Positions:
     """Return how far a run goes: to the end of the context, or to so many tokens."""
-    whole = full_context(manifest)
+    whole = full_context(inputs)
     if tokens is None or tokens >= whole.tokens:
         return whole
     assert isinstance(whole.rows, int)

@@ -13,7 +13,7 @@ from pocketlm.device_tests.packed_cache import require_packed_cache
 from pocketlm.runtime_py import engines
 
 if TYPE_CHECKING:
-    from pocketlm.runtime_py.manifest import Manifest
+    from pocketlm.runtime_py.memory_inputs import MemoryInputs
 
 
 @dataclass(frozen=True)
@@ -56,31 +56,31 @@ class FitRequest:
         return {flag: value for flag, value in flags.items() if value is not None}
 
 
-def answer(request: FitRequest) -> "tuple[Manifest, tuple[Fit, ...]]":
+def answer(request: FitRequest) -> "tuple[MemoryInputs, tuple[Fit, ...]]":
     """Predict; runs nothing.
 
     Returns:
-        The manifest, built or planned, and an answer for each backend on each device.
+        The bundle, built or planned, and an answer for each backend on each device.
 
     Raises:
         DeviceError, BuildError, ModelError, RunError: what was asked cannot be answered.
     """
-    manifest = _read_bundle(request) if request.is_built else _plan(request)
+    inputs = _read_bundle(request) if request.is_built else _plan(request)
     backend = request.backend
-    names = sorted(manifest.backends) if backend is None else [backend]
-    if backend is not None and backend not in manifest.backends:
-        known = ", ".join(sorted(manifest.backends))
+    names = sorted(inputs.backends) if backend is None else [backend]
+    if backend is not None and backend not in inputs.backends:
+        known = ", ".join(sorted(inputs.backends))
         raise DeviceError(f"--backend {backend}: {request.what} has {known}")
     if request.packed_cache:
         require_packed_cache(names)
     budgets = [memory_budget.find_budget(name) for name in request.devices]
     budgets = budgets or list(memory_budget.profiles())
-    return manifest, tuple(
+    return inputs, tuple(
         fit(
-            manifest,
+            inputs,
             name,
             budget,
-            variants(manifest, name),
+            variants(inputs, name),
             tokens=request.context_length if request.is_built else None,
             packed_cache=request.packed_cache and name in engines.packed_cache_names(),
         )
@@ -89,8 +89,9 @@ def answer(request: FitRequest) -> "tuple[Manifest, tuple[Fit, ...]]":
     )
 
 
-def _read_bundle(request: FitRequest) -> "Manifest":
+def _read_bundle(request: FitRequest) -> "MemoryInputs":
     from pocketlm.runtime_py.bundle import open_bundle
+    from pocketlm.runtime_py.memory_inputs import MemoryInputs
 
     # Only the manifest counts here; `verify` checks the files.
     manifest = open_bundle(request.what, check_hashes=False).manifest
@@ -106,11 +107,11 @@ def _read_bundle(request: FitRequest) -> "Manifest":
             f"--context {context}: {request.what} was built for 1 to {manifest.context_length} "
             "positions"
         )
-    return manifest
+    return MemoryInputs.of(manifest)
 
 
-def _plan(request: FitRequest) -> "Manifest":
-    from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+def _plan(request: FitRequest) -> "MemoryInputs":
+    from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
     from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
 
     shape = planned_shape(request.what, request.revision)
@@ -120,4 +121,4 @@ def _plan(request: FitRequest) -> "Manifest":
         chunk=request.chunk,
         kv="int8" if request.kv == "int8" else "float32",
     )
-    return plan_manifest(shape.name, shape.config, choices)
+    return plan_bundle(shape.name, shape.config, choices)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pocketlm.device_tests.errors import DeviceError
 from pocketlm.device_tests.fit.fitting import Variant
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest, recipe_of
+from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle, recipe_of
 from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.errors import ModelError
-from pocketlm.runtime_py.manifest import Manifest
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
 from pocketlm.runtime_py.typed_json import FieldError, read_as
 
 _SMALL_CHUNK = 32
@@ -19,33 +19,33 @@ _SHORTEST_CONTEXT = 512
 _SMALLER_RECIPES = ("int4-g64", "int4-g128", "int4-channel")
 
 
-def choices_of(manifest: Manifest, backend: str) -> BuildChoices:
+def choices_of(inputs: MemoryInputs, backend: str) -> BuildChoices:
     """Return what a bundle was built with.
 
     Raises:
         DeviceError: its recipe's rules are none that a build knows.
     """
     try:
-        recipe = recipe_of(manifest)
+        recipe = recipe_of(inputs)
     except BuildError as error:
         raise DeviceError(
-            f"{manifest.name}: its manifest has a recipe that no build knows ({error}); build it "
+            f"{inputs.name}: its manifest has a recipe that no build knows ({error}); build it "
             "again"
         ) from error
-    kv = "float32" if manifest.backends[backend].caches[0].dtype == "float32" else "int8"
+    kv = "float32" if inputs.backends[backend].caches[0].dtype == "float32" else "int8"
     return BuildChoices(
         recipe=recipe,
-        context_length=manifest.context_length,
-        chunk=manifest.prefill_chunk,
+        context_length=inputs.context_length,
+        chunk=inputs.prefill_chunk,
         kv="float32" if kv == "float32" else "int8",
         backends=(backend,),
     )
 
 
-def variants(manifest: Manifest, backend: str) -> Iterator[Variant]:
+def variants(inputs: MemoryInputs, backend: str) -> Iterator[Variant]:
     """Yield single changes, then several at once."""
-    now = choices_of(manifest, backend)
-    config = _config(manifest)
+    now = choices_of(inputs, backend)
+    config = _config(inputs)
     steps: list[tuple[str, BuildChoices]] = []
     if now.chunk is not None and now.chunk > _SMALL_CHUNK:
         steps.append((f"--chunk {_SMALL_CHUNK}", replace(now, chunk=_SMALL_CHUNK)))
@@ -57,17 +57,17 @@ def variants(manifest: Manifest, backend: str) -> Iterator[Variant]:
     while (context := context // 2) >= _SHORTEST_CONTEXT:
         chunk = min(context, now.chunk or context)
         steps.append((f"--context {context}", replace(now, context_length=context, chunk=chunk)))
-    for what, other in _planned(manifest.name, config, steps + _together(now)):
-        if other.recipe == now.recipe_name or _weight_bytes(other) < _weight_bytes(manifest):
+    for what, other in _planned(inputs.name, config, steps + _together(now)):
+        if other.recipe == now.recipe_name or _weight_bytes(other) < _weight_bytes(inputs):
             yield what, other
 
 
-def _config(manifest: Manifest) -> ModelConfig:
+def _config(inputs: MemoryInputs) -> ModelConfig:
     try:
-        return read_as(ModelConfig, manifest.model)
+        return read_as(ModelConfig, inputs.model)
     except (FieldError, ModelError) as error:
         raise DeviceError(
-            f"{manifest.name}: its manifest holds no whole config of a model ({error}); build it "
+            f"{inputs.name}: its manifest holds no whole config of a model ({error}); build it "
             "again"
         ) from error
 
@@ -82,8 +82,8 @@ def _smaller(now: BuildChoices) -> tuple[str, ...]:
     return (DEFAULT_RECIPE,) if built_in else (DEFAULT_RECIPE, *_SMALLER_RECIPES)
 
 
-def _weight_bytes(manifest: Manifest) -> int:
-    return sum(tensor.size_bytes for tensor in manifest.tensors)
+def _weight_bytes(inputs: MemoryInputs) -> int:
+    return sum(tensor.size_bytes for tensor in inputs.tensors)
 
 
 def _together(now: BuildChoices) -> list[tuple[str, BuildChoices]]:
@@ -103,6 +103,6 @@ def _planned(
 ) -> Iterator[Variant]:
     for what, choices in steps:
         try:
-            yield what, plan_manifest(name, config, choices)
+            yield what, plan_bundle(name, config, choices)
         except BuildError:
             continue  # a group size that does not divide this model

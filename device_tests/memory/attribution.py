@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pocketlm.device_tests.memory.events import Mapping, PhaseMark
-from pocketlm.device_tests.memory.parts import PARTS, Part
 from pocketlm.device_tests.memory.values import PartBytes
+from pocketlm.runtime_py.memory_parts import PARTS, Part
 
 LOADED = "loaded"
 _NO_FILE = "[anonymous]"

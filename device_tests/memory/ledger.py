@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from pocketlm.device_tests.memory.parts import PARTS
-from pocketlm.device_tests.memory.prediction import PredictedPart, Prediction
 from pocketlm.device_tests.memory.values import Ledger, LedgerLine, PartBytes, PartKind
+from pocketlm.runtime_py.memory_parts import PARTS
+from pocketlm.runtime_py.memory_prediction import PredictedPart, Prediction
 
 # A line is right within a twentieth, or within two megabytes: below that, a few files more or
 # less that the kernel keeps mapped decide.

@@ -1,14 +1,12 @@
 """Memory of a run as values, as a report holds them: phases, parts, samples, the ledger."""
 
 from dataclasses import dataclass
-from typing import Literal
+
+from pocketlm.runtime_py.memory_parts import PartKind as PartKind
 
 # The phase at whose end the ledger is drawn; golden answers that are replayed later are no part of
 # what is measured.
 END_OF_RUN = "decoded"
-
-# "dirty" has no file behind it: only swap or a kill frees it. "clean" pages can be read again.
-PartKind = Literal["dirty", "clean"]
 
 
 @dataclass(frozen=True)

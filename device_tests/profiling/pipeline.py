@@ -16,7 +16,6 @@ from pocketlm.device_tests.job.verdict import MEASURED, Verdict
 from pocketlm.device_tests.memory.attribution import KnownFiles, attribute
 from pocketlm.device_tests.memory.dumpsys import ProcessMemory
 from pocketlm.device_tests.memory.ledger import compare
-from pocketlm.device_tests.memory.prediction import Positions, predict
 from pocketlm.device_tests.memory.values import END_OF_RUN, AndroidAccount, Ledger, PartBytes, Phase
 from pocketlm.device_tests.profiling import golden_answers
 from pocketlm.device_tests.profiling.document import Answers, BundleFacts, Report, RunFacts, Step
@@ -32,6 +31,8 @@ from pocketlm.device_tests.profiling.measured_run import (
 from pocketlm.device_tests.runners.payload import Payload, payload
 from pocketlm.device_tests.runners.upload import bundle_digest, folder_name, upload
 from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
+from pocketlm.runtime_py.memory_prediction import Positions, predict
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def _ledger(
         rows=frozenset((*load.prompt_ids, *decoded)),
     )
     prediction = predict(
-        bundle.manifest,
+        MemoryInputs.of(bundle.manifest),
         load.backend,
         positions,
         device.architecture,

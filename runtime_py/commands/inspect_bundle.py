@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @bundle_argument
 @json_option
 def inspect_bundle(folder: str, as_json: bool) -> None:
-    """Show BUNDLE's manifest, bytes per part, caches and memory plan.
+    """Show BUNDLE's manifest, bytes per part, caches, and memory on a phone with a full context.
 
     \b
     pocketlm inspect pico
@@ -43,8 +43,11 @@ def _document(bundle: "Bundle") -> dict[str, Any]:
         "file_parts": [asdict(part) for part in inspection.file_parts(manifest)],
         "weight_parts": [asdict(part) for part in inspection.weight_parts(manifest)],
         "cache_parts": [
-            asdict(part) for name, entry in backends for part in inspection.cache_parts(name, entry)
+            asdict(part)
+            for name, entry in backends
+            for part in inspection.cache_parts(name, entry.caches)
         ],
+        "memory_parts": [asdict(part) for part in inspection.memory_parts(manifest)],
         "unquantized": [asdict(entry) for entry in inspection.unquantized(manifest)],
     }
 
@@ -88,15 +91,15 @@ def _tables(bundle: "Bundle") -> list[Any]:
         bits, tensors = str(weight.bits), str(weight.tensors)
         weights.add_row(weight.part, bits, group, tensors, _mb(weight.size_bytes), sqnr)
     caches = Table("caches", "kind", "window", "slots", "type", "scales", "layers", "MB")
-    memory = Table("memory", "part", "kind", "MB")
     for name, entry in manifest.backends.items():
-        for cache in inspection.cache_parts(name, entry):
+        for cache in inspection.cache_parts(name, entry.caches):
             window, slots = str(cache.window or "all"), str(cache.capacity)
             layers, size = str(cache.layers), _mb(cache.size_bytes)
             scales = "" if cache.quantization == "none" else cache.quantization.replace("_", " ")
             caches.add_row(name, cache.kind, window, slots, cache.dtype, scales, layers, size)
-        for line in entry.memory_plan:
-            memory.add_row(name, line.part, line.kind, _mb(line.size_bytes))
+    memory = Table("memory on a phone, context full", "part", "kind", "MB")
+    for held in inspection.memory_parts(manifest):
+        memory.add_row(held.backend, held.part, held.kind, _mb(held.size_bytes))
     full = Table("not quantized", "tensors", "MB", "why")
     for kept in inspection.unquantized_parts(manifest):
         full.add_row(kept.part, str(kept.tensors), _mb(kept.size_bytes), kept.reason)

@@ -16,9 +16,11 @@ CONTRACT_MODULES = {
     # What is in which slot of a cache: builds plan and trace it, runtimes go back in it.
     "runtime_py.caches",
     "runtime_py.cache_layout",
-    # What a run holds: a build writes the figures of the model that predicts devices.
+    # What of a bundle decides its memory: a plan says it of shapes, a manifest of what was built.
     "runtime_py.memory_model",
-    "runtime_py.engines.onnx.memory",
+    "runtime_py.memory_inputs",
+    # What an artifact offers runtimes to call.
+    "runtime_py.components",
     "runtime_py.golden",
     "runtime_py.golden_cases",
     "runtime_py.golden_coverage",
@@ -43,7 +45,7 @@ CONTRACT_MODULES = {
 }
 # Planning what was not built yet: shapes, recipes, and what a build would say of memory.
 PLANNING_MODULES = {
-    "edge_build.planned_manifest",
+    "edge_build.planned_bundle",
     "edge_build.quantization.recipes",
     "edge_build.errors",
     "models.shapes",
@@ -116,7 +118,7 @@ def test_the_rule_itself_finds_a_breach() -> None:
     assert breaches("edge_build", ["runtime_py.session", "runtime_py.golden.Golden"]) == [
         "runtime_py.session"
     ]
-    planning = ["edge_build.planned_manifest.plan_manifest", "models.shapes", "runtime_py.bundle"]
+    planning = ["edge_build.planned_bundle.plan_bundle", "models.shapes", "runtime_py.bundle"]
     assert breaches("device_tests", planning) == []
     assert breaches("device_tests", ["edge_build.build", "edge_build.errors.BuildError"]) == [
         "edge_build.build"

@@ -10,7 +10,7 @@ import numpy as np
 
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.file_entries import file_entries
-from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
 from pocketlm.edge_build.progress import Advance, ignore
 from pocketlm.edge_build.runner_files.repairing import RunnerFiles, write_repaired
 from pocketlm.edge_build.runner_files.writing import complete_config
@@ -29,6 +29,7 @@ from pocketlm.runtime_py.recorded_settings import SETTINGS, RecordedSettings
 from pocketlm.runtime_py.tokenizer import read_tokenizer
 from tests.conftest import TINY_PUBLISHED
 from tests.device_tests.report.sample_reports import sample_report
+from tests.manifests import manifest_of
 from tests.mutations.job_device import FILES
 from tests.mutations.surroundings import row_of
 
@@ -108,15 +109,11 @@ def _make_bundle(checkpoint: Path, bundle: Path) -> None:
     bundle.mkdir()
     text.copy_to(bundle)
     _write_runner_files(text, bundle)
-    planned = plan_manifest("tiny", opened.config, BuildChoices("int4-g32", 64, 8))
+    inputs = plan_bundle("tiny", opened.config, BuildChoices("int4-g32", 64, 8))
+    planned = manifest_of(inputs, _MODELS)
     entries = {
-        name: replace(
-            planned.backends[name],
-            model=model,
-            golden=f"golden/{name}.json",
-            runtime_floor={"numpy": "1.0"},
-        )
-        for name, model in _MODELS.items()
+        name: replace(entry, runtime_floor={"numpy": "1.0"})
+        for name, entry in planned.backends.items()
     }
     planned = replace(
         planned,

@@ -15,6 +15,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.bundle import Bundle, open_bundle
+from pocketlm.runtime_py.components import DECODER, Component, Signature, TensorSignature
 from pocketlm.runtime_py.engine import Engine
 from pocketlm.runtime_py.golden import ChatCase, Golden, TokenizerCase
 from pocketlm.runtime_py.golden_cases import GoldenCase
@@ -24,7 +25,6 @@ from pocketlm.runtime_py.manifest import (
     CacheEntry,
     FileEntry,
     Manifest,
-    MemoryLine,
     RecipeRule,
     TensorEntry,
 )
@@ -167,6 +167,15 @@ CACHES = (
 )
 
 
+def decoder(file: str, layers: int) -> Component:
+    """Return a component that is all there is of a model."""
+    signature = Signature(
+        (TensorSignature("tokens", "int64", (1, "new")),),
+        (TensorSignature("logits", "float32", (1, 1, 400)),),
+    )
+    return Component(DECODER, file, "forward", signature, tuple(range(layers)))
+
+
 def backend_entry(name: str, distribution: str) -> BackendEntry:
     return BackendEntry(
         model=f"{name}/model.bin",
@@ -176,10 +185,7 @@ def backend_entry(name: str, distribution: str) -> BackendEntry:
         rewind_tokens=4,
         logits_size=400,
         golden=f"golden/{name}.json",
-        memory_plan=(
-            MemoryLine("weights", "mapped", 3000),
-            MemoryLine("caches", "anonymous", 2752),
-        ),
+        components=(decoder(f"{name}/model.bin", len(CACHES)),),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pocketlm.runtime_py.components import DECODER, Component, Signature, TensorSignature
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.manifest import (
     FORMAT_VERSION,
@@ -15,7 +16,6 @@ from pocketlm.runtime_py.manifest import (
     CacheEntry,
     FileEntry,
     Manifest,
-    MemoryLine,
     RecipeRule,
     TensorEntry,
 )
@@ -85,6 +85,35 @@ RULES = st.builds(
 )
 
 
+TENSOR_SIGNATURES = st.lists(
+    st.builds(
+        TensorSignature,
+        name=st.none() | TEXTS,
+        dtype=TEXTS,
+        shape=st.lists(SIZES | TEXTS, max_size=3).map(tuple),
+    ),
+    max_size=2,
+).map(tuple)
+
+
+def components(files: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[Component, ...]]:
+    """Return a decoder with all caches, with or without a component beside it."""
+
+    def named(name: str, caches: tuple[int, ...]) -> st.SearchStrategy[Component]:
+        return st.builds(
+            Component,
+            name=st.just(name),
+            file=files,
+            entry_point=st.none() | TEXTS,
+            signature=st.none() | st.builds(Signature, TENSOR_SIGNATURES, TENSOR_SIGNATURES),
+            caches=st.just(caches),
+            planned_bytes=st.none() | BYTES,
+        )
+
+    alone = st.tuples(named(DECODER, tuple(range(LAYERS))))
+    return alone | st.tuples(named("vision", ()), named(DECODER, tuple(range(LAYERS))))
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     files = draw(
@@ -121,15 +150,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         rewind_tokens=st.none() | SIZES,
         logits_size=st.integers(vocab_size, 2**31 - 1),
         golden=listed,
-        memory_plan=st.lists(
-            st.builds(
-                MemoryLine,
-                part=TEXTS,
-                kind=st.sampled_from(["mapped", "anonymous"]),
-                size_bytes=BYTES,
-            ),
-            max_size=2,
-        ).map(tuple),
+        components=components(listed),
         options=st.dictionaries(TEXTS, TEXTS, max_size=2),
     )
     return Manifest(
@@ -266,9 +287,32 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda d: d["files"][1].update(path="a\x1b[2J"), "files[1].path: 'a\\x1b[2J' leaves"),
     (lambda d: d["backends"]["onnx"].update(logits_size=0), "backends.onnx.logits_size: 0 is not"),
     (lambda d: d["backends"]["onnx"].update(rewind_tokens=-1), "onnx.rewind_tokens: -1 is not"),
+    *(
+        (
+            lambda d, change=change: d["backends"]["onnx"]["components"][0].update(change),  # type: ignore[misc]
+            f"backends.onnx.components{message}",
+        )
+        for change, message in (
+            ({"planned_bytes": -1}, "[0].planned_bytes: -1 is not between 0 and"),
+            ({"file": "onnx/other"}, "[0].file: 'onnx/other' is not among the files"),
+            ({"name": "vision"}, ": found 'vision'; each has a name of its own, and one is 'decod"),
+            ({"caches": [0, 1]}, ": they hold the caches [0, 1]; expected each of the 3 once"),
+            ({"caches": [0, 1, 2, 2]}, ": they hold the caches [0, 1, 2, 2]; expected each of the"),
+            ({"signature": {"inputs": []}}, "[0].signature.outputs is missing"),
+        )
+    ),
     (
-        lambda d: d["backends"]["onnx"]["memory_plan"][0].update(size_bytes=-1),
-        "backends.onnx.memory_plan[0].size_bytes: -1 is not between 0 and",
+        lambda d: d["backends"]["onnx"]["components"][0]["signature"]["inputs"][0].update(
+            shape=[1, 2.5]
+        ),
+        "signature.inputs[0].shape[1]: expected an integer or a string, found 2.5 (a number)",
+    ),
+    (lambda d: d["backends"]["onnx"].update(components=[]), "onnx.components: found none; each"),
+    (
+        lambda d: d["backends"]["onnx"]["components"].append(
+            d["backends"]["onnx"]["components"][0]
+        ),
+        "backends.onnx.components: found 'decoder', 'decoder'; each has a name of its own",
     ),
     *(
         (

@@ -16,6 +16,14 @@ def test_a_manifest_of_format_1_is_read_as_one_of_today() -> None:
     assert manifest.vocab_size == document["model"]["vocab_size"]
     assert len(manifest.tensors) == len(document["tensors"])
     assert sorted(manifest.backends) == sorted(document["backends"])
+    for name, entry in manifest.backends.items():
+        recorded = document["backends"][name]
+        assert entry.decoder.file == recorded["model"]
+        assert len(entry.decoder.caches) == len(entry.caches) == len(recorded["caches"])
+        assert entry.decoder.signature is None
+    # What the program plans was a line of the plan; ONNX Runtime's allocates as it goes.
+    planned = {name: entry.decoder.planned_bytes for name, entry in manifest.backends.items()}
+    assert planned == {"executorch": 340_288, "onnx": None}
     # What is in memory is of today's format, and is written so.
     assert Manifest.from_json(manifest.to_json()) == manifest
 
@@ -32,6 +40,9 @@ def test_the_digest_of_an_older_manifest_is_that_of_what_was_written() -> None:
     [
         ("model", 7, "model: expected an object, found 7"),
         ("backends", [], "backends: expected an object"),
+        ("backends", {"onnx": 3}, "backends.onnx: expected an object, found 3"),
+        ("backends", {"onnx": {"caches": 3}}, "backends.onnx.model is missing"),
+        ("backends", {"onnx": {"memory_plan": [3]}}, "backends.onnx.model is missing"),
     ],
 )
 def test_what_is_damaged_in_an_older_manifest_is_named(name: str, value: Any, message: str) -> None:

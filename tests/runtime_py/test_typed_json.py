@@ -21,6 +21,7 @@ class Outer:
     inner: tuple[Inner, ...]
     named: Mapping[str, Inner]
     free: Mapping[str, Any]
+    sizes: tuple[int | str, ...] = ()
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -41,6 +42,10 @@ def test_nested_values_are_built() -> None:
     )
 
 
+def test_either_of_two_types_is_read_as_it_is() -> None:
+    assert read_as(Outer, document(sizes=[1, "new"])).sizes == (1, "new")
+
+
 def test_unknown_keys_are_left_out() -> None:
     assert read_as(Inner, {"size": 1, "newer": True}) == Inner(1)
 
@@ -54,6 +59,9 @@ def test_unknown_keys_are_left_out() -> None:
         ({"ratio": 10**400}, "ratio: 1000"),
         ({"limit": 2.5}, "limit: expected an integer, found 2.5 (a number)"),
         ({"limit": True}, "limit: expected an integer, found True"),
+        ({"sizes": [1, 2.5]}, "sizes[1]: expected an integer or a string, found 2.5 (a number)"),
+        ({"sizes": [None]}, "sizes[0]: expected an integer or a string, found None (null)"),
+        ({"sizes": [True]}, "sizes[0]: expected an integer or a string, found True"),
         ({"inner": {}}, "inner: expected a list, found {} (an object)"),
         ({"inner": [{"size": 1}, {}]}, "inner[1].size is missing"),
         ({"inner": [3]}, "inner[0]: expected an object, found 3"),

@@ -4,12 +4,17 @@ Weights stay in the file: only the program and the delegates' graphs are parsed.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketlm.runtime_py.engines.executorch.program_file import open_program, read_delegate
+from pocketlm.runtime_py.components import Signature, TensorSignature
+from pocketlm.runtime_py.engines.executorch.program_file import (
+    DTYPES,
+    open_program,
+    read_delegate,
+)
 
 CACHE_PREFIX = "caches.layers."
 
@@ -42,22 +47,27 @@ class ProgramReport:
     Attributes:
         operators: names of what runs outside delegates, "llama::custom_sdpa.out".
         caches: bytes of each mutable buffer, by its full name.
-        arena_bytes: planned memory: caches, activations, inputs and outputs.
+        signature: what it takes and gives, of the largest sizes.
+        arena_bytes: planned memory: caches, activations and outputs.
         delegate_data_bytes: weights that delegates read, and repack when they load.
-        file_bytes: the whole file.
     """
 
     operators: frozenset[str]
     delegates: tuple[DelegateGraph, ...]
     caches: Mapping[str, int]
+    signature: Signature
     arena_bytes: int
     delegate_data_bytes: int
-    file_bytes: int
 
     @property
     def linears(self) -> Counter[tuple[str, tuple[int, ...]]]:
         """Kind and shape of every fully connected node in a delegate, counted."""
         return sum((d.linears for d in self.delegates), Counter())
+
+    @property
+    def planned_bytes(self) -> int:
+        """Planned memory without caches."""
+        return self.arena_bytes - sum(self.caches.values())
 
 
 def kv_cache_bytes(pte: Path) -> int:
@@ -74,15 +84,25 @@ def inspect_program(pte: Path, method: str = "forward") -> ProgramReport:
             _summary(read_delegate(opened.read(delegate.processed.index)))
             for delegate in plan.delegates
         ]
-    operators = (f"{op.name}.{op.overload}".rstrip(".") for op in plan.operators)
     weights = {named.segment_index for named in program.named_data}
+    operators = (f"{op.name}.{op.overload}".rstrip(".") for op in plan.operators)
     return ProgramReport(
         operators=frozenset(operators),
         delegates=tuple(delegates),
         caches=dict(_caches(plan.values)),
+        signature=Signature(
+            _tensor_signatures(plan.values[i] for i in plan.inputs),
+            _tensor_signatures(plan.values[i] for i in plan.outputs),
+        ),
         arena_bytes=sum(plan.non_const_buffer_sizes),
         delegate_data_bytes=sum(program.segments[index].size for index in weights),
-        file_bytes=pte.stat().st_size,
+    )
+
+
+def _tensor_signatures(values: Iterable[Any]) -> tuple[TensorSignature, ...]:
+    return tuple(
+        TensorSignature(None, DTYPES[value.val.scalar_type], tuple(value.val.sizes))
+        for value in values
     )
 
 

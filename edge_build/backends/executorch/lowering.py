@@ -18,9 +18,10 @@ from pocketlm.edge_build.backends.executorch.template import Template, make_temp
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.models.decoder import Decoder
+from pocketlm.runtime_py.components import DECODER, Component
 from pocketlm.runtime_py.engines.executorch.metadata import Constant
 from pocketlm.runtime_py.engines.executorch.program_file import quiet_libraries
-from pocketlm.runtime_py.manifest import ActivationQuantization, AttentionQuantization, MemoryLine
+from pocketlm.runtime_py.manifest import ActivationQuantization, AttentionQuantization
 
 FILE = "executorch/model.pte"
 # Least version on which every operator of these programs was seen to run.
@@ -55,7 +56,7 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
         caches=source.caches.layers,
         rewind_tokens=source.caches.rewind_tokens,
         logits_size=logits_size(source),
-        memory_plan=memory_plan(report),
+        components=(_decoder(report, len(source.caches.layers)),),
         options={"delegate": "xnnpack"},
         attention_quantization=_attention_quantization(source),
     )
@@ -194,16 +195,14 @@ def wanted_linears(source: LoweringInput) -> Counter[tuple[str, tuple[int, ...]]
     return wanted
 
 
-def memory_plan(report: ProgramReport) -> tuple[MemoryLine, ...]:
-    """Return where a runtime's memory goes once the file is loaded."""
-    caches = sum(report.caches.values())
-    constants = report.file_bytes - report.delegate_data_bytes
-    return (
-        MemoryLine("embedding, norms and program", "mapped", constants),
-        # XNNPACK reorders weights when it loads; the file's own pages can then be dropped.
-        MemoryLine("linear weights, repacked", "anonymous", report.delegate_data_bytes),
-        MemoryLine("key/value caches", "anonymous", caches),
-        MemoryLine("activations between delegates", "anonymous", report.arena_bytes - caches),
+def _decoder(report: ProgramReport, layers: int) -> Component:
+    return Component(
+        name=DECODER,
+        file=FILE,
+        entry_point="forward",
+        signature=report.signature,
+        caches=tuple(range(layers)),
+        planned_bytes=report.planned_bytes,
     )
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from pocketlm.edge_build.backend import Foreseen
 from pocketlm.edge_build.backends.onnx.kinds import LOCAL_KINDS
 from pocketlm.edge_build.kv_cache import CachePlan
 from pocketlm.models.config import ModelConfig
 from pocketlm.runtime_py.manifest import CacheEntry
+from pocketlm.runtime_py.memory_model import RunChoices
 
 LOCAL_CACHE = "local-cache"
 ATTENTION = "attention"
@@ -18,11 +18,11 @@ SESSION_OPTIONS = {"optimization.constant_folding_max_output_size_in_bytes": "10
 _UNFUSED_SCORES_BYTES = 32 << 20
 
 
-def foresee(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> Foreseen:
+def foresee(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> RunChoices:
     """Return how the artifact will be run."""
     local_cache = options.get(LOCAL_CACHE, LOCAL_KINDS[0])
     layers = plan.with_local(local_cache).layers
-    return Foreseen(
+    return RunChoices(
         caches=layers,
         options={
             LOCAL_CACHE: local_cache,

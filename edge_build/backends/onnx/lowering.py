@@ -15,10 +15,10 @@ from pocketlm.edge_build.backends.onnx.genai_config import (
 )
 from pocketlm.edge_build.backends.onnx.kept_graph import graph_from_bytes, graph_key, graph_to_bytes
 from pocketlm.edge_build.backends.onnx.kinds import free_axis, operators_of
-from pocketlm.edge_build.backends.onnx.memory_plan import memory_plan
 from pocketlm.edge_build.backends.onnx.simplify import PREFIX, simplify
 from pocketlm.edge_build.backends.onnx.tracing import stored_tensors, trace
 from pocketlm.edge_build.kv_cache import CachePlan
+from pocketlm.runtime_py.components import DECODER, Component, Signature, TensorSignature
 from pocketlm.runtime_py.manifest import ActivationQuantization, CacheEntry
 
 MODEL = "onnx/model.onnx"
@@ -66,7 +66,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         caches=caches,
         rewind_tokens=plan.rewind_tokens,
         logits_size=foreseen.logits_size,
-        memory_plan=memory_plan(source, foreseen, data_file.stat().st_size),
+        components=(_decoder(model.graph, len(caches)),),
         options=foreseen.options,
         attention_quantization="kv_per_channel" if _has_codes(plan) else "none",
     )
@@ -81,6 +81,20 @@ def _describe(model: onnx_ir.Model, name: str, plan: CachePlan) -> None:
         axis = free_axis(cache)
         if axis is not None:
             model.metadata_props[axis] = str(cache.capacity)
+
+
+def _decoder(graph: onnx_ir.Graph, layers: int) -> Component:
+    signature = Signature(
+        tuple(map(_tensor_signature, graph.inputs)), tuple(map(_tensor_signature, graph.outputs))
+    )
+    return Component(DECODER, MODEL, graph.name, signature, tuple(range(layers)))
+
+
+def _tensor_signature(value: onnx_ir.Value) -> TensorSignature:
+    assert value.dtype is not None and value.shape is not None, f"{value.name} has no type"
+    # An axis is a number, or a name.
+    shape = (size if isinstance(size, int) else size.value for size in value.shape)
+    return TensorSignature(value.name, value.dtype.numpy().name, tuple(shape))
 
 
 def _has_codes(plan: CachePlan) -> bool:

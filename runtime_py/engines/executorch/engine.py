@@ -21,6 +21,7 @@ from pocketlm.runtime_py.environment import environment_default
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.manifest import BackendEntry, Manifest
 from pocketlm.runtime_py.memory_advice import huge_page_heap, release_file_pages
+from pocketlm.runtime_py.memory_prediction import heap_bytes
 from pocketlm.runtime_py.process_tuning import may_tune_process
 
 METHOD = "forward"
@@ -94,7 +95,7 @@ def load(
     path = folder / entry.model
     model = LoadedProgram(lambda: _open(runtime, path, entry), manifest, entry)
     # The first call packs the weights. What it writes at position 0 nobody sees: see `reset`.
-    with _quiet(), huge_page_heap(entry.anonymous_bytes):
+    with _quiet(), huge_page_heap(heap_bytes(manifest, ENGINE.name)):
         model.run([0], 0)
     release_file_pages(path)
     return model

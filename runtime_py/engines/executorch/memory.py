@@ -44,28 +44,38 @@ class ExecutorchMemory:
     def activation_bytes(
         self, shape: ModelShape, choices: RunChoices, call_tokens: int, architecture: str
     ) -> tuple[int, str]:
-        # Between two layers: what came in and what goes out, queries and their attention, keys and
-        # values, and for all layers the tables of rotations.
-        columns = 2 * (shape.hidden + shape.query + shape.key_value)
-        columns += 2 * shape.head_dim * shape.rotations
-        slots = max(cache.capacity for cache in choices.caches)
-        rings = [cache.capacity for cache in choices.caches if cache.layout.overwrites]
+        planned, planned_text = choices.planned_bytes, "planned by the artifact"
+        if planned is None:
+            planned, planned_text = self._planned_bytes(shape, choices)
         if shape.caps_scores:
-            # One more residual, because attention and MLP are one delegate, and whole masks.
-            columns += shape.hidden + slots * shape.masks
+            slots = _most_slots(choices)
             workspace, what = shape.heads * slots, f"{shape.heads} heads x {slots:,} slots"
         elif architecture == "aarch64":
             workspace, what = 3 * shape.intermediate // 2, "in the MLP"
         else:
             # Products of the MLP lie in a workspace that is written whole while it is packed.
             workspace, what = shape.hidden, "beside them"
-        columns += 0 if shape.caps_scores else max(rings, default=0)
         # Logits lie in the same memory: what calls leave there counts as theirs.
-        planned = max(0, FLOAT_BYTES * shape.chunk * columns - FLOAT_BYTES * choices.logits_size)
-        planned = planned * call_tokens // shape.chunk
+        planned = max(0, planned - FLOAT_BYTES * choices.logits_size) * call_tokens // shape.chunk
         return planned + FLOAT_BYTES * call_tokens * workspace, (
-            f"{call_tokens} tokens x 4 bytes x ({columns:,} planned + {workspace:,} {what}), less "
-            "what logits take of the planned"
+            f"{planned_text}, less what logits take, for {call_tokens} of {shape.chunk} tokens + "
+            f"{call_tokens} tokens x 4 bytes x {workspace:,} {what}"
+        )
+
+    def _planned_bytes(self, shape: ModelShape, choices: RunChoices) -> tuple[int, str]:
+        """Return what a program plans besides caches; the program itself says it exactly."""
+        # Between two layers: what came in and what goes out, queries and their attention, keys and
+        # values, and for all layers the tables of rotations.
+        columns = 2 * (shape.hidden + shape.query + shape.key_value)
+        columns += 2 * shape.head_dim * shape.rotations
+        rings = [cache.capacity for cache in choices.caches if cache.layout.overwrites]
+        if shape.caps_scores:
+            # One more residual, because attention and MLP are one delegate, and whole masks.
+            columns += shape.hidden + _most_slots(choices) * shape.masks
+        else:
+            columns += max(rings, default=0)
+        return FLOAT_BYTES * shape.chunk * columns, (
+            f"planned: {shape.chunk} tokens x 4 bytes x {columns:,}"
         )
 
     def mapped_bytes(self, shape: ModelShape) -> int:
@@ -79,6 +89,10 @@ class ExecutorchMemory:
         head = head_of(tensors)
         size = int(0.94 * head.size_bytes)
         return size, f"{size_text(size)} of the head's file pages while it is packed"
+
+
+def _most_slots(choices: RunChoices) -> int:
+    return max(cache.capacity for cache in choices.caches)
 
 
 def _groups(tensor: TensorEntry) -> int:

@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -22,6 +22,8 @@ from pocketlm.runtime_py.errors import RunError
 _SEGMENT_ALIGNMENT = 128
 _MAGIC = r"ET[0-9a-zA-Z][0-9a-zA-Z]"
 _HEAD_BYTES = 64
+# Types of inputs and outputs, by their numbers in a program.
+DTYPES: Mapping[int, str] = {4: "int64", 6: "float32"}
 # While it has a handler, torch writes every graph that it runs as source, also where logs are off:
 # a tenth of a lowering's time.
 _TORCH_TRACES = "torch.__trace"

@@ -17,6 +17,7 @@ from pocketlm.runtime_py.environment import environment_default
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.manifest import BackendEntry, CacheEntry, Manifest
 from pocketlm.runtime_py.memory_advice import huge_page_heap, release_file_pages
+from pocketlm.runtime_py.memory_prediction import heap_bytes
 
 # Manifest options with these prefixes are session configuration entries.
 _SESSION_PREFIXES = ("session.", "optimization.", "mlas.")
@@ -118,7 +119,7 @@ def _open_session(
         # A graph in memory does not know where its weights are.
         options.add_session_config_entry(_WEIGHTS_FOLDER, str(path.parent))
     try:
-        with huge_page_heap(entry.anonymous_bytes), _attention(entry.options):
+        with huge_page_heap(heap_bytes(manifest, ENGINE.name)), _attention(entry.options):
             session = onnxruntime.InferenceSession(
                 graph, options, providers=["CPUExecutionProvider"]
             )

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pocketlm.device_tests.fit.fitting import Variant, fit, judge, positions_of
 from pocketlm.device_tests.fit.memory_budget import MemoryBudget
-from pocketlm.device_tests.memory.prediction import Positions, PredictedPart, Prediction
-from tests.device_tests.small_manifest import FLOATS, TENSORS, small_manifest
+from pocketlm.runtime_py.memory_prediction import Positions, PredictedPart, Prediction
+from tests.small_memory import FLOATS, TENSORS, small_memory
 
 MB = 1_000_000
 PHONE = MemoryBudget("phone", 4000 * MB, 1200 * MB, 2000 * MB, evicts=True)
@@ -111,12 +111,12 @@ def test_needing_more_never_gives_a_better_answer(
 
 
 def test_positions_go_to_the_end_or_as_far_as_asked() -> None:
-    manifest = small_manifest()
-    whole = positions_of(manifest, None)
-    assert whole == positions_of(manifest, 1000) == positions_of(manifest, 5000)
-    assert positions_of(manifest, 100) == Positions(100, 20, 100)
-    assert positions_of(manifest, 7) == Positions(7, 7, 7)
-    assert positions_of(manifest, 999) == Positions(999, 20, whole.rows)
+    inputs = small_memory()
+    whole = positions_of(inputs, None)
+    assert whole == positions_of(inputs, 1000) == positions_of(inputs, 5000)
+    assert positions_of(inputs, 100) == Positions(100, 20, 100)
+    assert positions_of(inputs, 7) == Positions(7, 7, 7)
+    assert positions_of(inputs, 999) == Positions(999, 20, whole.rows)
 
 
 def budget_for(prediction: Prediction, ratio: float) -> MemoryBudget:
@@ -124,10 +124,10 @@ def budget_for(prediction: Prediction, ratio: float) -> MemoryBudget:
 
 
 def test_what_fits_needs_no_change() -> None:
-    now = fit(small_manifest(), "executorch", PHONE, [("--x", small_manifest())])
+    now = fit(small_memory(), "executorch", PHONE, [("--x", small_memory())])
     assert now.judgement.answer == "fits"
     assert now.changes == ()
-    assert now.prediction == fit(small_manifest(), "executorch", PHONE).prediction
+    assert now.prediction == fit(small_memory(), "executorch", PHONE).prediction
 
 
 def test_changes_are_asked_for_only_where_they_are_needed() -> None:
@@ -135,18 +135,18 @@ def test_changes_are_asked_for_only_where_they_are_needed() -> None:
         yield from ()
         raise AssertionError("nobody should ask")
 
-    assert fit(small_manifest(), "onnx", PHONE, never()).changes == ()
+    assert fit(small_memory(), "onnx", PHONE, never()).changes == ()
 
 
 def chunks_of(*sizes: int) -> list[Variant]:
-    return [(f"--chunk {size}", small_manifest(prefill_chunk=size)) for size in sizes]
+    return [(f"--chunk {size}", small_memory(prefill_chunk=size)) for size in sizes]
 
 
 def test_what_makes_it_fit_is_proposed_and_nothing_more() -> None:
-    manifest = small_manifest(prefill_chunk=1000)
+    inputs = small_memory(prefill_chunk=1000)
     # Small enough that only the shortest chunks fit; what is a little too large is tight.
-    budget = budget_for(fit(manifest, "onnx", PHONE).prediction, 0.97)
-    found = fit(manifest, "onnx", budget, chunks_of(995, 990, 10, 5, 1000))
+    budget = budget_for(fit(inputs, "onnx", PHONE).prediction, 0.97)
+    found = fit(inputs, "onnx", budget, chunks_of(995, 990, 10, 5, 1000))
     assert found.judgement.answer != "fits"
     # Nobody gives up more than it takes, or something for nothing.
     assert [(change.what, change.answer == "fits") for change in found.changes] == [
@@ -157,9 +157,9 @@ def test_what_makes_it_fit_is_proposed_and_nothing_more() -> None:
 
 
 def test_what_a_part_of_it_achieves_as_well_is_not_proposed() -> None:
-    manifest = small_manifest(prefill_chunk=1000)
-    budget = budget_for(fit(manifest, "executorch", PHONE).prediction, 0.97)
-    found = fit(manifest, "executorch", budget, chunks_of(10))
+    inputs = small_memory(prefill_chunk=1000)
+    budget = budget_for(fit(inputs, "executorch", PHONE).prediction, 0.97)
+    found = fit(inputs, "executorch", budget, chunks_of(10))
     # Not both, because a shorter chunk is enough.
     assert [(change.what, change.answer) for change in found.changes] == [
         ("--chunk 10", "fits"),
@@ -168,14 +168,14 @@ def test_what_a_part_of_it_achieves_as_well_is_not_proposed() -> None:
 
 def weights_of(*sizes_mb: int) -> list[Variant]:
     return [
-        (f"--recipe {size}", small_manifest((*TENSORS[:3], replace(FLOATS, size_bytes=size * MB))))
+        (f"--recipe {size}", small_memory((*TENSORS[:3], replace(FLOATS, size_bytes=size * MB))))
         for size in sizes_mb
     ]
 
 
 def test_where_it_cannot_run_what_lets_it_run_is_proposed_too() -> None:
-    ((_, manifest),) = weights_of(2000)
-    found = fit(manifest, "onnx", PHONE, weights_of(500, 600, 1200, 1300, 1900))
+    ((_, inputs),) = weights_of(2000)
+    found = fit(inputs, "onnx", PHONE, weights_of(500, 600, 1200, 1300, 1900))
     assert found.judgement.answer == "will not fit"
     assert [(change.what, change.answer) for change in found.changes] == [
         ("--recipe 600", "fits"),
@@ -184,26 +184,26 @@ def test_where_it_cannot_run_what_lets_it_run_is_proposed_too() -> None:
 
 
 def test_context_is_given_up_last() -> None:
-    manifest = small_manifest(prefill_chunk=1000)
-    budget = budget_for(fit(manifest, "onnx", PHONE).prediction, 0.97)
-    shorter = replace(small_manifest(prefill_chunk=10), context_length=manifest.context_length - 1)
-    found = fit(manifest, "onnx", budget, [("--context 1", shorter), *chunks_of(8)])
+    inputs = small_memory(prefill_chunk=1000)
+    budget = budget_for(fit(inputs, "onnx", PHONE).prediction, 0.97)
+    shorter = replace(small_memory(prefill_chunk=10), context_length=inputs.context_length - 1)
+    found = fit(inputs, "onnx", budget, [("--context 1", shorter), *chunks_of(8)])
     assert [change.what for change in found.changes] == ["--chunk 8", "--context 1"]
     assert found.changes[1].price.positions == 1
 
 
 def test_where_nothing_is_enough_what_helps_most_comes_first() -> None:
-    manifest = small_manifest(prefill_chunk=1000)
+    inputs = small_memory(prefill_chunk=1000)
     none = MemoryBudget("none", MB, MB, 0, evicts=False)
-    found = fit(manifest, "onnx", none, chunks_of(500, 1000, 10, 100))
+    found = fit(inputs, "onnx", none, chunks_of(500, 1000, 10, 100))
     assert [change.what for change in found.changes] == ["--chunk 10", "--chunk 100", "--chunk 500"]
     assert {change.answer for change in found.changes} == {"will not fit"}
 
 
 def test_every_change_may_come_with_a_packed_cache() -> None:
-    manifest = small_manifest(prefill_chunk=1000)
+    inputs = small_memory(prefill_chunk=1000)
     none = MemoryBudget("none", MB, MB, 0, evicts=False)
-    found = fit(manifest, "executorch", none, chunks_of(500))
+    found = fit(inputs, "executorch", none, chunks_of(500))
     saved = {change.what: change.saved_dirty_bytes for change in found.changes}
     assert saved["--chunk 500 --packed-cache"] == saved["--chunk 500"] + saved["--packed-cache"]
 
@@ -215,17 +215,17 @@ def test_a_packed_cache_is_a_change_of_executorch_alone() -> None:
         ("executorch", True, []),
         ("onnx", False, []),
     ):
-        found = fit(small_manifest(), backend, tiny, packed_cache=packed_cache)
+        found = fit(small_memory(), backend, tiny, packed_cache=packed_cache)
         assert found.judgement.answer != "fits"
         assert [change.what for change in found.changes] == expected
-    before = fit(small_manifest(), "executorch", tiny)
-    after = fit(small_manifest(), "executorch", tiny, packed_cache=True)
+    before = fit(small_memory(), "executorch", tiny)
+    after = fit(small_memory(), "executorch", tiny, packed_cache=True)
     (change,) = before.changes
     assert change.saved_dirty_bytes == before.prediction.of("weights, packed")
     assert change.saved_bytes == before.prediction.peak_bytes - after.prediction.peak_bytes
 
 
 def test_the_architecture_of_the_room_counts() -> None:
-    arm = fit(small_manifest(), "executorch", PHONE)
-    x86 = fit(small_manifest(), "executorch", replace(PHONE, architecture="x86_64"))
+    arm = fit(small_memory(), "executorch", PHONE)
+    x86 = fit(small_memory(), "executorch", replace(PHONE, architecture="x86_64"))
     assert arm.prediction.of("runtime code") != x86.prediction.of("runtime code")

@@ -8,21 +8,22 @@ from pocketlm.device_tests.errors import DeviceError
 from pocketlm.device_tests.fit.fitting import fit
 from pocketlm.device_tests.fit.memory_budget import profiles
 from pocketlm.device_tests.fit.variants import choices_of, variants
-from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
 from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
 from pocketlm.models import shapes
-from pocketlm.runtime_py.manifest import Manifest, RecipeRule
+from pocketlm.runtime_py.manifest import RecipeRule
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
 
 SHAPE = "gemma-3-1b"
 
 
-def planned(recipe: str = "int4-g32", **more: object) -> Manifest:
+def planned(recipe: str = "int4-g32", **more: object) -> MemoryInputs:
     choices = replace(BuildChoices(recipe), **more)  # type: ignore[arg-type]
-    return plan_manifest(SHAPE, shapes.load(SHAPE).config, choices)
+    return plan_bundle(SHAPE, shapes.load(SHAPE).config, choices)
 
 
-def asked(manifest: Manifest, backend: str = "executorch") -> list[str]:
-    return [what for what, _ in variants(manifest, backend)]
+def asked(inputs: MemoryInputs, backend: str = "executorch") -> list[str]:
+    return [what for what, _ in variants(inputs, backend)]
 
 
 def test_single_changes_come_first_then_several_at_once() -> None:
@@ -68,21 +69,21 @@ RULES = (
 @pytest.mark.parametrize("name", ["mine.toml", "int4-g32.toml", "int4-g128"])
 def test_a_recipe_from_a_file_is_planned_by_the_rules_in_the_manifest(name: str) -> None:
     recipe = QuantRecipe(name, RULES)
-    manifest = plan_manifest(SHAPE, shapes.load(SHAPE).config, BuildChoices(recipe))
-    found = dict(variants(manifest, "executorch"))
-    assert found["--chunk 32"].tensors == manifest.tensors
+    inputs = plan_bundle(SHAPE, shapes.load(SHAPE).config, BuildChoices(recipe))
+    found = dict(variants(inputs, "executorch"))
+    assert found["--chunk 32"].tensors == inputs.tensors
     assert found["--recipe int4-g32"].tensors == planned().tensors
     # Older manifests have no rules: what each weight is stored as says it too.
-    older = replace(manifest, recipe_rules=())
+    older = replace(inputs, recipe_rules=())
     assert list(found) == list(dict(variants(older, "executorch")))
-    assert dict(variants(older, "executorch"))["--chunk 32"].tensors == manifest.tensors
+    assert dict(variants(older, "executorch"))["--chunk 32"].tensors == inputs.tensors
 
 
 def test_no_recipe_is_offered_that_keeps_as_many_bytes() -> None:
     recipe = QuantRecipe("mine.toml", (QuantRule("*", QuantScheme(4, 96), ""),))
     config = shapes.load(SHAPE).config  # 1,152 and 6,912 columns: groups of 96 divide both
-    manifest = plan_manifest(SHAPE, replace(config, num_attention_heads=3), BuildChoices(recipe))
-    found = [what for what in asked(manifest) if what.startswith("--recipe")]
+    inputs = plan_bundle(SHAPE, replace(config, num_attention_heads=3), BuildChoices(recipe))
+    found = [what for what in asked(inputs) if what.startswith("--recipe")]
     assert found == ["--recipe int4-g128", "--recipe int4-channel"]
 
 
@@ -95,10 +96,10 @@ def test_rules_that_no_build_knows_are_named() -> None:
 def test_groups_that_do_not_divide_a_model_are_left_out() -> None:
     # Its 640 columns are five groups of 128.
     config = shapes.load("gemma-3-270m").config
-    found = asked(plan_manifest("gemma-3-270m", config, BuildChoices("int4-g64")))
+    found = asked(plan_bundle("gemma-3-270m", config, BuildChoices("int4-g64")))
     assert "--recipe int4-g128" in found
     odd = replace(config, intermediate_size=2112)  # 33 groups of 64
-    found = asked(plan_manifest("odd", odd, BuildChoices("int4-g32")))
+    found = asked(plan_bundle("odd", odd, BuildChoices("int4-g32")))
     assert "--recipe int4-g64" in found
     assert "--recipe int4-g128" not in found
     assert "--recipe int4-channel" in found
@@ -110,16 +111,16 @@ def test_choices_are_those_that_the_bundle_was_planned_with(backend: str) -> Non
         BuildChoices("int4-g32", 1024, 64, "int8", (backend,)),
         BuildChoices("none", 2048, 128, "float32", (backend,)),
     ):
-        manifest = plan_manifest(SHAPE, shapes.load(SHAPE).config, choices)
-        assert choices_of(manifest, backend) == choices
+        inputs = plan_bundle(SHAPE, shapes.load(SHAPE).config, choices)
+        assert choices_of(inputs, backend) == choices
 
 
 @pytest.mark.parametrize("backend", ["executorch", "onnx"])
 def test_every_variant_is_smaller(backend: str) -> None:
-    manifest = planned()
+    inputs = planned()
     budget = profiles()[0]
-    now = fit(manifest, backend, budget).prediction
-    for what, variant in variants(manifest, backend):
+    now = fit(inputs, backend, budget).prediction
+    for what, variant in variants(inputs, backend):
         after = fit(variant, backend, budget).prediction
         assert after.peak_bytes < now.peak_bytes or after.dirty_bytes < now.dirty_bytes, what
         assert list(variant.backends) == [backend]

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from pocketlm.device_tests.memory.attribution import LOADED, KnownFiles, attribute
 from pocketlm.device_tests.memory.events import Mapping, PhaseMark, Region
-from pocketlm.device_tests.memory.parts import PARTS
 from pocketlm.device_tests.memory.values import PartBytes
+from pocketlm.runtime_py.memory_parts import PARTS
 
 FILES = KnownFiles.of(
     artifact=["executorch/model.pte"],

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketlm.device_tests.memory.ledger import BAND_BYTES, BAND_RATIO, compare, is_within
-from pocketlm.device_tests.memory.prediction import PredictedPart, Prediction
 from pocketlm.device_tests.memory.values import PartBytes
+from pocketlm.runtime_py.memory_prediction import PredictedPart, Prediction
 
 MB = 1_000_000
 PREDICTION = Prediction(

@@ -9,11 +9,11 @@ from typing import Literal
 import pytest
 
 from pocketlm.device_tests.memory.ledger import compare
-from pocketlm.device_tests.memory.parts import PARTS, Part
-from pocketlm.device_tests.memory.prediction import Positions, predict
 from pocketlm.device_tests.memory.values import PartBytes
-from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
 from pocketlm.models import shapes
+from pocketlm.runtime_py.memory_parts import PARTS, Part
+from pocketlm.runtime_py.memory_prediction import Positions, predict
 
 RESULTS = Path("benchmarks/results/2026-11-22-device-ledger-gemma-3-270m.json")
 # Which rows of the table are read is the text's.
@@ -108,9 +108,9 @@ def test_every_line_and_the_peak_are_within_the_band(measured: Measured) -> None
     config = shapes.load(measured.shape).config
     config = replace(config, layers=config.layers[: measured.layers])
     choices = BuildChoices("int4-g32", measured.context_length, 128, measured.kv)
-    manifest = plan_manifest(measured.shape, config, choices)
+    inputs = plan_bundle(measured.shape, config, choices)
     prediction = predict(
-        manifest,
+        inputs,
         measured.backend,
         Positions(measured.tokens, min(128, measured.tokens), frozenset({0})),
         measured.architecture,

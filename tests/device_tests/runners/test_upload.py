@@ -20,7 +20,8 @@ from pocketlm.device_tests.runners.upload import (
 )
 from pocketlm.runtime_py.bundle import Bundle, read_bundle
 from pocketlm.runtime_py.manifest import FileEntry
-from tests.device_tests.small_manifest import small_manifest
+from tests.manifests import manifest_of
+from tests.small_memory import small_memory
 
 FILES = {
     "tokenizer.json": "tokens",
@@ -60,16 +61,13 @@ def bundle(tmp_path: Path) -> Bundle:
     for path, text in FILES.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    planned = small_manifest()
+    inputs = small_memory()
     files = [
         FileEntry(path, hashlib.sha256(text.encode()).hexdigest(), len(text))
         for path, text in FILES.items()
     ]
-    backends = {
-        name: replace(entry, model=f"{name}/model", golden=f"golden/{name}.json")
-        for name, entry in planned.backends.items()
-    }
-    manifest = replace(planned, files=tuple(files), backends=backends)
+    models = {name: f"{name}/model" for name in inputs.backends}
+    manifest = replace(manifest_of(inputs, models), files=tuple(files))
     (folder / "manifest.json").write_text(manifest.to_json())
     return Bundle(folder, manifest)
 

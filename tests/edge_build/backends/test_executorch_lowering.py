@@ -22,6 +22,7 @@ from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import KV_PRECISIONS as KV
 from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.lowered_cache import NO_CACHE
+from pocketlm.runtime_py.executorch_file import DTYPES
 from tests.artifacts import (
     CHUNK,
     CONTEXT,
@@ -113,9 +114,30 @@ def test_cache_buffers_have_the_planned_bytes(family: str, recipe: str, kv: KvPr
     built = lowered_executorch(family, recipe, kv=kv)
     expected = sum(cache.size_bytes for cache in built.source.caches.layers)
     assert kv_cache_bytes(built.model_file) == expected == built.entry.kv_cache_bytes
-    plan = {line.part: line.size_bytes for line in built.artifact.memory_plan}
-    assert plan["key/value caches"] == expected
-    assert min(plan.values()) > 0
+
+
+def test_the_decoder_is_what_the_runtime_finds() -> None:
+    from executorch.extension.pybindings.portable_lib import _load_for_executorch
+
+    built = lowered_executorch("gemma3_text", "int4-g32")
+    (decoder,) = built.artifact.components
+    meta = _load_for_executorch(str(built.model_file)).method_meta("forward")
+    assert (decoder.name, decoder.file) == ("decoder", built.artifact.model)
+    assert decoder.entry_point == meta.name()
+    assert decoder.caches == tuple(range(built.source.config.num_layers))
+    assert decoder.signature is not None
+    tokens, position = decoder.signature.inputs
+    (logits,) = decoder.signature.outputs
+    assert (str(tokens), str(position)) == (f"a tensor: int64[1, {CHUNK}]", "a tensor: int64[1]")
+    assert str(logits) == f"a tensor: float32[1, 1, {TOKENIZER_SIZE}]"
+    for ours, found in (
+        (tokens, meta.input_tensor_meta(0)),
+        (position, meta.input_tensor_meta(1)),
+        (logits, meta.output_tensor_meta(0)),
+    ):
+        assert ours.shape == tuple(found.sizes())
+        assert ours.dtype == DTYPES[found.dtype()]
+    assert decoder.planned_bytes == inspect_program(built.model_file).planned_bytes > 0
 
 
 def test_stock_runners_find_their_metadata() -> None:

@@ -9,14 +9,11 @@ import numpy as np
 import onnx_ir
 import pytest
 
-from pocketlm.device_tests.memory.prediction import full_context, predict
 from pocketlm.edge_build.backends.onnx.metadata import kv_cache_bytes
 from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.lowered_cache import NO_CACHE
-from pocketlm.edge_build.quantization.entries import tensor_entry
-from pocketlm.models.weight_shapes import weight_shapes
 from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx, write
-from tests.conftest import TINY_PUBLISHED, WINDOW
+from tests.conftest import WINDOW
 
 SLOTS = WINDOW + CHUNK - 1
 LOCAL = ("windowed", "ring")
@@ -225,30 +222,25 @@ def test_floor_and_rewind_follow_from_the_caches(
     assert model.ir_version == 10
 
 
-def test_memory_plan_counts_the_file_and_the_caches() -> None:
-    built = lowered_onnx(Build("gemma3_text", "int4-g32"))
-    lines = {line.part: line for line in built.artifact.memory_plan}
-    data = built.folder / f"{built.artifact.model}.data"
-    assert lines["weights file"].size_bytes == data.stat().st_size
-    assert lines["weights file"].kind == "mapped"
-    assert lines["key/value caches"].size_bytes == built.entry.kv_cache_bytes
+@pytest.mark.parametrize("kv", ["float32", "int8"])
+@pytest.mark.parametrize("local_cache", LOCAL)
+def test_the_decoder_is_what_the_runtime_finds(local_cache: str, kv: KvPrecision) -> None:
+    import onnxruntime
 
-
-@pytest.mark.parametrize("family", TINY_PUBLISHED)
-@pytest.mark.parametrize("recipe", ["none", "int4-g32"])
-def test_memory_plan_has_the_figures_that_predictions_of_devices_have(
-    family: str, recipe: str
-) -> None:
-    built = lowered_onnx(Build(family, recipe))
-    config = built.source.config
-    shapes, schemes = weight_shapes(config), built.source.weights.schemes
-    tensors = tuple(tensor_entry(name, shapes[name], schemes[name], "") for name in schemes)
-    manifest = replace(built.manifest, tensors=tensors)
-    predicted = predict(manifest, "onnx", full_context(manifest), "x86_64")
-    lines = {line.part: line.size_bytes for line in built.artifact.memory_plan}
-    assert lines["packed weights"] == predicted.of("weights, packed")
-    assert lines["activations"] == predicted.of("activations")
-    assert lines["logits"] == predicted.of("logits")
+    built = lowered_onnx(Build("gemma3_text", "int4-g32", local_cache, kv=kv))
+    (decoder,) = built.artifact.components
+    session = onnxruntime.InferenceSession(built.model_file)
+    assert (decoder.name, decoder.file) == ("decoder", built.artifact.model)
+    assert decoder.entry_point == session.get_modelmeta().graph_name
+    assert decoder.caches == tuple(range(built.source.config.num_layers))
+    assert decoder.signature is not None and decoder.planned_bytes is None
+    for ours, found in (
+        (decoder.signature.inputs, session.get_inputs()),
+        (decoder.signature.outputs, session.get_outputs()),
+    ):
+        assert [tensor.name for tensor in ours] == [tensor.name for tensor in found]
+        assert [list(tensor.shape) for tensor in ours] == [tensor.shape for tensor in found]
+    assert {tensor.dtype for tensor in decoder.signature.inputs} == {"int64", kv}
 
 
 def test_genai_config_says_window_capacity_and_stop_ids() -> None:

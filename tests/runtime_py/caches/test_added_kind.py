@@ -10,19 +10,21 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pocketlm.device_tests.memory.prediction import full_context, predict
 from pocketlm.edge_build import backends
-from pocketlm.edge_build.backend import Backend, Foreseen
+from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.backends.executorch.attention import CachedAttention
 from pocketlm.edge_build.kv_cache import plan_caches
-from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
 from pocketlm.models import shapes
 from pocketlm.models.config import LayerConfig
 from pocketlm.runtime_py import caches
 from pocketlm.runtime_py.commands.inspect_bundle import inspect_bundle
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.inspection import cache_parts
-from pocketlm.runtime_py.manifest import CacheEntry, Manifest
+from pocketlm.runtime_py.manifest import CacheEntry
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
+from pocketlm.runtime_py.memory_model import RunChoices
+from pocketlm.runtime_py.memory_prediction import full_context, predict
 from pocketlm.runtime_py.session import open_session
 
 # Rings of a power of two, as some runtimes want them.
@@ -74,35 +76,39 @@ def doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture
-def planned(doubled: str, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+def planned(doubled: str, monkeypatch: pytest.MonkeyPatch) -> MemoryInputs:
     """What is planned with a backend that keeps local layers so."""
     load = backends.load
 
     def keeping(name: str) -> Backend:
         return replace(
             load(name),
-            foresee=lambda config, plan, options: Foreseen(
+            foresee=lambda config, plan, options: RunChoices(
                 plan.with_local(doubled).layers, {}, config.vocab_size
             ),
         )
 
     monkeypatch.setattr(backends, "load", keeping)
     choices = BuildChoices("int4-g32", CONTEXT, CHUNK, backends=("onnx",))
-    return plan_manifest(SHAPE, shapes.load(SHAPE).config, choices)
+    return plan_bundle(SHAPE, shapes.load(SHAPE).config, choices)
 
 
-def test_it_plans(planned: Manifest) -> None:
+def test_it_plans(planned: MemoryInputs) -> None:
     entry = planned.backends["onnx"]
     found = {(cache.kind, cache.capacity, cache.window) for cache in entry.caches}
     assert found == {("doubled", 1024, WINDOW), ("linear", CONTEXT, None)}
     # 22 local layers of 1,024 slots, 4 global ones; one head of 256 channels in float32.
-    assert entry.kv_cache_bytes == (22 * 1024 + 4 * CONTEXT) * 2 * 256 * 4
+    assert (
+        sum(cache.size_bytes for cache in entry.caches) == (22 * 1024 + 4 * CONTEXT) * 2 * 256 * 4
+    )
     assert caches.rewind_tokens(cache.layout for cache in entry.caches) == 1024 - WINDOW + 1
-    local = next(part for part in cache_parts("onnx", entry) if part.kind == "doubled")
+    local = next(part for part in cache_parts("onnx", entry.caches) if part.kind == "doubled")
     assert (local.layers, local.size_bytes) == (22, 22 * 1024 * 2 * 256 * 4)
 
 
-def test_a_prediction_counts_its_slots_among_those_that_are_overwritten(planned: Manifest) -> None:
+def test_a_prediction_counts_its_slots_among_those_that_are_overwritten(
+    planned: MemoryInputs,
+) -> None:
     found = predict(planned, "onnx", full_context(planned), "aarch64")
     assert found.of("KV cache, rings") == 22 * 1024 * 2 * 256 * 4
     assert found.of("KV cache, global") == 4 * CONTEXT * 2 * 256 * 4

@@ -17,7 +17,7 @@ def test_inspect_shows_what_is_in_a_bundle(invoke: Invoke, fake_bundle: Any) -> 
         "note: vision tower left out",
         "recipe, first match decides",
         "rule 2",
-        "anonymous",
+        "weights, packed",
         "20.2",
     ):
         assert expected in result.stdout

@@ -1,8 +1,9 @@
-"""What memory is divided into, everywhere: attribution, prediction, ledger and report."""
+"""What memory is divided into, everywhere: prediction, inspection, attribution, ledger, report."""
 
 from typing import Literal
 
-from pocketlm.device_tests.memory.values import PartKind
+# "dirty" has no file behind it: only swap or a kill frees it. "clean" pages can be read again.
+PartKind = Literal["dirty", "clean"]
 
 Part = Literal[
     "weights, mapped",

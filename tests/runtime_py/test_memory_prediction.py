@@ -7,16 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketlm.device_tests.memory import prediction
-from pocketlm.device_tests.memory.parts import PARTS
-from pocketlm.device_tests.memory.prediction import Positions, Prediction, full_context, predict
 from pocketlm.edge_build import backends
-from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
 from pocketlm.models import shapes
-from pocketlm.runtime_py import engines
+from pocketlm.runtime_py import engines, memory_prediction
 from pocketlm.runtime_py.engines import load_memory
 from pocketlm.runtime_py.manifest import CacheEntry, TensorEntry
-from tests.device_tests.small_manifest import (
+from pocketlm.runtime_py.memory_parts import PARTS
+from pocketlm.runtime_py.memory_prediction import Positions, Prediction, full_context, predict
+from tests.small_memory import (
     FLOATS,
     GLOBAL,
     NORM,
@@ -24,7 +23,7 @@ from tests.device_tests.small_manifest import (
     RING,
     TABLE,
     TENSORS,
-    small_manifest,
+    small_memory,
 )
 
 PAGE, WINDOW = 4096, 65536
@@ -34,7 +33,7 @@ HUNDRED = Positions(tokens=100, longest_call=20, rows=frozenset(range(30)))
 def predicted(
     backend: str, positions: Positions = HUNDRED, architecture: str = "aarch64"
 ) -> Prediction:
-    return predict(small_manifest(), backend, positions, architecture)
+    return predict(small_memory(), backend, positions, architecture)
 
 
 def test_every_backend_can_be_predicted() -> None:
@@ -148,7 +147,7 @@ def test_touched_pages_are_between_the_bytes_and_the_whole_cache(
     kind = {"dtype": "int8", "quantization": "per_token"} if int8 else {}
     cache = replace(CacheEntry("linear", capacity, None, heads, head_dim), **kind)  # type: ignore[arg-type]
     runtime = load_memory(backend)
-    found = prediction._touched_bytes(runtime, cache, tokens)
+    found = memory_prediction._touched_bytes(runtime, cache, tokens)
     runs = 2 * heads if runtime.heads_apart else 2
     written = cache.size_bytes * min(tokens, capacity) // capacity
     assert written <= found <= runs * PAGE * ceil(cache.size_bytes / runs / PAGE)
@@ -158,11 +157,11 @@ def test_touched_pages_are_between_the_bytes_and_the_whole_cache(
 def test_rows_that_are_near_each_other_share_their_windows() -> None:
     # Rows of 2048 bytes of codes and 256 of scales: 32 and 256 rows in 64 KiB.
     table = TensorEntry("embed_tokens", (1024, 4096), 4, 32, 0, None, "")
-    manifest = small_manifest((table, QUERY))
+    inputs = small_memory((table, QUERY))
 
     def rows(ids: frozenset[int] | int) -> int:
         positions = replace(HUNDRED, rows=ids)
-        return predict(manifest, "executorch", positions, "aarch64").of("embedding rows")
+        return predict(inputs, "executorch", positions, "aarch64").of("embedding rows")
 
     # Codes in windows 0, 1, 7 and 8; scales in 0 and 1.
     assert rows(frozenset({0, 31, 32, 255, 256})) == (4 + 2) * WINDOW
@@ -190,8 +189,8 @@ def test_activations_of_executorch_are_planned_memory_and_a_workspace() -> None:
 
 
 def test_capped_scores_lie_in_executorchs_workspace() -> None:
-    manifest = small_manifest(attention_softcap=50.0)
-    found = predict(manifest, "executorch", HUNDRED, "aarch64").of("activations")
+    inputs = small_memory(attention_softcap=50.0)
+    found = predict(inputs, "executorch", HUNDRED, "aarch64").of("activations")
     # A third residual and a whole mask for each window; scores of 4 heads.
     planned = 3 * 64 + 2 * (128 + 64) + 64 + 2 * 1000
     assert found == 80 * planned - 4 * 1024 + 80 * 4 * 1000
@@ -220,16 +219,16 @@ def test_activations_of_published_shapes_are_within_the_band(
 ) -> None:
     config = shapes.load(shape).config
     config = replace(config, layers=config.layers[:layers])
-    manifest = plan_manifest(shape, config, BuildChoices("int4-g32", context_length=1024))
+    inputs = plan_bundle(shape, config, BuildChoices("int4-g32", context_length=1024))
     positions = Positions(576, 128, 400)
-    found = predict(manifest, backend, positions, architecture).of("activations")
+    found = predict(inputs, backend, positions, architecture).of("activations")
     # Half of the band: what is measured varies by some tenths of a megabyte.
     assert abs(found - measured_mb * 1e6) < max(1_000_000, 0.05 * measured_mb * 1e6)
 
 
 def test_unfused_attention_keeps_scores() -> None:
     fused, unfused = (
-        predict(small_manifest(attention=name), "onnx", HUNDRED, "aarch64").of("activations")
+        predict(small_memory(attention=name), "onnx", HUNDRED, "aarch64").of("activations")
         for name in ("fused", "unfused")
     )
     # Of 4 heads and the widest cache.
@@ -237,10 +236,10 @@ def test_unfused_attention_keeps_scores() -> None:
 
 
 def test_the_whole_context_has_as_many_different_tokens_as_texts_do() -> None:
-    assert full_context(small_manifest()) == Positions(1000, 20, ceil(8 * 1000**0.6))
-    assert full_context(small_manifest(context_length=4)) == Positions(4, 20, 4)
+    assert full_context(small_memory()) == Positions(1000, 20, ceil(8 * 1000**0.6))
+    assert full_context(small_memory(context_length=4)) == Positions(4, 20, 4)
     # No more than there are.
-    assert full_context(small_manifest(context_length=10**6)).rows == 1000
+    assert full_context(small_memory(context_length=10**6)).rows == 1000
 
 
 def test_sums_and_peak() -> None:
@@ -264,7 +263,7 @@ def test_code_is_of_the_architecture_and_of_arm_where_it_is_unknown() -> None:
 
 def test_packed_weights_in_a_file_are_clean_and_load_without_a_peak() -> None:
     plain = predicted("executorch")
-    mapped = predict(small_manifest(), "executorch", HUNDRED, "aarch64", packed_cache=True)
+    mapped = predict(small_memory(), "executorch", HUNDRED, "aarch64", packed_cache=True)
     packed = plain.of("weights, packed")
     assert mapped.of("weights, packed") == packed
     assert plain.dirty_bytes - mapped.dirty_bytes == packed
@@ -288,10 +287,10 @@ def _sizes(found: Prediction) -> dict[str, int]:
 def test_further_never_takes_less(
     backend: str, tokens: int, more: int, call: int, rows: int, attention: str
 ) -> None:
-    manifest = small_manifest(attention=attention)
+    inputs = small_memory(attention=attention)
     near = Positions(tokens, call, rows)
     far = Positions(tokens + more, call + more, rows + more)
-    before, after = (_sizes(predict(manifest, backend, at, "aarch64")) for at in (near, far))
+    before, after = (_sizes(predict(inputs, backend, at, "aarch64")) for at in (near, far))
     for part, size in before.items():
         assert after[part] >= size, part
 
@@ -306,10 +305,10 @@ def test_more_rows_never_take_less(rows: frozenset[int], more: frozenset[int]) -
 
 
 def test_layers_of_one_kind_are_one_line() -> None:
-    manifest = small_manifest()
-    only_rings = replace(manifest.backends["executorch"], caches=(RING, RING))
+    inputs = small_memory()
+    only_rings = replace(inputs.backends["executorch"], caches=(RING, RING))
     found = predict(
-        replace(manifest, backends={"executorch": only_rings}), "executorch", HUNDRED, "aarch64"
+        replace(inputs, backends={"executorch": only_rings}), "executorch", HUNDRED, "aarch64"
     )
     assert found.of("KV cache, global") == 0
     assert found.of("KV cache, rings") == 2 * 2 * 4 * PAGE

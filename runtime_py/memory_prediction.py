@@ -1,20 +1,24 @@
-"""A manifest and a workload → what each part of memory will hold, with the arithmetic.
+"""What a bundle says of memory, and a workload → what each part will hold, with the arithmetic.
 
-A manifest of a built bundle and one that was only planned give the same figures. How a runtime
-packs weights and what it keeps besides is in its memory model (`runtime_py/engines`); the rest
-follows from shapes.
+The only figures that there are: `inspect`, `fit`, the ledger of a profile, and the heap that an
+engine asks for read them here. How a runtime packs weights and what it keeps besides is in its
+memory model (`runtime_py/engines`); the rest follows from shapes.
 """
 
+import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, exp
 
-from pocketlm.device_tests.memory.parts import PARTS, Part
-from pocketlm.device_tests.memory.values import PartKind
-from pocketlm.device_tests.quantities import size_text
 from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.manifest import CacheEntry, Manifest, TensorEntry
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
 from pocketlm.runtime_py.memory_model import ModelShape, RuntimeMemory
+from pocketlm.runtime_py.memory_parts import PARTS, Part, PartKind
+from pocketlm.runtime_py.sizes import size_text
+
+# What is not measured on a device that has another architecture is taken from this one.
+PHONE_ARCHITECTURE = "aarch64"
 
 # Linux maps pages of a file around a fault, as far as it has them already.
 _FAULT_AROUND_BYTES = 64 * 1024
@@ -80,16 +84,22 @@ class Prediction:
         return sum(found.size_bytes for found in self.parts if found.part == part)
 
 
-def full_context(manifest: Manifest) -> Positions:
+def full_context(inputs: MemoryInputs) -> Positions:
     """Return a run that fills the context, whose text repeats itself as texts do."""
-    tokens = manifest.context_length
+    tokens = inputs.context_length
     # A text of n words has some 8 * n ** 0.6 different ones.
-    distinct = ceil(min(tokens, 8 * tokens**0.6, manifest.vocab_size))
-    return Positions(tokens, manifest.prefill_chunk, distinct)
+    distinct = ceil(min(tokens, 8 * tokens**0.6, inputs.vocab_size))
+    return Positions(tokens, inputs.prefill_chunk, distinct)
+
+
+def heap_bytes(manifest: Manifest, backend: str) -> int:
+    """Return what filling the context takes on this machine that no file backs."""
+    inputs = MemoryInputs.of(manifest)
+    return predict(inputs, backend, full_context(inputs), platform.machine()).dirty_bytes
 
 
 def predict(
-    manifest: Manifest,
+    inputs: MemoryInputs,
     backend: str,
     positions: Positions,
     architecture: str,
@@ -102,27 +112,27 @@ def predict(
         architecture: of the device, as `uname -m` says.
         packed_cache: whether packed weights are mapped from a file, as from the second run on.
     """
-    runtime, entry = engines.load_memory(backend), manifest.backends[backend]
-    shape = ModelShape.of(manifest.model, manifest.prefill_chunk)
-    packed, packed_text = runtime.packed_bytes(manifest.tensors)
-    rows, rows_text = _row_bytes(runtime, manifest, positions)
+    runtime, choices = engines.load_memory(backend), inputs.backends[backend]
+    shape = ModelShape.of(inputs.model, inputs.prefill_chunk)
+    packed, packed_text = runtime.packed_bytes(inputs.tensors)
+    rows, rows_text = _row_bytes(runtime, inputs, positions)
     activations, activations_text = runtime.activation_bytes(
-        shape, entry, min(positions.longest_call, positions.tokens), architecture
+        shape, choices, min(positions.longest_call, positions.tokens), architecture
     )
     mapped = runtime.mapped_bytes(shape)
-    code = runtime.code_bytes.get(architecture, runtime.code_bytes["aarch64"])
+    code = runtime.code_bytes.get(architecture, runtime.code_bytes[PHONE_ARCHITECTURE])
     parts: list[PredictedPart] = [
         _part("weights, mapped", mapped, "the program itself"),
         PredictedPart("weights, packed", "clean" if packed_cache else "dirty", packed, packed_text),
         _part("embedding rows", rows, rows_text),
-        *_cache_parts(runtime, entry.caches, positions.tokens),
+        *_cache_parts(runtime, choices.caches, positions.tokens),
         _part("activations", activations, activations_text),
-        _part("logits", 4 * entry.logits_size, f"4 bytes x {entry.logits_size:,}"),
+        _part("logits", 4 * choices.logits_size, f"4 bytes x {choices.logits_size:,}"),
         _part("runtime memory", runtime.heap_bytes(shape), "graphs and kernels of the runtime"),
         _part("runtime code", code, "pages of libraries that run, measured"),
     ]
     loaded = mapped + packed + runtime.heap_bytes(shape) + code
-    transient, transient_text = runtime.load_transient(manifest.tensors, architecture)
+    transient, transient_text = runtime.load_transient(inputs.tensors, architecture)
     if packed_cache:
         transient, transient_text = 0, "nothing, the file is mapped"
     return Prediction(
@@ -164,9 +174,11 @@ def _in_pages(size: float) -> int:
     return ceil(size / _PAGE_BYTES) * _PAGE_BYTES
 
 
-def _row_bytes(runtime: RuntimeMemory, manifest: Manifest, positions: Positions) -> tuple[int, str]:
+def _row_bytes(
+    runtime: RuntimeMemory, inputs: MemoryInputs, positions: Positions
+) -> tuple[int, str]:
     """Pages of the embedding table: each row that is read brings its neighbourhood."""
-    (table,) = [t for t in manifest.tensors if t.name == "embed_tokens"]
+    (table,) = [t for t in inputs.tensors if t.name == "embed_tokens"]
     arrays = runtime.table_row_bytes(table)
     total = sum(_windows(row, table, positions.rows) for row in arrays) * _FAULT_AROUND_BYTES
     count = positions.rows if isinstance(positions.rows, int) else len(positions.rows)

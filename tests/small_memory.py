@@ -1,8 +1,10 @@
-"""A manifest small enough to check every figure of a prediction by hand."""
+"""Numbers of a bundle small enough to check every figure of a prediction by hand."""
 
 from collections.abc import Sequence
 
-from pocketlm.runtime_py.manifest import BackendEntry, CacheEntry, Manifest, TensorEntry
+from pocketlm.runtime_py.manifest import CacheEntry, TensorEntry
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
+from pocketlm.runtime_py.memory_model import RunChoices
 
 # 1000 rows of 64 columns: half a byte a code, and a scale of 2 bytes for each 32 of them.
 TABLE = TensorEntry("embed_tokens", (1000, 64), 4, 32, 32_000 + 4_000, None, "")
@@ -17,15 +19,15 @@ RING = CacheEntry("ring", 50, 31, 2, 32)
 WINDOWED = CacheEntry("windowed", 50, 31, 2, 32)
 
 
-def small_manifest(
+def small_memory(
     tensors: Sequence[TensorEntry] = TENSORS,
     context_length: int = 1000,
     prefill_chunk: int = 20,
     attention: str = "fused",
     attention_softcap: float | None = None,
-) -> Manifest:
+) -> MemoryInputs:
     """Return two layers, one of which sees all."""
-    return Manifest(
+    return MemoryInputs(
         name="small",
         model={
             "layers": [
@@ -43,28 +45,10 @@ def small_manifest(
         context_length=context_length,
         prefill_chunk=prefill_chunk,
         recipe="int4-g32",
-        bos_id=None,
-        stop_ids=(),
+        recipe_rules=(),
         tensors=tuple(tensors),
         backends={
-            "executorch": _entry((RING, GLOBAL), {}),
-            "onnx": _entry((WINDOWED, GLOBAL), {"attention": attention}),
+            "executorch": RunChoices((RING, GLOBAL), {}, 1024),
+            "onnx": RunChoices((WINDOWED, GLOBAL), {"attention": attention}, 1024),
         },
-        files=(),
-        notes=(),
-        build={},
-    )
-
-
-def _entry(caches: tuple[CacheEntry, ...], options: dict[str, str]) -> BackendEntry:
-    return BackendEntry(
-        model="planned",
-        activation_quantization="none",
-        runtime_floor={},
-        caches=caches,
-        rewind_tokens=None,
-        logits_size=1024,
-        golden="planned",
-        memory_plan=(),
-        options=options,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.planned_manifest import BuildChoices, plan_manifest
+from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
 from pocketlm.models import shapes
 from pocketlm.models.checkpoint import open_checkpoint
 from pocketlm.runtime_py import open_bundle
@@ -17,7 +17,7 @@ PICO = Path("models/pico")
 def test_it_says_what_the_built_one_says(pico_bundle: Path) -> None:
     built = open_bundle(pico_bundle).manifest
     choices = BuildChoices(built.recipe, built.context_length, built.prefill_chunk)
-    planned = plan_manifest("pico", open_checkpoint(PICO).config, choices)
+    planned = plan_bundle("pico", open_checkpoint(PICO).config, choices)
     assert planned.model == built.model
     assert planned.recipe_rules == built.recipe_rules
     assert [replace(t, sqnr_db=None) for t in built.tensors] == list(planned.tensors)
@@ -28,7 +28,7 @@ def test_it_says_what_the_built_one_says(pico_bundle: Path) -> None:
 
 
 def test_defaults_are_a_builds_own() -> None:
-    planned = plan_manifest(
+    planned = plan_bundle(
         "gemma-3-1b", shapes.load("gemma-3-1b").config, BuildChoices("int4-g32", kv="int8")
     )
     assert (planned.context_length, planned.prefill_chunk) == (4096, 128)
@@ -41,6 +41,6 @@ def test_defaults_are_a_builds_own() -> None:
 def test_a_choice_that_does_not_suit_is_refused() -> None:
     config = shapes.load("gemma-3-1b").config
     with pytest.raises(BuildError, match="made for at most 32768"):
-        plan_manifest("gemma-3-1b", config, BuildChoices("int4-g32", context_length=1 << 20))
+        plan_bundle("gemma-3-1b", config, BuildChoices("int4-g32", context_length=1 << 20))
     with pytest.raises(BuildError, match="unknown"):
-        plan_manifest("gemma-3-1b", config, BuildChoices("int3"))
+        plan_bundle("gemma-3-1b", config, BuildChoices("int3"))

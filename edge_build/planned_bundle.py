@@ -1,8 +1,4 @@
-"""What a build's manifest would say of memory, from shapes alone. Reads and writes no file.
-
-It has weights, caches and options as a build would make them, no files and no golden answers: it
-serves planning, and no runtime opens it.
-"""
+"""What a bundle would say of memory, from shapes and choices alone. Reads and writes no file."""
 
 import glob
 import json
@@ -12,7 +8,7 @@ from pathlib import Path
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.kv_cache import KvPrecision, plan_caches
+from pocketlm.edge_build.kv_cache import CachePlan, KvPrecision, plan_caches
 from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.quantization.entries import tensor_entry
 from pocketlm.edge_build.quantization.recipe import QuantRecipe
@@ -20,9 +16,9 @@ from pocketlm.edge_build.quantization.rules import choose_rules
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.weight_shapes import weight_shapes
-from pocketlm.runtime_py.manifest import BackendEntry, Manifest, RecipeRule
-
-_NO_ANSWERS = "planned"
+from pocketlm.runtime_py.manifest import RecipeRule
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
+from pocketlm.runtime_py.memory_model import RunChoices
 
 
 @dataclass(frozen=True)
@@ -44,8 +40,8 @@ class BuildChoices:
         return self.recipe if isinstance(self.recipe, str) else self.recipe.name
 
 
-def plan_manifest(name: str, config: ModelConfig, choices: BuildChoices) -> Manifest:
-    """Return the manifest that a build would write, as far as shapes say.
+def plan_bundle(name: str, config: ModelConfig, choices: BuildChoices) -> MemoryInputs:
+    """Return what the bundle that a build would make says of memory.
 
     Raises:
         BuildError: a choice does not suit the model.
@@ -58,69 +54,58 @@ def plan_manifest(name: str, config: ModelConfig, choices: BuildChoices) -> Mani
     if isinstance(recipe, str):
         recipe = recipes.load(recipe)
     shapes = weight_shapes(config)
-    entries = {}
-    for backend in map(backends.load, choices.backends):
-        if choices.kv not in backend.kv:
-            raise BuildError(
-                f"--kv {choices.kv}: backend {backend.name} cannot; choose one of "
-                f"{', '.join(backend.kv)}, or another --backend"
-            )
-        stored = plan.stored(backend.kv[choices.kv])
-        foreseen = backend.foresee(config, stored, _defaults(backend))
-        entries[backend.name] = BackendEntry(
-            model=_NO_ANSWERS,
-            activation_quantization="none",
-            runtime_floor={},
-            caches=foreseen.caches,
-            rewind_tokens=None,
-            logits_size=foreseen.logits_size,
-            golden=_NO_ANSWERS,
-            memory_plan=(),
-            options=foreseen.options,
-        )
-    return Manifest(
+    return MemoryInputs(
         name=name,
         model=json.loads(json.dumps(asdict(config))),
         context_length=plan.context_length,
         prefill_chunk=plan.chunk,
         recipe=recipe.name,
-        bos_id=None,
-        stop_ids=(),
+        recipe_rules=recipes.recorded(recipe),
         tensors=tuple(
             tensor_entry(tensor, shapes[tensor], rule.scheme, rule.reason)
             for tensor, rule in choose_rules(shapes, recipe).items()
         ),
-        backends=entries,
-        files=(),
-        notes=(),
-        build={},
-        recipe_rules=recipes.recorded(recipe),
+        backends={
+            backend: _foreseen(backends.load(backend), config, plan, choices.kv)
+            for backend in choices.backends
+        },
     )
 
 
-def recipe_of(manifest: Manifest) -> str | QuantRecipe:
-    """Return the name of a built-in recipe that makes a manifest's weights, else its own rules.
+def _foreseen(
+    backend: Backend, config: ModelConfig, plan: CachePlan, kv: KvPrecision
+) -> RunChoices:
+    if kv not in backend.kv:
+        raise BuildError(
+            f"--kv {kv}: backend {backend.name} cannot; choose one of "
+            f"{', '.join(backend.kv)}, or another --backend"
+        )
+    return backend.foresee(config, plan.stored(backend.kv[kv]), _defaults(backend))
+
+
+def recipe_of(inputs: MemoryInputs) -> str | QuantRecipe:
+    """Return the name of a built-in recipe that makes a bundle's weights, else its own rules.
 
     What a file was called decides nothing, nor what it says today.
 
     Raises:
         BuildError: the rules are none that a build knows.
     """
-    schemes = {tensor.name: (tensor.bits, tensor.group_size) for tensor in manifest.tensors}
+    schemes = {tensor.name: (tensor.bits, tensor.group_size) for tensor in inputs.tensors}
     for recipe in recipes.RECIPES:
-        if recipe.name == manifest.recipe and _schemes(manifest, recipe) == schemes:
+        if recipe.name == inputs.recipe and _schemes(inputs, recipe) == schemes:
             return recipe.name
     # Older bundles keep no rules: each weight is one.
-    rules = manifest.recipe_rules or [
-        RecipeRule(glob.escape(t.name), t.bits, t.group_size, t.reason) for t in manifest.tensors
+    rules = inputs.recipe_rules or [
+        RecipeRule(glob.escape(t.name), t.bits, t.group_size, t.reason) for t in inputs.tensors
     ]
-    return recipes.of_record(f"{manifest.recipe.removesuffix('.toml')}.toml", rules)
+    return recipes.of_record(f"{inputs.recipe.removesuffix('.toml')}.toml", rules)
 
 
-def _schemes(manifest: Manifest, recipe: QuantRecipe) -> dict[str, tuple[int, int | None]]:
+def _schemes(inputs: MemoryInputs, recipe: QuantRecipe) -> dict[str, tuple[int, int | None]]:
     """Return bits and group size of each weight under a recipe; none if it does not suit."""
     try:
-        rules = choose_rules({t.name: t.shape for t in manifest.tensors}, recipe)
+        rules = choose_rules({t.name: t.shape for t in inputs.tensors}, recipe)
     except BuildError:
         return {}
     return {
