@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from pocketlm.runtime_py.errors import RunError
 
 # Every bundle has it; a vision tower or a draft head would be one more.
 DECODER = "decoder"
@@ -59,6 +62,21 @@ class Component:
     signature: Signature | None
     caches: tuple[int, ...]
     planned_bytes: int | None = None
+
+    def check(self, path: Path, found: Signature) -> None:
+        """Hold what a runtime found in the artifact against the manifest, if that says anything.
+
+        Raises:
+            RunError: an input or output is another.
+        """
+        if self.signature is None:
+            return
+        for place, expected, present in self.signature.differences(found):
+            raise RunError(
+                f"{path}: {place} of {self.entry_point} should be {expected} by the manifest, but "
+                f"is {present}; the model and the manifest are of different builds: build the "
+                "bundle again or copy it again"
+            )
 
 
 def _differences(

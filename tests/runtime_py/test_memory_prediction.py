@@ -176,16 +176,19 @@ def test_a_small_table_is_one_window() -> None:
     assert predicted("onnx").of("embedding rows") == 3 * WINDOW
 
 
+OTHERS = 8 * 20 + 3 * 64
+
+
 def test_activations_of_executorch_are_planned_memory_and_a_workspace() -> None:
     # 2 x (64 + 128 queries + 64), a pair of tables of 32 columns, and a mask of 50 slots; without
-    # the 1024 logits, which lie there too.
+    # the 1024 logits, which lie there too. 20 positions, and 64 bytes past each of three memories.
     planned = 2 * (64 + 128 + 64) + 64 + 50
     for architecture, workspace in (("x86_64", 64), ("aarch64", 192)):
         found = predicted("executorch", architecture=architecture).of("activations")
-        assert found == 80 * planned - 4 * 1024 + 80 * workspace
+        assert found == 80 * planned + OTHERS - 4 * 1024 + 80 * workspace
     # No call is longer than the run.
     short = predicted("executorch", Positions(tokens=5, longest_call=20, rows=5))
-    assert short.of("activations") == (80 * planned - 4 * 1024) // 4 + 20 * 192
+    assert short.of("activations") == (80 * planned + OTHERS - 4 * 1024) // 4 + 20 * 192
 
 
 def test_capped_scores_lie_in_executorchs_workspace() -> None:
@@ -193,7 +196,20 @@ def test_capped_scores_lie_in_executorchs_workspace() -> None:
     found = predict(inputs, "executorch", HUNDRED, "aarch64").of("activations")
     # A third residual and a whole mask for each window; scores of 4 heads.
     planned = 3 * 64 + 2 * (128 + 64) + 64 + 2 * 1000
-    assert found == 80 * planned - 4 * 1024 + 80 * 4 * 1000
+    assert found == 80 * planned + OTHERS - 4 * 1024 + 80 * 4 * 1000
+
+
+def test_what_a_program_plans_stands_in_place_of_the_formula() -> None:
+    inputs = small_memory()
+    choices = replace(inputs.backends["executorch"], planned_bytes=50_000)
+    built = replace(inputs, backends={"executorch": choices})
+    found = predict(built, "executorch", HUNDRED, "aarch64")
+    (part,) = (part for part in found.parts if part.part == "activations")
+    assert part.size_bytes == 50_000 - 4 * 1024 + 80 * 192
+    assert part.arithmetic == (
+        "planned by the artifact, less what logits take, for 20 of 20 tokens + "
+        "20 tokens x 4 bytes x 192 in the MLP"
+    )
 
 
 def test_activations_of_onnx_are_those_of_mlp_and_attention() -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from pocketlm.runtime_py.components import Signature, TensorSignature
 from pocketlm.runtime_py.engine import Engine, ExactForm
-from pocketlm.runtime_py.engines.executorch import metadata
+from pocketlm.runtime_py.engines.executorch import metadata, program_file
 from pocketlm.runtime_py.engines.executorch.float_twin import write_float_twin
 from pocketlm.runtime_py.environment import environment_default
 from pocketlm.runtime_py.errors import RunError
@@ -135,7 +136,20 @@ def _open(runtime: Any, path: Path, entry: BackendEntry) -> Any:
             f"{path}: expected tokens and a position in and [1, 1, {entry.logits_size}] logits "
             f"out, found {meta.num_inputs()} inputs and {list(sizes)}; build the bundle again"
         )
+    entry.decoder.check(path, _signature(meta))
     return program
+
+
+def _signature(meta: Any) -> Signature:
+    inputs = (meta.input_tensor_meta(i) for i in range(meta.num_inputs()))
+    outputs = (meta.output_tensor_meta(i) for i in range(meta.num_outputs()))
+    return Signature(tuple(map(_tensor_signature, inputs)), tuple(map(_tensor_signature, outputs)))
+
+
+def _tensor_signature(tensor: Any) -> TensorSignature:
+    kind = tensor.dtype()
+    dtype = program_file.DTYPES.get(kind, f"type {kind}")
+    return TensorSignature(None, dtype, tuple(tensor.sizes()))
 
 
 def _import_runtime() -> Any:

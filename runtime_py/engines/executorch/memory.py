@@ -15,6 +15,9 @@ from pocketlm.runtime_py.memory_model import (
 from pocketlm.runtime_py.sizes import size_text
 
 _BF16_BYTES = 2
+_POSITION_BYTES = 8
+# As edge_build/backends/executorch/memory_places.py lays memories out.
+_READ_PAST_BYTES = 64
 
 
 class ExecutorchMemory:
@@ -74,8 +77,12 @@ class ExecutorchMemory:
             columns += shape.hidden + _most_slots(choices) * shape.masks
         else:
             columns += max(rings, default=0)
-        return FLOAT_BYTES * shape.chunk * columns, (
-            f"planned: {shape.chunk} tokens x 4 bytes x {columns:,}"
+        # Positions of a call, and what kernels read past each memory: one for what a call computes,
+        # one for each kind of cache.
+        kinds = {cache.layout.overwrites for cache in choices.caches}
+        others = _POSITION_BYTES * shape.chunk + _READ_PAST_BYTES * (1 + len(kinds))
+        return FLOAT_BYTES * shape.chunk * columns + others, (
+            f"planned: {shape.chunk} tokens x 4 bytes x {columns:,} + {size_text(others)}"
         )
 
     def mapped_bytes(self, shape: ModelShape) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketlm.runtime_py.components import Signature, TensorSignature
 from pocketlm.runtime_py.engine import Engine, ExactForm, LoadedModel
 from pocketlm.runtime_py.environment import environment_default
 from pocketlm.runtime_py.errors import RunError
@@ -27,7 +28,8 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _ACCURACY_NAME = b"\x0a\x0eaccuracy_level"
 _INT8_PRODUCTS = _ACCURACY_NAME + b"\x18\x04\xa0\x01\x02"
 _FLOAT_PRODUCTS = _ACCURACY_NAME + b"\x18\x01\xa0\x01\x02"
-_ELEMENT_TYPES = {"float32": "tensor(float)", "int8": "tensor(int8)"}
+_ELEMENT_TYPES = {"float32": "tensor(float)", "int8": "tensor(int8)", "int64": "tensor(int64)"}
+_DTYPES = {element: dtype for dtype, element in _ELEMENT_TYPES.items()}
 
 
 class OnnxModel:
@@ -129,6 +131,7 @@ def _open_session(
             "build the bundle again or check it with `pocketlm verify`"
         ) from error
     _check_inputs(path, session, entry)
+    entry.decoder.check(path, _signature(session))
     # The kernels have packed copies of most weights; the rest comes back as it is read.
     release_file_pages(path.with_name(f"{path.name}.data"))
     return OnnxModel(session, manifest, entry)
@@ -195,6 +198,17 @@ def _check_inputs(path: Path, session: Any, entry: BackendEntry) -> None:
                     f"{path}: input {name} should be a {element} of {expected} by the manifest, "
                     f"but is {shown}; the model and the manifest are of different builds"
                 )
+
+
+def _signature(session: Any) -> Signature:
+    inputs, outputs = (
+        tuple(
+            TensorSignature(value.name, _DTYPES.get(value.type, value.type), tuple(value.shape))
+            for value in values
+        )
+        for values in (session.get_inputs(), session.get_outputs())
+    )
+    return Signature(inputs, outputs)
 
 
 def _fits(found: Sequence[int | str], expected: Sequence[int]) -> bool:

@@ -22,7 +22,7 @@ from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import KV_PRECISIONS as KV
 from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.lowered_cache import NO_CACHE
-from pocketlm.runtime_py.executorch_file import DTYPES
+from pocketlm.runtime_py.engines.executorch.program_file import DTYPES
 from tests.artifacts import (
     CHUNK,
     CONTEXT,

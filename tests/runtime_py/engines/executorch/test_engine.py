@@ -107,6 +107,17 @@ def test_another_width_of_logits_is_an_error(built: Lowered) -> None:
         engines.load("executorch").load(built.folder, built.manifest, entry, 1)
 
 
+def test_another_chunk_than_the_manifest_says_is_an_error(built: Lowered) -> None:
+    decoder = built.entry.decoder
+    assert decoder.signature is not None
+    tokens, position = decoder.signature.inputs
+    signature = replace(decoder.signature, inputs=(replace(tokens, shape=(1, 9)), position))
+    entry = replace(built.entry, components=(replace(decoder, signature=signature),))
+    message = rf"inputs\[0\] of forward should be a tensor: int64\[1, 9\] .* int64\[1, {CHUNK}\];"
+    with pytest.raises(RunError, match=message):
+        engines.load("executorch").load(built.folder, built.manifest, entry, 1)
+
+
 def test_the_thread_pool_has_the_threads_asked_for(built: Lowered) -> None:
     from executorch.extension.pybindings import portable_lib
 

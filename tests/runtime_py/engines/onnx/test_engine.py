@@ -215,6 +215,18 @@ def test_caches_of_another_type_than_the_manifest_says_are_a_clear_error() -> No
         engines.load("onnx").load(built.folder, built.manifest, entry, 1)
 
 
+def test_another_input_than_the_manifest_names_is_a_clear_error() -> None:
+    built = lowered_onnx(Build("qwen3"))
+    decoder = built.entry.decoder
+    assert decoder.signature is not None
+    first, *others = decoder.signature.inputs
+    signature = replace(decoder.signature, inputs=(replace(first, name="tokens"), *others))
+    entry = replace(built.entry, components=(replace(decoder, signature=signature),))
+    message = r"inputs\[0\] of qwen3 should be tokens: int64\[1, new\] .* is input_ids: int64\[1, "
+    with pytest.raises(RunError, match=message):
+        engines.load("onnx").load(built.folder, built.manifest, entry, 1)
+
+
 def test_missing_layers_are_a_clear_error() -> None:
     built = lowered_onnx(Build("qwen3"))
     extra = CacheEntry("linear", CONTEXT, None, 2, 32)
