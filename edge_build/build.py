@@ -11,7 +11,7 @@ from pocketlm.edge_build.calibration.running import calibrate
 from pocketlm.edge_build.golden import record_golden, untouched_notes
 from pocketlm.edge_build.kv_scales import KvScales, scales_of
 from pocketlm.edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache
-from pocketlm.edge_build.memory_limit import foresee_memory
+from pocketlm.edge_build.memory_limit import estimate_memory
 from pocketlm.edge_build.preparation import Preparation, prepare
 from pocketlm.edge_build.progress import Advance, Notice, Notify, StagesPlanned, ignore
 from pocketlm.edge_build.quantization.apply import QuantizedModel, quantize_weights
@@ -43,7 +43,7 @@ def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:
     """
     remove_remains(spec.out)
     prepared = prepare(spec)
-    foresee_memory(prepared).check(notify)
+    estimate_memory(prepared).check(notify)
     with staging(spec.out, spec.fresh, spec.replace) as folder:
         notify(StagesPlanned((_CHECKPOINT, *prepared.stage_names, _TEXT)))
         checkpoint_sha256 = run_unkept(_CHECKPOINT, prepared.checkpoint.digest, notify)

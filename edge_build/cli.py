@@ -161,7 +161,7 @@ def build(
     require_build_tools(backends)
     from pocketlm.edge_build.build import build as run_build
     from pocketlm.edge_build.console import report_build, report_plan
-    from pocketlm.edge_build.memory_limit import foresee_memory
+    from pocketlm.edge_build.memory_limit import estimate_memory
     from pocketlm.edge_build.preparation import prepare
     from pocketlm.edge_build.progress_display import shown_progress
     from pocketlm.edge_build.spec import BuildSpec
@@ -186,7 +186,7 @@ def build(
     )
     if dry_run:
         prepared = prepare(spec)
-        memory = foresee_memory(prepared)
+        memory = estimate_memory(prepared)
         report_plan(prepared, memory, as_json)
         memory.check(lambda event: None)
         return

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from pocketlm.edge_build.byte_sizes import shown_size
-from pocketlm.edge_build.memory_limit import MemoryOutlook
+from pocketlm.edge_build.memory_limit import MemoryEstimate
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.progress import StageReport
 from pocketlm.edge_build.quantization.quality import summarize
@@ -17,7 +17,7 @@ from pocketlm.runtime_py.manifest import BackendEntry, Manifest
 from pocketlm.runtime_py.terminal import make_console, say
 
 
-def report_plan(prepared: Preparation, memory: MemoryOutlook, as_json: bool) -> None:
+def report_plan(prepared: Preparation, memory: MemoryEstimate, as_json: bool) -> None:
     """Print what a build would make, and the memory that it would take."""
     kv_bytes = {b.name: prepared.caches_of(b).size_bytes for b in prepared.backends}
     plan = {
@@ -89,7 +89,7 @@ def report_build(
         console.print(f"note: {note}")
 
 
-def _memory_document(memory: MemoryOutlook) -> dict[str, object]:
+def _memory_document(memory: MemoryEstimate) -> dict[str, object]:
     return {
         "peak_bytes": memory.peak_bytes,
         "available_bytes": memory.available_bytes,
@@ -105,7 +105,7 @@ def _memory_document(memory: MemoryOutlook) -> dict[str, object]:
     }
 
 
-def _print_memory(memory: MemoryOutlook) -> None:
+def _print_memory(memory: MemoryEstimate) -> None:
     click.echo("predicted memory:")
     for stage in memory.stages:
         click.echo(f"  {stage.name:14} {shown_size(stage.peak_bytes):>8}")

@@ -12,7 +12,7 @@ from pocketlm.edge_build.resident_memory import available_bytes, resident_bytes,
 
 
 @dataclass(frozen=True)
-class MemoryOutlook:
+class MemoryEstimate:
     """What a build will hold, and what there is for it.
 
     Attributes:
@@ -79,13 +79,13 @@ def _allowance(size_bytes: int) -> str:
     return f"{math.ceil(size_bytes / 1e6)}MB"
 
 
-def foresee_memory(prepared: Preparation) -> MemoryOutlook:
+def estimate_memory(prepared: Preparation) -> MemoryEstimate:
     """Predict a checked build's memory in this process, as it is now."""
     # Reading a large tokenizer leaves much behind.
     return_freed_memory()
     resident = resident_bytes()
     several = prepared.backends if len(prepared.backends) > 1 else ()
-    return MemoryOutlook(
+    return MemoryEstimate(
         stages=predict_memory(prepared, resident),
         resident_bytes=resident,
         available_bytes=available_bytes(),

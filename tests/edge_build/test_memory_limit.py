@@ -8,7 +8,7 @@ import pytest
 from pocketlm.edge_build import memory_limit
 from pocketlm.edge_build.byte_sizes import parse_size
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.memory_limit import MemoryOutlook, foresee_memory
+from pocketlm.edge_build.memory_limit import MemoryEstimate, estimate_memory
 from pocketlm.edge_build.memory_prediction import MemoryTerm, StageMemory
 from pocketlm.edge_build.preparation import prepare
 from pocketlm.edge_build.progress import Event, Notice
@@ -27,8 +27,8 @@ LOWERING = StageMemory(
 GOLDEN = StageMemory("golden", (MemoryTerm("Python, torch and this program", GB // 4),))
 
 
-def outlook(available_bytes: int, max_ram_bytes: int | None) -> MemoryOutlook:
-    return MemoryOutlook(
+def estimate(available_bytes: int, max_ram_bytes: int | None) -> MemoryEstimate:
+    return MemoryEstimate(
         stages=(LOWERING, GOLDEN),
         resident_bytes=GB // 4,
         available_bytes=available_bytes,
@@ -37,21 +37,21 @@ def outlook(available_bytes: int, max_ram_bytes: int | None) -> MemoryOutlook:
     )
 
 
-def notices_of(memory: MemoryOutlook) -> list[str]:
+def notices_of(memory: MemoryEstimate) -> list[str]:
     told: list[Event] = []
     memory.check(told.append)
     return [event.text for event in told if isinstance(event, Notice)]
 
 
 def test_the_highest_stage_decides() -> None:
-    memory = outlook(GB, None)
+    memory = estimate(GB, None)
     assert memory.highest is LOWERING
     assert memory.peak_bytes == 3 * GB + GB // 4 + GB // 2 + 7
 
 
 def test_more_than_allowed_is_refused_with_the_reason_and_what_would_do() -> None:
     with pytest.raises(BuildError) as refused:
-        outlook(available_bytes=100 * GB, max_ram_bytes=2 * GB).check(lambda event: None)
+        estimate(available_bytes=100 * GB, max_ram_bytes=2 * GB).check(lambda event: None)
     assert str(refused.value) == (
         "--max-ram 2GB (2.00 GB): stage executorch is predicted to hold 3.75 GB (3.00 GB weights, "
         "500 MB graphs of the layers, 250 MB Python, torch and this program). What would do: "
@@ -61,31 +61,31 @@ def test_more_than_allowed_is_refused_with_the_reason_and_what_would_do() -> Non
 
 def test_what_does_not_help_is_not_offered() -> None:
     with pytest.raises(BuildError) as refused:
-        outlook(available_bytes=100 * GB, max_ram_bytes=GB - 1).check(lambda event: None)
+        estimate(available_bytes=100 * GB, max_ram_bytes=GB - 1).check(lambda event: None)
     assert "--backend" not in str(refused.value)
 
 
 def test_the_allowance_that_is_proposed_is_enough() -> None:
-    memory = outlook(available_bytes=100 * GB, max_ram_bytes=1)
+    memory = estimate(available_bytes=100 * GB, max_ram_bytes=1)
     with pytest.raises(BuildError) as refused:
         memory.check(lambda event: None)
     (proposed,) = re.findall(r"--max-ram (\w+);", str(refused.value))
-    assert notices_of(outlook(available_bytes=0, max_ram_bytes=parse_size(proposed))) == []
+    assert notices_of(estimate(available_bytes=0, max_ram_bytes=parse_size(proposed))) == []
 
 
 def test_an_allowance_that_is_enough_is_silent_whatever_is_free() -> None:
-    assert notices_of(outlook(available_bytes=0, max_ram_bytes=4 * GB)) == []
+    assert notices_of(estimate(available_bytes=0, max_ram_bytes=4 * GB)) == []
 
 
 def test_more_than_is_free_is_a_warning() -> None:
-    (notice,) = notices_of(outlook(available_bytes=GB, max_ram_bytes=None))
+    (notice,) = notices_of(estimate(available_bytes=GB, max_ram_bytes=None))
     assert notice.startswith("warning: stage executorch is predicted to hold 3.75 GB (3.00 GB ")
     assert "and 1.25 GB are free: the system may end it" in notice
     assert "--backend onnx alone (1.00 GB), or more memory;" in notice
 
 
 def test_what_fits_is_no_news() -> None:
-    assert notices_of(outlook(available_bytes=4 * GB, max_ram_bytes=None)) == []
+    assert notices_of(estimate(available_bytes=4 * GB, max_ram_bytes=None)) == []
 
 
 def test_a_build_that_is_refused_writes_nothing(workshop: Workshop) -> None:
@@ -114,8 +114,8 @@ def test_a_build_that_might_not_fit_is_tried(
 
 def test_a_single_backend_has_no_alternative(workshop: Workshop, tmp_path: Path) -> None:
     spec = workshop.spec
-    both = foresee_memory(prepare(spec))
+    both = estimate_memory(prepare(spec))
     assert set(both.alone) == {"executorch", "onnx"}
     assert all(peak <= both.peak_bytes for peak in both.alone.values())
     one = type(spec)(checkpoint=spec.checkpoint, out=tmp_path / "one", backends=("onnx",))
-    assert foresee_memory(prepare(one)).alone == {}
+    assert estimate_memory(prepare(one)).alone == {}
