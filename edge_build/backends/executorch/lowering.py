@@ -10,10 +10,10 @@ import torch
 from torch.export import ExportedProgram
 
 from pocketlm.edge_build.backend import Artifact, LoweringInput
+from pocketlm.edge_build.backends.executorch.executorch_caches import clear_executorch_caches
 from pocketlm.edge_build.backends.executorch.fused_passes import fused_passes
 from pocketlm.edge_build.backends.executorch.inspection import ProgramReport, inspect_program
 from pocketlm.edge_build.backends.executorch.program import logits_size, simplify_views, trace
-from pocketlm.edge_build.backends.executorch.release import forget_programs
 from pocketlm.edge_build.backends.executorch.template import Template, make_template
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantScheme
@@ -43,7 +43,7 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
     path.parent.mkdir(parents=True, exist_ok=True)
     with quiet_executorch():
         _write(source, path)
-        forget_programs()
+        clear_executorch_caches()
         source.advance(4, _STEPS, "checking the file")
         report = inspect_program(path)
     check_program(source, report)

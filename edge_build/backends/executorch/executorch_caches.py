@@ -1,7 +1,7 @@
-"""Lets go of what executorch remembers of the programs that it partitioned."""
+"""Clears the caches in which executorch and torch keep the last program that was lowered."""
 
 
-def forget_programs() -> None:
+def clear_executorch_caches() -> None:
     """Drop the module-level references that keep the last program's graphs and weights.
 
     A cache of compared nodes and each partitioner module's note of the last node that it refused
