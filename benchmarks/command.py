@@ -84,7 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--rebuild", action="store_true", help="build even what is there")
     add("--stale", action="store_true", help="keep artifacts that older sources have built")
     add("--force", action="store_true", help="measure on a busy machine too; the result says so")
-    add("--patience", type=float, default=60, metavar="S", help="wait for an idle machine")
+    add(
+        "--idle-timeout",
+        type=float,
+        default=60,
+        metavar="S",
+        help="seconds to wait for an idle machine",
+    )
     add("--lock-file", type=Path, help="hold its flock while measuring; other jobs share it")
     add("--work", type=Path, default=Path("build/bench"), help="folder of artifacts")
     add("--out", type=Path, help="JSON; default: benchmarks/results/DATE-SHAPE-PARTS.json")
@@ -112,7 +118,7 @@ def _run_suite(parsed: argparse.Namespace) -> None:
         rounds=parsed.rounds,
         threads=parsed.threads,
         measured=parsed.parts != ("build",),
-        guard=Guard(parsed.force, parsed.patience, parsed.lock_file),
+        guard=Guard(parsed.force, parsed.idle_timeout, parsed.lock_file),
         reuse=Reuse(parsed.rebuild, parsed.stale),
     )
     document = _header(parsed)

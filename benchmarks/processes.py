@@ -50,13 +50,13 @@ class Guard:
 
     Attributes:
         force: measure on a busy machine too.
-        patience_s: how long to wait for an idle one.
+        idle_timeout_s: how long to wait for an idle one.
         lock_file: held exclusively while a process runs, so that other jobs that hold it shared
             wait for each other; None takes no lock.
     """
 
     force: bool = False
-    patience_s: float = 60
+    idle_timeout_s: float = 60
     lock_file: Path | None = None
 
     @contextmanager
@@ -66,7 +66,7 @@ class Guard:
         Raises:
             SuiteError: it does not become so.
         """
-        deadline = time.monotonic() + self.patience_s
+        deadline = time.monotonic() + self.idle_timeout_s
         while True:
             with self._locked():
                 seen = Quietness(0, 0) if self.force else machine.sample_quietness()

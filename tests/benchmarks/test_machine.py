@@ -40,7 +40,7 @@ def test_busy_machine_is_refused_and_the_culprit_named(monkeypatch: pytest.Monke
     monkeypatch.setattr(machine, "sample_quietness", lambda: Quietness(0.5, 0.01))
     monkeypatch.setattr(machine, "busiest_processes", lambda: ["cc1plus 99 %"])
     message = r"machine is busy: other work takes 50% .* host 1% .*cc1plus 99 %.*--force"
-    with pytest.raises(SuiteError, match=message), Guard(patience_s=-1).alone():
+    with pytest.raises(SuiteError, match=message), Guard(idle_timeout_s=-1).alone():
         raise AssertionError("measured on a busy machine")
 
 
