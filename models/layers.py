@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pocketlm.models.config import Activation, LayerConfig, ModelConfig
-from pocketlm.models.vector_functions import settle_vector_functions
+from pocketlm.models.vector_functions import initialize_vector_functions
 
-settle_vector_functions()
+initialize_vector_functions()
 
 
 class AttentionStep(Protocol):

@@ -13,7 +13,7 @@ VECTOR_FUNCTIONS = (
 )
 
 
-def settle_vector_functions() -> None:
+def initialize_vector_functions() -> None:
     """Call each function on one number of each type: too little for two threads."""
     for name in VECTOR_FUNCTIONS:
         for dtype in (torch.float32, torch.float64):
