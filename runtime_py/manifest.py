@@ -191,7 +191,7 @@ class Manifest:
         build: tool versions, the checkpoint's digest, and its hub id and commit where it has them,
             for people.
         recipe_rules: of the recipe, as they were at the build; empty in bundles that are older.
-        readings: what each stock runtime installed at the build made of hard texts.
+        readings: what each stock runtime installed at the build made of edge-case texts.
     """
 
     name: str

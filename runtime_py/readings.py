@@ -27,7 +27,7 @@ class ReadingDifference:
 
 @dataclass(frozen=True)
 class RuntimeReading:
-    """What one installed runtime made of the hard texts and chats.
+    """What one installed runtime made of the edge-case texts and chats.
 
     Attributes:
         version: of the distribution that reads.

@@ -15,8 +15,8 @@ import tokenizers
 
 from pocketlm.edge_build.runner_files import repairs
 from pocketlm.edge_build.runner_files.tokenizer_repair import Document, Repair, Tokenizer
-from pocketlm.runtime_py.lint.comparison import hard_questions
-from pocketlm.runtime_py.lint.hard_texts import hard_texts
+from pocketlm.runtime_py.lint.comparison import edge_case_questions
+from pocketlm.runtime_py.lint.edge_cases import edge_case_texts
 from pocketlm.runtime_py.lint.own_process import limit_processor_time
 from pocketlm.runtime_py.lint.readers.pocketlm import answers_with
 from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
@@ -59,12 +59,12 @@ def write_repaired(published: Path, wanted: Sequence[RunnerFiles]) -> tokenizers
 
 
 class _Published:
-    """The published tokenizer, parsed and loaded once, and what it reads hard texts as."""
+    """The published tokenizer, parsed and loaded once, and what it reads edge-case texts as."""
 
     def __init__(self, path: Path) -> None:
         self.document: Document = json.loads(path.read_bytes())
         self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        self.texts = [text.text for text in hard_texts()]
+        self.texts = [text.text for text in edge_case_texts()]
         self.ids = _ids(self.tokenizer, self.texts)
         self._proofs: dict[tuple[str, ...], bool] = {}
 
@@ -128,7 +128,7 @@ def main(request: str, answered: str) -> None:
     wanted = [RunnerFiles(Path(one.pop("folder")), **one) for one in asked["wanted"]]
     published = Path(asked["published"])
     loaded = write_repaired(published, wanted)
-    answers = answers_with(LibraryTokenizer(loaded), published.parent, hard_questions())
+    answers = answers_with(LibraryTokenizer(loaded), published.parent, edge_case_questions())
     Path(answered).write_text(json.dumps(asdict(answers)))
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from pocketlm.edge_build.runner_files import template_repairs
 from pocketlm.runtime_py.chat_template import MOMENT, ChatTemplate, TemplateError
-from pocketlm.runtime_py.lint.hard_texts import hard_chats
+from pocketlm.runtime_py.lint.edge_cases import edge_case_chats
 
 
 def runner_template(source: str, special_tokens: Mapping[str, str], names: Sequence[str]) -> str:
-    """Return the template after each rewriting that jinja2 renders alike on every hard chat."""
+    """Return the template after each rewriting with which jinja2 renders edge cases alike."""
     current, expected = source, None
     for name in names:
         rewritten = template_repairs.load(name)(current)
@@ -23,6 +23,6 @@ def runner_template(source: str, special_tokens: Mapping[str, str], names: Seque
 
 def _renderings(source: str, special_tokens: Mapping[str, str]) -> list[str]:
     template = ChatTemplate(source, special_tokens, moment=MOMENT)
-    results = template.try_all([(chat.messages, chat.variables) for chat in hard_chats()])
+    results = template.try_all([(chat.messages, chat.variables) for chat in edge_case_chats()])
     # A refusal must stay one, in the same words.
     return [f"refused: {r}" if isinstance(r, TemplateError) else r for r in results]

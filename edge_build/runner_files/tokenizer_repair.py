@@ -20,7 +20,7 @@ class Repair:
     """A change of tokenizer.json that a stock runner needs.
 
     It is decided by what the file says, never by a model's name, and applied only if the
-    `tokenizers` library gives the same ids before and after on every hard text that it holds for.
+    `tokenizers` library gives the same ids before and after on all edge-case texts it holds for.
 
     Attributes:
         reason: what the runner makes of the published file.

@@ -27,7 +27,7 @@ def write_runner_files(
     """Write `BACKEND/tokenizer.json` and `BACKEND/tokenizer_config.json`.
 
     Returns:
-        What our host makes of the hard texts and chats with the published files.
+        What our host makes of the edge-case texts and chats with the published files.
 
     Args:
         bundle: where the published files lie already.

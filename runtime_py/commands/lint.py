@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from pocketlm.runtime_py.readings import Readings
 
 
-@click.command(short_help="Read hard texts and chats with every runtime.")
+@click.command(short_help="Tokenize edge cases with every runtime.")
 @bundle_argument
 @json_option
 def lint(folder: str, as_json: bool) -> None:
-    """Read hard texts and chats with every installed runtime; exit code 1 if one reads otherwise.
+    """Tokenize edge cases with every installed runtime; exit code 1 if one reads a text otherwise.
 
     Differences that a release is known to have are named with what an app can do, and do not fail.
     llama.cpp, which runs no bundles, is asked too where llama-cpp-python and gguf are installed.

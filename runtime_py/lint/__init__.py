@@ -1,4 +1,4 @@
 """Do the stock runners read a bundle's texts and chats as our host does?
 
-hard texts → answers of every reader that is installed → differences → known or not.
+edge-case texts → answers of every reader that is installed → differences → known or not.
 """

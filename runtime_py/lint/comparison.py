@@ -10,7 +10,12 @@ from pathlib import Path
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.lint import readers
 from pocketlm.runtime_py.lint.answering import answers_of
-from pocketlm.runtime_py.lint.hard_texts import HardChat, HardText, hard_chats, hard_texts
+from pocketlm.runtime_py.lint.edge_cases import (
+    EdgeCaseChat,
+    EdgeCaseText,
+    edge_case_chats,
+    edge_case_texts,
+)
 from pocketlm.runtime_py.lint.known_differences import What, explained
 from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
 from pocketlm.runtime_py.readings import ReadingDifference, Readings, RuntimeReading
@@ -64,8 +69,8 @@ def _has_files(reader: Reader, folder: Path) -> bool:
 
 def read_alike(
     folder: Path,
-    texts: tuple[HardText, ...] | None = None,
-    chats: tuple[HardChat, ...] | None = None,
+    texts: tuple[EdgeCaseText, ...] | None = None,
+    chats: tuple[EdgeCaseChat, ...] | None = None,
     expected: Answers | None = None,
     others: bool = False,
 ) -> Readings:
@@ -80,8 +85,8 @@ def read_alike(
     Raises:
         RunError: our own files cannot be read.
     """
-    texts = hard_texts() if texts is None else texts
-    chats = hard_chats() if chats is None else chats
+    texts = edge_case_texts() if texts is None else texts
+    chats = edge_case_chats() if chats is None else chats
     if expected is None:
         expected = answers_of(REFERENCE, folder, _questions(texts, chats))
     installed, all_chats = installed_readers(folder, others), len(chats)
@@ -105,20 +110,20 @@ def read_alike(
     return readings
 
 
-def hard_questions() -> Questions:
+def edge_case_questions() -> Questions:
     """Return what is asked where nothing else is chosen."""
-    return _questions(hard_texts(), hard_chats())
+    return _questions(edge_case_texts(), edge_case_chats())
 
 
-def _questions(texts: tuple[HardText, ...], chats: tuple[HardChat, ...]) -> Questions:
+def _questions(texts: tuple[EdgeCaseText, ...], chats: tuple[EdgeCaseChat, ...]) -> Questions:
     return Questions(
         [text.text for text in texts], [(chat.messages, chat.variables) for chat in chats]
     )
 
 
 def _compare(
-    texts: tuple[HardText, ...],
-    chats: tuple[HardChat, ...],
+    texts: tuple[EdgeCaseText, ...],
+    chats: tuple[EdgeCaseChat, ...],
     expected: Answers,
     answers: Answers,
 ) -> Iterator[_Found]:

@@ -18,7 +18,7 @@ pytest.importorskip("pytorch_tokenizers")
 pytest.importorskip("onnxruntime_genai")
 
 from pocketlm.runtime_py.lint.answering import answers_of
-from pocketlm.runtime_py.lint.hard_texts import hard_chats, hard_texts
+from pocketlm.runtime_py.lint.edge_cases import edge_case_chats, edge_case_texts
 from pocketlm.runtime_py.lint.known_differences import explained
 from pocketlm.runtime_py.lint.reader import Answers, Questions
 from tests.assets import TOKENIZERS, tokenizer_of
@@ -54,7 +54,7 @@ def python_files() -> tuple[str, ...]:
 
 @cache
 def texts() -> tuple[str, ...]:
-    return (*(text.text for text in hard_texts()), *python_files())
+    return (*(text.text for text in edge_case_texts()), *python_files())
 
 
 @cache
@@ -67,7 +67,7 @@ def expected(family: str) -> list[list[int]]:
 
 @cache
 def read(family: str, runtime: str) -> Read:
-    asked = Questions(texts(), [(chat.messages, chat.variables) for chat in hard_chats()])
+    asked = Questions(texts(), [(chat.messages, chat.variables) for chat in edge_case_chats()])
     answers = answers_of(runtime, text_bundle(tokenizer_of(family)), asked)
     return Read(expected(family), answers)
 
@@ -78,7 +78,7 @@ def differing(family: str, runtime: str) -> list[str]:
     return [text for text, ids, others in pairs if list(ids) != list(others or ())]
 
 
-# Texts of each kind that are read otherwise, of hard texts and of 120 Python files together.
+# Texts of each kind that are read otherwise, of edge-case texts and of 120 Python files together.
 NAMED: dict[tuple[str, str], dict[str, int]] = {
     ("gemma3", "executorch"): {
         "text that holds U+2581": 1,
@@ -138,7 +138,7 @@ def test_executorch_reads_every_python_file_as_transformers_does(family: str) ->
 @pytest.mark.parametrize("family", FAMILIES)
 def test_genai_prints_what_the_host_prints(family: str) -> None:
     theirs, ours = read(family, "genai").answers, read(family, "pocketlm").answers
-    control = {text.text for text in hard_texts() if text.kind == "control tokens"}
+    control = {text.text for text in edge_case_texts() if text.kind == "control tokens"}
     for i, text in enumerate(texts()):
         # Other ids are the test above's; runners leave out other control tokens than the host.
         if text not in control and theirs.ids[i] == ours.ids[i]:
@@ -147,7 +147,7 @@ def test_genai_prints_what_the_host_prints(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_genai_renders_every_chat_as_the_host_does_but_for_named_ones(family: str) -> None:
-    chats = hard_chats()
+    chats = edge_case_chats()
     assert len(chats) >= 12
     differing_kinds = []
     ours, theirs = read(family, "pocketlm").answers.chats, read(family, "genai").answers.chats
@@ -166,7 +166,7 @@ def test_old_thoughts_leave_the_history_in_genai() -> None:
     assert "'</think>' in message.content" in published["chat_template"]
     (rendered,) = [
         text
-        for chat, text in zip(hard_chats(), read("qwen3", "genai").answers.chats, strict=True)
+        for chat, text in zip(edge_case_chats(), read("qwen3", "genai").answers.chats, strict=True)
         if chat.kind == "thought in the history"
     ]
     assert rendered is not None and "It greets." not in rendered

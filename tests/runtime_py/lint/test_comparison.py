@@ -10,7 +10,7 @@ import pytest
 
 from pocketlm.runtime_py.lint.answering import answers_of
 from pocketlm.runtime_py.lint.comparison import installed_readers, read_alike
-from pocketlm.runtime_py.lint.hard_texts import HardChat, HardText, hard_chats
+from pocketlm.runtime_py.lint.edge_cases import EdgeCaseChat, EdgeCaseText, edge_case_chats
 from pocketlm.runtime_py.lint.known_differences import KNOWN
 from pocketlm.runtime_py.lint.reader import Questions
 from pocketlm.runtime_py.readings import reading_lines, reading_notes
@@ -20,8 +20,11 @@ from tests.text_bundles import text_bundle
 pytest.importorskip("pytorch_tokenizers")
 pytest.importorskip("onnxruntime_genai")
 
-PLAIN = (HardText("words", "The class Counter counts."), HardText("code", "def f():\n    pass\n"))
-CHAT = (hard_chats()[0],)
+PLAIN = (
+    EdgeCaseText("words", "The class Counter counts."),
+    EdgeCaseText("code", "def f():\n    pass\n"),
+)
+CHAT = (edge_case_chats()[0],)
 
 Change = Callable[[str, Callable[[dict[str, Any]], None]], Path]
 
@@ -43,7 +46,7 @@ def changed(tmp_path: Path) -> Change:
 def test_every_installed_runtime_reads_the_embedded_model_as_the_host_does() -> None:
     readings = read_alike(text_bundle(PICO))
     assert set(readings) == {"executorch", "genai", "sentencepiece"}
-    assert readings["genai"].chats == len(hard_chats())
+    assert readings["genai"].chats == len(edge_case_chats())
     for reading in readings.values():
         assert reading.unknown == ()
     # What is left has its row in the table.
@@ -75,7 +78,7 @@ def test_a_template_that_renders_otherwise_is_found(changed: Change) -> None:
 
 def test_a_chat_that_the_host_refuses_too_is_no_difference() -> None:
     answers = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
-    readings = read_alike(text_bundle(PICO), PLAIN, (*CHAT, HardChat("refused", answers, {})))
+    readings = read_alike(text_bundle(PICO), PLAIN, (*CHAT, EdgeCaseChat("refused", answers, {})))
     assert readings["genai"].differences == ()
 
 
@@ -105,7 +108,7 @@ def test_a_runtime_without_files_is_not_asked(tmp_path: Path) -> None:
 
 
 def test_notes_name_the_runtime_its_version_and_the_kinds() -> None:
-    readings = read_alike(text_bundle(PICO), (HardText("NUL", "a\0b"),), ())
+    readings = read_alike(text_bundle(PICO), (EdgeCaseText("NUL", "a\0b"),), ())
     (note,) = reading_notes({"genai": readings["genai"]})
     assert note == (
         f"genai {readings['genai'].version} reads some texts otherwise than the host "

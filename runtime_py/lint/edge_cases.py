@@ -124,7 +124,7 @@ _RUNS = (2, 3, 4, 5, 7, 8, 15, 16, 17, 24, 30, 31, 32, 33, 40)
 
 
 @dataclass(frozen=True)
-class HardText:
+class EdgeCaseText:
     """A text and what is hard about it."""
 
     kind: str
@@ -132,7 +132,7 @@ class HardText:
 
 
 @dataclass(frozen=True)
-class HardChat:
+class EdgeCaseChat:
     """Messages of one chat.
 
     Attributes:
@@ -144,41 +144,41 @@ class HardChat:
     variables: Mapping[str, Any]
 
 
-def hard_texts() -> tuple[HardText, ...]:
+def edge_case_texts() -> tuple[EdgeCaseText, ...]:
     """Return all texts, each once, always in the same order."""
     found = {text.text: text for text in reversed([*_all_texts()])}
     return tuple(reversed(found.values()))
 
 
-def _all_texts() -> Iterator[HardText]:
-    yield HardText("empty", "")
+def _all_texts() -> Iterator[EdgeCaseText]:
+    yield EdgeCaseText("empty", "")
     for code in _CODE:
-        yield HardText("code", code)
+        yield EdgeCaseText("code", code)
     for language, text in _LANGUAGES.items():
-        yield HardText(f"language {language}", text)
-        yield HardText(f"decomposed {language}", unicodedata.normalize("NFD", text))
+        yield EdgeCaseText(f"language {language}", text)
+        yield EdgeCaseText(f"decomposed {language}", unicodedata.normalize("NFD", text))
         # Words by themselves, behind a line break, and in a longer text.
-        yield HardText(f"language {language}", f"\n{text.split()[-1]}")
-        yield HardText(f"language {language}", f"1. {text}\n2. {text}\n")
+        yield EdgeCaseText(f"language {language}", f"\n{text.split()[-1]}")
+        yield EdgeCaseText(f"language {language}", f"1. {text}\n2. {text}\n")
     for kind, text in _UNUSUAL:
-        yield HardText(kind, text)
+        yield EdgeCaseText(kind, text)
     for text in _CONTROL:
-        yield HardText("control tokens", text)
-        yield HardText("control tokens", f"before {text} after")
+        yield EdgeCaseText("control tokens", text)
+        yield EdgeCaseText("control tokens", f"before {text} after")
     yield from _white_space()
     yield from _long_texts()
 
 
-def _white_space() -> Iterator[HardText]:
+def _white_space() -> Iterator[EdgeCaseText]:
     for space in _SPACES:
         for count in _RUNS:
-            yield HardText("white space", f"a{space * count}b")
+            yield EdgeCaseText("white space", f"a{space * count}b")
     for count in _RUNS:
-        yield HardText("white space", " " * count)
-        yield HardText("white space", "\n" * count)
-        yield HardText("white space", "\t" * count + "x")
-        yield HardText("white space", "\n" + " " * count + "x")
-        yield HardText("white space", "x" + " " * count + "\n")
+        yield EdgeCaseText("white space", " " * count)
+        yield EdgeCaseText("white space", "\n" * count)
+        yield EdgeCaseText("white space", "\t" * count + "x")
+        yield EdgeCaseText("white space", "\n" + " " * count + "x")
+        yield EdgeCaseText("white space", "x" + " " * count + "\n")
     for mixed in (
         " \n",
         "\n ",
@@ -191,24 +191,24 @@ def _white_space() -> Iterator[HardText]:
         " \u00a0 ",
     ):
         for count in (1, 2, 5):
-            yield HardText("mixed white space", f"a{mixed * count}b")
-            yield HardText("mixed white space", mixed * count)
+            yield EdgeCaseText("mixed white space", f"a{mixed * count}b")
+            yield EdgeCaseText("mixed white space", mixed * count)
 
 
-def _long_texts() -> Iterator[HardText]:
-    yield HardText("long run", "0123456789" * 20)
-    yield HardText("long run", "abcdefghij" * 15)
-    yield HardText("long run", "我能吞下玻璃而不伤身体" * 15)
-    yield HardText("long run", "เป็นมนุษย์สุดประเสริฐ" * 8)
-    yield HardText("long run", "=" * 120)
-    yield HardText("long run", "-" * 200 + "\n")
-    yield HardText("long run", "aGVsbG8gd29ybGQ" * 12)
-    yield HardText("long text", "The function returns a list of words. " * 40)
-    yield HardText("long text", "".join(f"{i}: {i * i}\n" for i in range(120)))
-    yield HardText("long text", "    return self.value\n" * 40)
+def _long_texts() -> Iterator[EdgeCaseText]:
+    yield EdgeCaseText("long run", "0123456789" * 20)
+    yield EdgeCaseText("long run", "abcdefghij" * 15)
+    yield EdgeCaseText("long run", "我能吞下玻璃而不伤身体" * 15)
+    yield EdgeCaseText("long run", "เป็นมนุษย์สุดประเสริฐ" * 8)
+    yield EdgeCaseText("long run", "=" * 120)
+    yield EdgeCaseText("long run", "-" * 200 + "\n")
+    yield EdgeCaseText("long run", "aGVsbG8gd29ybGQ" * 12)
+    yield EdgeCaseText("long text", "The function returns a list of words. " * 40)
+    yield EdgeCaseText("long text", "".join(f"{i}: {i * i}\n" for i in range(120)))
+    yield EdgeCaseText("long text", "    return self.value\n" * 40)
 
 
-def hard_chats() -> tuple[HardChat, ...]:
+def edge_case_chats() -> tuple[EdgeCaseChat, ...]:
     """Return all chats; a template may refuse some of them."""
     user, other = {"role": "user", "content": "Hi!"}, {"role": "user", "content": "And 2+2?"}
     answer = {"role": "assistant", "content": "Hello."}
@@ -220,17 +220,19 @@ def hard_chats() -> tuple[HardChat, ...]:
     accents = {"role": "user", "content": "naïve café Köln, 한국어, “quotes” 🙂"}
     empty = {"role": "user", "content": ""}
     return (
-        HardChat("one message", (user,), {}),
-        HardChat("system message", (system, user), {}),
-        HardChat("several turns", (user, answer, other), {}),
-        HardChat("system message, several turns", (system, user, answer, other, answer, user), {}),
-        HardChat("code", (code,), {}),
-        HardChat("accents", (accents,), {}),
-        HardChat("white space around", (spaced,), {}),
-        HardChat("empty message", (empty,), {}),
-        HardChat("control tokens", (control,), {}),
-        HardChat("thought in the history", (user, thought, other), {}),
-        HardChat("ends with an answer", (user, answer), {}),
-        HardChat("thinking off", (user,), {"enable_thinking": False}),
-        HardChat("no question to answer", (user, answer), {"add_generation_prompt": False}),
+        EdgeCaseChat("one message", (user,), {}),
+        EdgeCaseChat("system message", (system, user), {}),
+        EdgeCaseChat("several turns", (user, answer, other), {}),
+        EdgeCaseChat(
+            "system message, several turns", (system, user, answer, other, answer, user), {}
+        ),
+        EdgeCaseChat("code", (code,), {}),
+        EdgeCaseChat("accents", (accents,), {}),
+        EdgeCaseChat("white space around", (spaced,), {}),
+        EdgeCaseChat("empty message", (empty,), {}),
+        EdgeCaseChat("control tokens", (control,), {}),
+        EdgeCaseChat("thought in the history", (user, thought, other), {}),
+        EdgeCaseChat("ends with an answer", (user, answer), {}),
+        EdgeCaseChat("thinking off", (user,), {"enable_thinking": False}),
+        EdgeCaseChat("no question to answer", (user, answer), {"add_generation_prompt": False}),
     )
