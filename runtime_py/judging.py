@@ -6,7 +6,7 @@ import numpy as np
 
 from pocketlm.runtime_py.golden_cases import GoldenCase, PlacedCase
 from pocketlm.runtime_py.logits_digest import LogitsDigest
-from pocketlm.runtime_py.replay import Answer
+from pocketlm.runtime_py.replay import ReplayStep
 from pocketlm.runtime_py.tokenizer import Tokenizer
 from pocketlm.runtime_py.verdict import CaseVerdict, ErrorStatistics, Mismatch, Replay
 
@@ -35,7 +35,7 @@ class Judge:
         self._errors: list[float] = []
         self._roundings: list[float] = []
 
-    def judge(self, case: GoldenCase, replay: Replay, answers: Iterable[Answer]) -> None:
+    def judge(self, case: GoldenCase, replay: Replay, answers: Iterable[ReplayStep]) -> None:
         """Hold each step's answer against the case's."""
         name = f"{case.name} ({replay})"
         near_ties, worst, before = 0, 0.0, len(self.mismatches)

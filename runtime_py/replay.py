@@ -16,7 +16,7 @@ _LONGEST_BY_TOKEN = 512
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReplayStep:
     """What an artifact answered in one step.
 
     Attributes:
@@ -43,9 +43,9 @@ def pieces_of(case: GoldenCase, replay: Replay) -> list[tuple[int, ...]]:
     return [*prompt, *((token,) for token in case.fed_ids)]
 
 
-def answers_of(
+def replay_steps(
     session: Session, case: GoldenCase, replay: Replay, choices: int, *, exact: bool = False
-) -> Iterator[Answer]:
+) -> Iterator[ReplayStep]:
     """Feed the recorded tokens, whatever the artifact itself prefers.
 
     Args:
@@ -62,7 +62,7 @@ def answers_of(
         if call >= first:
             digest = case.digest(call - first, exact=exact)
             error = digest.error(logits) if digest is not None else 0.0
-            yield Answer(int(np.argmax(logits[:choices])), error)
+            yield ReplayStep(int(np.argmax(logits[:choices])), error)
 
 
 def placed_errors(model: LoadedModel, case: PlacedCase, *, exact: bool = False) -> list[float]:

@@ -10,7 +10,7 @@ from pocketlm.runtime_py.bundle import Bundle
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.golden import Golden
 from pocketlm.runtime_py.judging import Judge
-from pocketlm.runtime_py.replay import answers_of, placed_errors
+from pocketlm.runtime_py.replay import placed_errors, replay_steps
 from pocketlm.runtime_py.session import Session, open_model
 from pocketlm.runtime_py.tokenizer import Tokenizer
 from pocketlm.runtime_py.verdict import Mismatch, StrictVerdict
@@ -70,7 +70,7 @@ def run_strict(
     model = open_model(bundle, backend, threads, exact=True)
     with Session(model, bundle.manifest, backend) as session:
         for case in golden.cases:
-            answers = answers_of(session, case, "in chunks", tokenizer.size, exact=True)
+            answers = replay_steps(session, case, "in chunks", tokenizer.size, exact=True)
             judge.judge(case, "in chunks", answers)
             done(len(case.continuation_ids), f"{case.name} strict")
         for placed in golden.placed_cases:

@@ -6,7 +6,7 @@ from pocketlm.runtime_py.bundle import Bundle
 from pocketlm.runtime_py.golden import Golden
 from pocketlm.runtime_py.golden_coverage import coverage_of
 from pocketlm.runtime_py.judging import Judge
-from pocketlm.runtime_py.replay import Answer, answers_of, placed_errors, replays_of
+from pocketlm.runtime_py.replay import ReplayStep, placed_errors, replay_steps, replays_of
 from pocketlm.runtime_py.session import Session, open_model
 from pocketlm.runtime_py.strict import reason_against, run_strict, strict_steps
 from pocketlm.runtime_py.text_checks import check_metadata, check_texts
@@ -58,7 +58,7 @@ def verify(
     with Session(model, bundle.manifest, backend) as session:
         for case, replay in replays_of(golden):
             limit = choices(tokenizer, bundle)
-            judge.judge(case, replay, answers_of(session, case, replay, limit))
+            judge.judge(case, replay, replay_steps(session, case, replay, limit))
             done(len(case.continuation_ids), f"{case.name} {replay}")
         for placed in golden.placed_cases:
             judge.judge_placed(placed, placed_errors(model, placed))
@@ -83,7 +83,7 @@ def choices(tokenizer: Tokenizer, bundle: Bundle) -> int:
     return min(tokenizer.size, bundle.manifest.vocab_size)
 
 
-def judge(bundle: Bundle, backend: str, answers: Iterable[Iterable[Answer]]) -> Verdict:
+def judge(bundle: Bundle, backend: str, answers: Iterable[Iterable[ReplayStep]]) -> Verdict:
     """Hold what some other runtime answered against a backend's golden answers.
 
     Args:

@@ -15,7 +15,7 @@ from pocketlm.runtime_py import verification
 from pocketlm.runtime_py.bundle import Bundle
 from pocketlm.runtime_py.golden_cases import GoldenCase
 from pocketlm.runtime_py.logits_digest import LogitsDigest
-from pocketlm.runtime_py.replay import Answer, pieces_of, replays_of
+from pocketlm.runtime_py.replay import ReplayStep, pieces_of, replays_of
 from pocketlm.runtime_py.tokenizer import read_tokenizer
 from pocketlm.runtime_py.verdict import Replay
 
@@ -54,7 +54,7 @@ def compare_answers(
     kept = iter([call for call in calls if call.is_kept])
     start = 0
 
-    def answers(case: GoldenCase, replay: Replay) -> Iterator[Answer]:
+    def answers(case: GoldenCase, replay: Replay) -> Iterator[ReplayStep]:
         nonlocal start
         for digest, is_kept, _ in _calls(case, replay):
             if not is_kept:
@@ -66,7 +66,7 @@ def compare_answers(
                 )
             row = logits[start : start + columns]
             start += columns
-            yield Answer(call.greedy_id, _error(digest, row, call))
+            yield ReplayStep(call.greedy_id, _error(digest, row, call))
 
     found = verification.judge(bundle, backend, (answers(*replay) for replay in replays))
     return Answers(
