@@ -80,7 +80,7 @@ class Lower(Protocol):
         ...
 
 
-class Foresee(Protocol):
+class PlanArtifact(Protocol):
     def __call__(
         self, config: ModelConfig, plan: CachePlan, options: Mapping[str, str]
     ) -> RunChoices:
@@ -104,7 +104,7 @@ class Backend:
         lower: LoweringInput, bundle folder → Artifact.
         options: names of the options it takes, each with its choices; the first is the default.
         kv: precisions that it can keep keys and values in, each with how it stores them.
-        foresee: what shapes decide before anything is built.
+        plan_artifact: what shapes decide before anything is built.
         tokenizer_repairs: what its stock runner needs of tokenizer.json, by the names of
             edge_build/runner_files/repairs.
         template_repairs: likewise of the chat template.
@@ -117,7 +117,7 @@ class Backend:
     lower: Lower
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kv: Mapping[KvPrecision, CacheQuantization] = field(default_factory=lambda: {"float32": "none"})
-    foresee: Foresee = true_rings
+    plan_artifact: PlanArtifact = true_rings
     tokenizer_repairs: tuple[str, ...] = ()
     template_repairs: tuple[str, ...] = ()
     refuse: Callable[[QuantScheme], str | None] = lambda scheme: None

@@ -80,7 +80,7 @@ def _foreseen(
             f"--kv {kv}: backend {backend.name} cannot; choose one of "
             f"{', '.join(backend.kv)}, or another --backend"
         )
-    return backend.foresee(config, plan.stored(backend.kv[kv]), _defaults(backend))
+    return backend.plan_artifact(config, plan.stored(backend.kv[kv]), _defaults(backend))
 
 
 def recipe_of(inputs: MemoryInputs) -> str | QuantRecipe:

@@ -60,7 +60,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class RunChoices:
-    """What was decided for one backend, or is foreseen of it.
+    """What was decided for one backend, or is planned of it.
 
     Attributes:
         logits_size: width of a row of logits.

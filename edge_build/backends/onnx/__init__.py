@@ -7,7 +7,7 @@ inside GroupQueryAttention and runs in the stock onnxruntime-genai; "ring" is a 
 from pathlib import Path
 
 from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
-from pocketlm.edge_build.backends.onnx.choices import LOCAL_CACHE, foresee
+from pocketlm.edge_build.backends.onnx.choices import LOCAL_CACHE, plan_artifact
 from pocketlm.edge_build.backends.onnx.kinds import LOCAL_KINDS
 from pocketlm.edge_build.lowering_memory import LoweringMemory
 
@@ -26,7 +26,7 @@ BACKEND = Backend(
     options={LOCAL_CACHE: LOCAL_KINDS},
     # GroupQueryAttention reads constant scales only.
     kv={"float32": "none", "int8": "per_channel"},
-    foresee=foresee,
+    plan_artifact=plan_artifact,
     tokenizer_repairs=("no_padding", "spaces_as_merges"),
     template_repairs=("explicit_trimming", "split_for_in"),
     tools=("onnx", "onnxscript"),

@@ -18,7 +18,7 @@ SESSION_OPTIONS = {"optimization.constant_folding_max_output_size_in_bytes": "10
 _UNFUSED_SCORES_BYTES = 32 << 20
 
 
-def foresee(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> RunChoices:
+def plan_artifact(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> RunChoices:
     """Return how the artifact will be run."""
     local_cache = options.get(LOCAL_CACHE, LOCAL_KINDS[0])
     layers = plan.with_local(local_cache).layers

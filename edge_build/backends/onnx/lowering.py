@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx_ir
 
 from pocketlm.edge_build.backend import Artifact, LoweringInput
-from pocketlm.edge_build.backends.onnx.choices import SESSION_OPTIONS, foresee
+from pocketlm.edge_build.backends.onnx.choices import SESSION_OPTIONS, plan_artifact
 from pocketlm.edge_build.backends.onnx.external_data import attach_weights
 from pocketlm.edge_build.backends.onnx.genai_config import (
     GENAI_CONFIG_NAME,
@@ -34,8 +34,8 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
     model_file, data_file = bundle / MODEL, bundle / f"{MODEL}.data"
     model_file.parent.mkdir(parents=True, exist_ok=True)
     source.advance(0, 3, "tracing")
-    foreseen = foresee(source.config, source.caches, source.options)
-    caches = foreseen.caches
+    planned = plan_artifact(source.config, source.caches, source.options)
+    caches = planned.caches
     plan = replace(source.caches, layers=caches)
     kv_scales = source.kv_scales if _has_codes(plan) else None
     arguments = (source.config, source.weights, plan, kv_scales)
@@ -65,9 +65,9 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         runtime_floor={"onnxruntime": _floor(caches)},
         caches=caches,
         rewind_tokens=plan.rewind_tokens,
-        logits_size=foreseen.logits_size,
+        logits_size=planned.logits_size,
         components=(_decoder(model.graph, len(caches)),),
-        options=foreseen.options,
+        options=planned.options,
         attention_quantization="kv_per_channel" if _has_codes(plan) else "none",
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from pocketlm.edge_build.backend import LoweringInput
 from pocketlm.edge_build.backends.onnx import lowering
-from pocketlm.edge_build.backends.onnx.choices import foresee
+from pocketlm.edge_build.backends.onnx.choices import plan_artifact
 from pocketlm.edge_build.backends.onnx.kept_graph import graph_key
 from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.lowered_cache import NO_CACHE
@@ -43,7 +43,7 @@ def source() -> LoweringInput:
 
 
 def key(source: LoweringInput, local_cache: str = "windowed") -> str:
-    caches = foresee(source.config, source.caches, {"local-cache": local_cache}).caches
+    caches = plan_artifact(source.config, source.caches, {"local-cache": local_cache}).caches
     return graph_key(source, replace(source.caches, layers=caches))
 
 

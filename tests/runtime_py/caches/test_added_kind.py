@@ -83,7 +83,7 @@ def planned(doubled: str, monkeypatch: pytest.MonkeyPatch) -> MemoryInputs:
     def keeping(name: str) -> Backend:
         return replace(
             load(name),
-            foresee=lambda config, plan, options: RunChoices(
+            plan_artifact=lambda config, plan, options: RunChoices(
                 plan.with_local(doubled).layers, {}, config.vocab_size
             ),
         )
