@@ -50,7 +50,7 @@ def bundle(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("backend", backends.NAMES)
+@pytest.mark.parametrize("backend", backends.names())
 def test_inspect_fit_ledger_and_heap_have_the_same_figures_of_a_bundle(
     bundle: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +111,7 @@ def _lowered(backend: str, family: str, recipe: str) -> Lowered:
 
 
 @pytest.mark.parametrize("family", TINY_PUBLISHED)
-@pytest.mark.parametrize("backend", backends.NAMES)
+@pytest.mark.parametrize("backend", backends.names())
 def test_all_have_the_same_figures_of_every_family(backend: str, family: str) -> None:
     manifest = _lowered(backend, family, "int4-g32").manifest
     fitted = fit(MemoryInputs.of(manifest), backend, PHONE_6GB).prediction
