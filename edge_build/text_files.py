@@ -202,9 +202,7 @@ def _named(
     text = None if bos_id is None else read.complete.id_to_token(bos_id)
     if text is None:
         return named, ()
-    note = (
-        f"bos_token is {text}: the text of bos_token_id {bos_id}, for want of a file that names it"
-    )
+    note = f"bos_token is {text}: the text of bos_token_id {bos_id}, because no file names it"
     return {**named, "bos_token": text}, (note,)
 
 

@@ -25,7 +25,7 @@ class TrialChats:
     Attributes:
         cases: the chats that rendered.
         ending: what follows an assistant's text in a turn; None if the template shows none.
-        is_user_ending: it is what follows a user's text, for want of an assistant's.
+        is_user_ending: it is what follows a user's text, where there is no assistant's text.
     """
 
     cases: tuple[ChatCase, ...]
