@@ -7,7 +7,6 @@ asked for by range.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 
@@ -90,7 +89,9 @@ def summarize_checkpoint(checkpoint: str, revision: str | None = None) -> Checkp
 def _stored(folder: Path, origin: HubOrigin | None) -> list[tuple[str, tuple[int, ...]]]:
     """Return dtype and shape of every stored tensor, empty where no headers can be read."""
     if any(folder.glob("*.safetensors")):
-        if find_spec("safetensors") is None:
+        try:
+            stored = read_headers(folder)
+        except ModuleNotFoundError:  # the library safetensors comes with the extras
             return []
-        return [(tensor.dtype, tensor.shape) for tensor in read_headers(folder).values()]
+        return [(tensor.dtype, tensor.shape) for tensor in stored.values()]
     return [] if origin is None else tensors_on_hub(origin)

@@ -4,16 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeAlias
 
 from pocketlm.edge_build.calibration.measured import InputStatistic, InputStatistics
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 
+if TYPE_CHECKING:
+    # Recipes are read where no torch is installed, by `fit`.
+    from torch import Tensor
+
 # [rows, in] float32, scheme, inputs → codes [rows, in] int8, scales [rows, groups] float32, which
 # bfloat16 holds exactly
-Quantize = Callable[[Tensor, QuantScheme, InputStatistics], tuple[Tensor, Tensor]]
+Quantize: TypeAlias = "Callable[[Tensor, QuantScheme, InputStatistics], tuple[Tensor, Tensor]]"
 
 
 @dataclass(frozen=True)
