@@ -24,6 +24,7 @@ _PRODUCT = "pocketlm"
 _PURPOSES = {
     _PRODUCT: "run bundles",
     "device": "use a phone over adb where the system has no adb",
+    "plots": "draw the plots of benchmarks",
     "test": "run the tests of pocketlm",
     "llama-cpp": "compare tokenizers with llama.cpp in `pocketlm lint`",
 }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def inspect(context: click.Context, folder: str, revision: str | None, as_json: bool) -> None:
-    """Show BUNDLE's manifest, bytes per part, caches and memory plan.
+    """Show BUNDLE's manifest, bytes per part, caches, and memory on a phone with a full context.
 
     BUNDLE may also be a checkpoint that is not built yet: a folder, a hub id or a published shape.
     Of these only config.json and the headers of the weights are read; no weight is downloaded.
