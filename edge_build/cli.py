@@ -66,7 +66,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
     "backends",
     multiple=True,
     metavar="NAME",
-    help="executorch or onnx; repeat for several. Default: all.",
+    help="One of `pocketlm list backends`; repeat for several. Default: all.",
 )
 @click.option(
     "--recipe",

@@ -250,11 +250,11 @@ def profile(
     Args:
         bundle: as in `open_session`.
         on: "adb" (the only device), "adb:SERIAL", "ssh:HOST" or "host".
-        backend: None is executorch where the bundle has it.
+        backend: None is the bundle's first by name.
         prompt_tokens: to prefill; None is 512, or what the context has room for.
         decode_tokens: to decode after them.
         threads: None is the device's cores, at most 4.
-        packed_cache: map packed weights from a file (executorch).
+        packed_cache: map packed weights from a file, where the backend can.
         answers: whether the golden answers are replayed.
         timeout_s: until the run is ended.
 

@@ -1,54 +1,14 @@
 """export(): just the files that one runtime's app needs, checked and copied."""
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.app_runtime import TOKENIZER
 from pocketlm.runtime_py.bundle import Advance, Bundle, silent
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.manifest import FileEntry
-
-_GENAI_CONFIG = "genai_config.json"
-_TOKENIZER = "tokenizer.json"
-_CHAT_FILES = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What an app runs a bundle with.
-
-    Attributes:
-        backend: whose artifact it opens.
-        needs: file that the bundle must have, with what to do where it has not.
-        text_files: of those at the top of the bundle, what it reads where the backend's own folder
-            has no tokenizer.
-        keeps_folders: whether the files lie as in the bundle, since one names another by its
-            path; else they all lie at the top.
-    """
-
-    backend: str
-    text_files: tuple[str, ...] = (_TOKENIZER,)
-    needs: Mapping[str, str] | None = None
-    keeps_folders: bool = False
-
-
-_EXECUTORCH = Runtime("executorch")
-RUNTIMES: Mapping[str, Runtime] = {
-    "executorch": _EXECUTORCH,
-    "executorch-android": _EXECUTORCH,
-    "executorch-ios": _EXECUTORCH,
-    "genai": Runtime(
-        "onnx",
-        (_GENAI_CONFIG, _TOKENIZER, *_CHAT_FILES),
-        {
-            _GENAI_CONFIG: "onnxruntime-genai does not size its ring caches; build with "
-            "-O onnx.local-cache=windowed"
-        },
-        keeps_folders=True,
-    ),
-    "onnxruntime": Runtime("onnx"),
-}
 
 
 @dataclass(frozen=True)
@@ -65,17 +25,16 @@ def files_for(bundle: Bundle, runtime: str) -> tuple[ExportedFile, ...]:
     Raises:
         RunError: no such runtime, or the bundle was not built for it.
     """
-    if runtime not in RUNTIMES:
-        raise RunError(f"--for {runtime}: unknown; choose one of {', '.join(RUNTIMES)}")
-    wanted = RUNTIMES[runtime]
+    wanted = engines.load_app(runtime)
     bundle.backend(wanted.backend)
-    for needed, advice in (wanted.needs or {}).items():
+    needs = wanted.needs or {}
+    for needed, advice in needs.items():
         if not bundle.has(needed):
             raise RunError(f"--for {runtime}: {bundle.folder} has no {needed}: {advice}")
     own = f"{wanted.backend}/"
     # The tokenizer files in the backend's folder are whole; those at the top are the host's.
-    has_own = bundle.has(f"{own}{_TOKENIZER}")
-    beside = [name for name in wanted.text_files if name == _GENAI_CONFIG or not has_own]
+    has_own = bundle.has(f"{own}{TOKENIZER}")
+    beside = [name for name in wanted.text_files if name in needs or not has_own]
     chosen = {}
     for entry in bundle.manifest.files:
         name = entry.path.removeprefix(own)
@@ -97,7 +56,7 @@ def export(
     files = files_for(bundle, runtime)
     if out.exists() or out.is_symlink():
         raise RunError(f"--out {out}: exists already; remove it or choose another folder")
-    bundle.check(RUNTIMES[runtime].backend, hashes=False)
+    bundle.check(engines.load_app(runtime).backend, hashes=False)
     total, done = sum(file.entry.size_bytes for file in files), 0
     near = next(parent for parent in out.absolute().parents if parent.is_dir())
     try:

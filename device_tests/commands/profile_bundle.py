@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     metavar="TARGET",
     help="adb (the only device), adb:SERIAL, ssh:HOST or host; `pocketlm devices` lists them.",
 )
-@click.option("--backend", metavar="NAME", help="Default: executorch where the bundle has it.")
+@click.option("--backend", metavar="NAME", help="Default: the bundle's first by name.")
 @click.option(
     "--prompt-tokens",
     type=int,
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Threads to compute with. Default: the device's cores, at most 4.",
 )
-@click.option("--packed-cache", is_flag=True, help="Map packed weights from a file (executorch).")
+@click.option(
+    "--packed-cache", is_flag=True, help="Map packed weights from a file, where the backend can."
+)
 @click.option("--no-verify", is_flag=True, help="Leave out the golden answers.")
 @click.option(
     "--timeout",

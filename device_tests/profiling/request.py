@@ -27,10 +27,10 @@ class ProfileRequest:
 
     Attributes:
         target: "adb", "adb:SERIAL", "ssh:HOST" or "host".
-        backend: None is executorch where the bundle has it.
+        backend: None is the bundle's first by name.
         prompt_tokens: to prefill; None is 512, or what the context has room for.
         threads: None is the device's cores, at most 4.
-        packed_cache: map packed weights from a file (executorch).
+        packed_cache: map packed weights from a file, where the backend can.
         answers: whether the golden answers are replayed.
     """
 

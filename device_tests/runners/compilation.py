@@ -12,7 +12,7 @@ from pocketlm.device_tests.errors import DeviceError
 SOURCES = Path(__file__).parent
 # The folder that the runner is in, to the loader.
 BESIDE = "$ORIGIN"
-_COMMON = ("runner.c", "bundle.c", "events.c", "json.c", "phases.c")
+_NATIVE = ("runner.c", "bundle.c", "events.c", "json.c", "phases.c")
 WARNINGS = ("-Wall", "-Wextra")
 C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", *WARNINGS, "-O2")
 
@@ -57,10 +57,10 @@ def compile_sampler(out: Path, tools: Toolchain) -> Path:
     return out
 
 
-def compile_common(out: Path, tools: Toolchain) -> list[Path]:
+def compile_native(out: Path, tools: Toolchain) -> list[Path]:
     """Return the objects of what all runners share."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    return [object_file(out, SOURCES / "common" / name, (tools.c, *C_FLAGS)) for name in _COMMON]
+    return [object_file(out, SOURCES / "native" / name, (tools.c, *C_FLAGS)) for name in _NATIVE]
 
 
 def object_file(out: Path, source: Path, compiler: Sequence[str]) -> Path:

@@ -35,6 +35,7 @@ class DeviceRunner:
         compile: sources and libraries → the runner.
         libraries: the runtime's package → the files that lie beside the runner.
         has_libraries: whether an installed package has what C and C++ link with.
+        first_release: that has them, as an error says it.
     """
 
     name: str
@@ -43,3 +44,4 @@ class DeviceRunner:
     compile: CompileRunner
     libraries: Callable[[Path], list[Path]]
     has_libraries: Callable[[Path], bool]
+    first_release: str = ""

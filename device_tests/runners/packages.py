@@ -109,7 +109,7 @@ def installed(backend: str) -> Runtime:
             version = importlib.metadata.version(distribution)
             return Runtime(distribution, version, package, f"installed {version}")
     raise DeviceError(
-        f"the runner needs the libraries of {distribution}'s wheel, of ExecuTorch at least 1.5; "
+        f"the runner needs the libraries of {distribution}'s wheel{runner.first_release}; "
         "pip install 'pocketlm[build]'"
     )
 

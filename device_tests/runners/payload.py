@@ -129,7 +129,7 @@ def _digest_of_sources(backend: str, tools: Toolchain, found: Runtime) -> str:
         digest.update(f"{text}\n".encode())
     # Flags are in compilation.py and in the backend's own __init__.py.
     sources = [Path(compilation.__file__)]
-    for part in ("common", "sampler", backend):
+    for part in ("native", "sampler", backend):
         sources += sorted(path for path in (SOURCES / part).iterdir() if path.is_file())
     for path in sources:
         digest.update(path.name.encode())

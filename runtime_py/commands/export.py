@@ -1,12 +1,14 @@
 """pocketlm export: the files that an app ships, for one runtime."""
 
 import json
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.commands.flags import bundle_argument, json_option
 from pocketlm.runtime_py.terminal import bar_text, make_console, say
 
@@ -14,15 +16,6 @@ if TYPE_CHECKING:
     from pocketlm.runtime_py.app_facts import AppFacts
     from pocketlm.runtime_py.export import ExportedFile
 
-_NEXT = {
-    "executorch": "load {model} with TextLLMRunner (C++ or Python)",
-    "executorch-android": 'implementation("org.pytorch:executorch-android:{executorch}"), then '
-    "LlmModule with {model} and tokenizer.json, from a path, not from assets",
-    "executorch-ios": "add the Swift package executorch {executorch} with executorch_llm, "
-    "backend_xnnpack, kernels_optimized and kernels_quantized, then TextRunner",
-    "genai": "give this folder to onnxruntime-genai's Model",
-    "onnxruntime": "open {model} with ONNX Runtime {onnxruntime} or newer",
-}
 _PAGE = "docs/in-an-app.md has the code"
 
 
@@ -32,7 +25,7 @@ _PAGE = "docs/in-an-app.md has the code"
     "--for",
     "runtime",
     required=True,
-    type=click.Choice(sorted(_NEXT)),
+    type=click.Choice(engines.app_names()),
     help="What the app runs the model with.",
 )
 @click.option(
@@ -53,11 +46,11 @@ def export(folder: str, runtime: str, out: Path, as_json: bool) -> None:
 
     from pocketlm.runtime_py.app_facts import app_facts
     from pocketlm.runtime_py.bundle import read_bundle
-    from pocketlm.runtime_py.export import RUNTIMES
     from pocketlm.runtime_py.export import export as run_export
 
     bundle = read_bundle(folder)
-    facts = app_facts(bundle, RUNTIMES[runtime].backend)
+    backend = engines.load_app(runtime).backend
+    facts = app_facts(bundle, backend)
     with Progress(console=make_console(stderr=True), transient=True) as progress:
         task = progress.add_task("copying", total=None)
 
@@ -67,7 +60,7 @@ def export(folder: str, runtime: str, out: Path, as_json: bool) -> None:
             )
 
         files = run_export(bundle, runtime, out, copied)
-    artifact = bundle.backend(RUNTIMES[runtime].backend).model
+    artifact = bundle.backend(backend).model
     model = next(file.path for file in files if file.entry.path == artifact)
     document = _document(runtime, out, files, facts, model)
     if as_json:
@@ -79,7 +72,8 @@ def export(folder: str, runtime: str, out: Path, as_json: bool) -> None:
 def _document(
     runtime: str, out: Path, files: "tuple[ExportedFile, ...]", facts: "AppFacts", model: str
 ) -> dict[str, Any]:
-    versions = {"executorch": "", "onnxruntime": "", **facts.least_versions}
+    # Older bundles may name no version.
+    known = defaultdict(str, model=model, **facts.least_versions)
     return {
         "for": runtime,
         "folder": str(out),
@@ -90,7 +84,7 @@ def _document(
         ],
         "size_bytes": sum(file.entry.size_bytes for file in files),
         **asdict(facts),
-        "next_step": f"{_NEXT[runtime].format(model=model, **versions)}; {_PAGE}",
+        "next_step": f"{engines.load_app(runtime).next_step.format_map(known)}; {_PAGE}",
     }
 
 
@@ -111,9 +105,9 @@ def _print(document: dict[str, Any], facts: "AppFacts") -> None:
         "chat prompt": "no template" if facts.chat_prompt is None else repr(facts.chat_prompt),
         "rewind": _rewind(facts.rewind_tokens),
     }
-    if document["for"] == "genai":
+    if engines.load_app(document["for"]).takes_max_length:
         lines["max_length"] = f"{facts.least_max_length} to {facts.context_length}"
-    if facts.environment and document["for"] in ("genai", "onnxruntime"):
+    if facts.environment:
         lines["environment"] = ", ".join(f"{k}={v}" for k, v in facts.environment.items())
     for name, value in (*lines.items(), ("next", document["next_step"])):
         say(f"{name:12} {value}")

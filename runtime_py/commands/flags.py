@@ -54,7 +54,9 @@ def bundle_argument(command: Command) -> Command:
 
 
 backend_option = click.option(
-    "--backend", metavar="NAME", help="onnx or executorch. Default: the first that is installed."
+    "--backend",
+    metavar="NAME",
+    help="One of the bundle's backends. Default: the first that is installed.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."

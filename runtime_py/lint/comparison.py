@@ -102,7 +102,7 @@ def read_alike(
             try:
                 found = list(_compare(texts, chats, expected, waiting[name].result()))
                 asked_chats = all_chats if waiting[name].result().chats else 0
-                grouped = _grouped(readers.load(name).name, found_version, found)
+                grouped = _grouped(readers.load(name), found_version, found)
                 reading = RuntimeReading(found_version, len(texts), asked_chats, grouped)
             except RunError as error:
                 reading = _unreadable(found_version, str(error))
@@ -144,12 +144,12 @@ def _compare(
 
 
 def _grouped(
-    runtime: str, found_version: str, found: list[_Found]
+    reader: Reader, found_version: str, found: list[_Found]
 ) -> tuple[ReadingDifference, ...]:
     groups: dict[tuple[bool, str], list[_Found]] = {}
     rows = {}
     for one in found:
-        row = explained(runtime, found_version, one.what, one.asked)
+        row = explained(reader.known, found_version, one.what, one.asked)
         key = (row is not None, row.kind if row is not None else f"{one.what}: {one.kind}")
         groups.setdefault(key, []).append(one)
         rows[key] = row

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pocketlm.runtime_py.lint.known_differences import KnownDifference
+
 # Pairs of messages and variables.
 Chats = Sequence[tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]]
 
@@ -46,6 +48,7 @@ class Reader:
         runs_bundles: False where the runtime reads such a tokenizer from files of its own; then it
             is asked by `pocketlm lint` alone, and what it reads otherwise fails nothing.
         needs: other distributions without which it is not asked.
+        known: what it is known to read otherwise.
     """
 
     name: str
@@ -54,3 +57,4 @@ class Reader:
     answer: Callable[[Path, Questions], Answers]
     runs_bundles: bool = True
     needs: tuple[str, ...] = ()
+    known: tuple[KnownDifference, ...] = ()

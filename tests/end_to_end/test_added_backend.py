@@ -158,7 +158,7 @@ RUNNER = DeviceRunner(
 """
 HOMES = {
     backends: {"__init__": LOWERING},
-    engines: {"__init__": "", "engine": ENGINE, "memory": MEMORY},
+    engines: {"__init__": "", "engine": ENGINE, "memory": MEMORY, "apps": "APPS = {}"},
     runners: {"__init__": RUNNER},
 }
 

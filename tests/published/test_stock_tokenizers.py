@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("pytorch_tokenizers")
 pytest.importorskip("onnxruntime_genai")
 
+from pocketlm.runtime_py.lint import readers
 from pocketlm.runtime_py.lint.answering import answers_of
 from pocketlm.runtime_py.lint.edge_cases import edge_case_chats, edge_case_texts
 from pocketlm.runtime_py.lint.known_differences import explained
@@ -120,7 +121,7 @@ NAMED: dict[tuple[str, str], dict[str, int]] = {
 def test_ids_equal_transformers_but_for_named_differences(family: str, runtime: str) -> None:
     kinds: Counter[str] = Counter()
     for text in differing(family, runtime):
-        row = explained(runtime, VERSIONS[runtime], "text", text)
+        row = explained(readers.load(runtime).known, VERSIONS[runtime], "text", text)
         kinds[row.kind if row else f"not explained: {text[:60]!a}"] += 1
     assert kinds == NAMED[family, runtime]
 
@@ -149,12 +150,12 @@ def test_genai_prints_what_the_host_prints(family: str) -> None:
 def test_genai_renders_every_chat_as_the_host_does_but_for_named_ones(family: str) -> None:
     chats = edge_case_chats()
     assert len(chats) >= 12
-    differing_kinds = []
+    differing_kinds, known = [], readers.load("genai").known
     ours, theirs = read(family, "pocketlm").answers.chats, read(family, "genai").answers.chats
     for chat, expected_text, found in zip(chats, ours, theirs, strict=True):
         if expected_text is not None and found != expected_text:
             asked = json.dumps([chat.messages, chat.variables], ensure_ascii=False)
-            assert explained("genai", VERSIONS["genai"], "chat", asked), chat.kind
+            assert explained(known, VERSIONS["genai"], "chat", asked), chat.kind
             differing_kinds.append(chat.kind)
     # Gemma trims messages; Qwen3 reads a variable.
     assert differing_kinds == ["thinking off" if family == "qwen3" else "white space around"]

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.app_facts import app_facts
 from pocketlm.runtime_py.commands.export import export as export_command
 from pocketlm.runtime_py.errors import RunError
-from pocketlm.runtime_py.export import RUNTIMES, export, files_for
+from pocketlm.runtime_py.export import export, files_for
 
 Export = Callable[..., Result]
 
@@ -66,7 +67,7 @@ def test_an_app_gets_its_runtime_s_files_and_no_others(
 
 def test_every_runtime_can_be_asked_for(command: Export) -> None:
     (option,) = [p for p in export_command.params if p.name == "runtime"]
-    assert sorted(RUNTIMES) == list(option.type.choices)  # type: ignore[attr-defined]
+    assert list(engines.app_names()) == list(option.type.choices)  # type: ignore[attr-defined]
 
 
 def test_a_tokenizer_of_the_backend_s_own_is_taken_before_the_published_one(

@@ -5,7 +5,7 @@ from pathlib import Path
 from pocketlm.device_tests.runners.compilation import (
     WARNINGS,
     Toolchain,
-    compile_common,
+    compile_native,
     link,
     object_file,
 )
@@ -41,7 +41,7 @@ def _compile_runner(
         *("-isystem", str(include)),
         *("-isystem", str(include / "executorch" / "runtime" / "core" / "portable_type" / "c10")),
     )
-    objects = compile_common(out, tools)
+    objects = compile_native(out, tools)
     for name in ("engine.cpp", "llama_operators.cpp", "rows.cpp"):
         objects.append(object_file(out, FOLDER / name, (tools.cpp, *flags)))
     linked = (f"-L{libraries}", *(f"-l{name}" for name in LIBRARIES))
@@ -70,6 +70,6 @@ RUNNER = DeviceRunner(
     ),
     compile=_compile_runner,
     libraries=_libraries,
-    # Wheels have had them since 1.5.
     has_libraries=lambda package: (package / "lib" / "libexecutorch.so").exists(),
+    first_release=", of ExecuTorch at least 1.5",
 )

@@ -12,8 +12,8 @@
 #include <memory>
 #include <vector>
 
-#include "../common/engine.h"
-#include "../common/events.h"
+#include "../native/engine.h"
+#include "../native/events.h"
 
 // In the library, but in no header of the wheel.
 namespace executorch::extension::threadpool {

@@ -6,7 +6,7 @@ from pocketlm.device_tests.errors import DeviceError
 from pocketlm.device_tests.runners.compilation import (
     C_FLAGS,
     Toolchain,
-    compile_common,
+    compile_native,
     link,
     object_file,
 )
@@ -35,7 +35,7 @@ def _compile_runner(
 ) -> Path:
     library = onnxruntime_library(runtime.package)
     define = f'-DONNXRUNTIME_LIBRARY="{library.name}"'
-    objects = compile_common(out, tools)
+    objects = compile_native(out, tools)
     objects.append(object_file(out, FOLDER / "engine.c", (tools.c, *C_FLAGS, define)))
     link(out, objects, tools.c, ("-ldl", "-lm"), run_path or str(library.parent))
     return out

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "../common/engine.h"
-#include "../common/events.h"
+#include "../native/engine.h"
+#include "../native/events.h"
 #include "api.h"
 
 const char *const ENGINE_BACKEND = "onnx";

@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pocketlm.runtime_py.chat_template import MOMENT
+from pocketlm.runtime_py.lint.known_differences import (
+    NFC_ADVICE,
+    RENDER_ADVICE,
+    KnownDifference,
+    holds,
+    is_not_nfc,
+)
 from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
 
 _CONFIG = "genai_config.json"
@@ -86,9 +93,84 @@ def _config_folder(folder: Path) -> Iterator[Path]:
         yield Path(made)
 
 
+_KNOWN = (
+    KnownDifference(
+        "text that is not NFC",
+        ">=0.18,<0.19",
+        "text",
+        is_not_nfc,
+        "it does not normalize",
+        NFC_ADVICE,
+    ),
+    KnownDifference(
+        "text with NUL",
+        ">=0.18,<0.19",
+        "text",
+        holds("\0"),
+        "NUL ends the text",
+        "take NUL out of what users type",
+    ),
+    KnownDifference(
+        "text that holds U+2581",
+        ">=0.18,<0.19",
+        "text",
+        holds("\u2581"),
+        "runs of spaces are merged there, not added tokens, so U+2581 merges with spaces",
+        "replace U+2581 by a space in what users type",
+    ),
+    KnownDifference(
+        "32 or more spaces in a row",
+        ">=0.18,<0.19",
+        "text",
+        holds(r" {32,}"),
+        "long runs of spaces are cut before merging",
+        "the text stays the same, in other tokens; indent with fewer spaces or tabs",
+    ),
+    KnownDifference(
+        "long text without a space or line break",
+        ">=0.18,<0.19",
+        "text",
+        holds(r"[^ \n]{90,}"),
+        "such text is cut near 100 characters, and merges across the cut are lost",
+        "the text stays the same, in other tokens; tokenize with another library if it matters",
+    ),
+    KnownDifference(
+        "line breaks between white space",
+        ">=0.18,<0.19",
+        "text",
+        holds(r"\n[ \t]+\n"),
+        "its own form of the pre-tokenizer's expression cuts behind the first line break",
+        "the text stays the same, in other tokens; strip white space at the ends of lines",
+    ),
+    KnownDifference(
+        "runs of punctuation or carriage returns",
+        ">=0.18,<0.19",
+        "text",
+        holds(r"[^\w\s]{2,}|\r"),
+        "text is cut into pieces before merging where the tokenizer has no pre-tokenizer",
+        "the text stays the same, in other tokens; tokenize with another library if it matters",
+    ),
+    KnownDifference(
+        "chat with variables, such as enable_thinking",
+        ">=0.18,<0.19",
+        "chat",
+        holds(r'"enable_thinking"'),
+        "its binding passes no variables to the template",
+        RENDER_ADVICE,
+    ),
+    KnownDifference(
+        "chat with U+00A0, U+2028 or U+3000 around a message",
+        ">=0.18,<0.19",
+        "chat",
+        holds(r"[\u00a0\u2028\u3000]"),
+        "`trim` leaves white space that is not ASCII",
+        f"strip messages first, or {RENDER_ADVICE}",
+    ),
+)
 READER = Reader(
     "genai",
     "onnxruntime-genai",
     ("onnx/tokenizer.json", "onnx/tokenizer_config.json"),
     _answer,
+    known=_KNOWN,
 )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pocketlm.runtime_py.lint.known_differences import KnownDifference, holds
 from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
 
 _FILE = "tokenizer.model"
@@ -15,4 +16,14 @@ def _answer(folder: Path, questions: Questions) -> Answers:
     return Answers(ids, [str(processor.decode(found)) for found in ids])
 
 
-READER = Reader("sentencepiece", "sentencepiece", (_FILE,), _answer)
+_KNOWN = (
+    KnownDifference(
+        "control tokens in the text",
+        ">=0.2",
+        "text",
+        holds(r"<[^\s>]+>"),
+        "tokenizer.model reads the text of a control token as letters",
+        "use tokenizer.json, or put control tokens in as ids",
+    ),
+)
+READER = Reader("sentencepiece", "sentencepiece", (_FILE,), _answer, known=_KNOWN)

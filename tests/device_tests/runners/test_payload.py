@@ -67,7 +67,7 @@ def test_a_runner_is_compiled_once_for_the_same_sources(compiled: list[Path]) ->
 
 @needs_gcc
 @pytest.mark.parametrize(
-    ("part", "again"), [("common/runner.c", 2), ("onnx/engine.c", 2), ("executorch/engine.cpp", 1)]
+    ("part", "again"), [("native/runner.c", 2), ("onnx/engine.c", 2), ("executorch/engine.cpp", 1)]
 )
 def test_a_changed_source_is_compiled_again(
     compiled: list[Path], tmp_path: Path, part: str, again: int

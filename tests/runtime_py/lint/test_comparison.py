@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from pocketlm.runtime_py.lint import readers
 from pocketlm.runtime_py.lint.answering import answers_of
 from pocketlm.runtime_py.lint.comparison import installed_readers, read_alike
 from pocketlm.runtime_py.lint.edge_cases import EdgeCaseChat, EdgeCaseText, edge_case_chats
-from pocketlm.runtime_py.lint.known_differences import KNOWN
 from pocketlm.runtime_py.lint.reader import Questions
 from pocketlm.runtime_py.readings import reading_lines, reading_notes
 from tests.conftest import PICO
@@ -51,7 +51,7 @@ def test_every_installed_runtime_reads_the_embedded_model_as_the_host_does() -> 
         assert reading.unknown == ()
     # What is left has its row in the table.
     kinds = {one.kind for reading in readings.values() for one in reading.differences}
-    assert kinds <= {row.kind for row in KNOWN}
+    assert kinds <= {row.kind for name in readers.names() for row in readers.load(name).known}
 
 
 def test_a_tokenizer_that_reads_otherwise_is_an_unknown_difference(changed: Change) -> None:

@@ -31,15 +31,15 @@ static int read_caches(bundle *out) {
   if (!out->layers || !out->caches) return -1;
   for (size_t i = 0; i < out->layers; i++) {
     const json *entry = json_at(caches, i);
-    const char *kind = json_text(json_get(entry, "kind"));
     const char *dtype = json_text(json_get(entry, "dtype"));
     bundle_cache *cache = &out->caches[i];
-    cache->overwrites = kind && strcmp(kind, "linear") != 0;
+    // Kinds of caches that keep a window use slots again; those without one keep every position.
+    cache->overwrites = json_number(json_get(entry, "window"), 0) > 0;
     cache->capacity = (long)json_number(json_get(entry, "capacity"), 0);
     cache->heads = (long)json_number(json_get(entry, "num_key_value_heads"), 0);
     cache->head_dim = (long)json_number(json_get(entry, "head_dim"), 0);
     cache->item_bytes = dtype && strcmp(dtype, "int8") == 0 ? 1 : 4;
-    if (!kind || cache->capacity < 1 || cache->heads < 1 || cache->head_dim < 1) return -1;
+    if (cache->capacity < 1 || cache->heads < 1 || cache->head_dim < 1) return -1;
   }
   return 0;
 }
