@@ -26,7 +26,7 @@ from executorch.exir.schema import (
 )
 from numpy.typing import NDArray
 
-from pocketlm.edge_build.backends.executorch.memory_places import plan_memory
+from pocketlm.edge_build.backends.executorch.unroll.memory_places import plan_memory
 from pocketlm.runtime_py.engines.executorch.program_file import (
     Segment,
     delegate_payload,

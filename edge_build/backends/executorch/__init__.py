@@ -1,8 +1,14 @@
-"""The ExecuTorch backend: one .pte for stock LLM runners, on XNNPACK, with true ring caches."""
+"""The ExecuTorch backend: one .pte for stock LLM runners, on XNNPACK, with true ring caches.
+
+The option `unroll` chooses what is lowered: "on" lowers a layer of each kind and repeats it, with
+private APIs of the pinned releases; "off" lowers every layer with public ones, in far more time and
+memory.
+"""
 
 from pathlib import Path
 
 from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
+from pocketlm.edge_build.backends.executorch.choices import UNROLL, plan_artifact
 from pocketlm.edge_build.lowering_memory import LoweringMemory
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 
@@ -26,6 +32,8 @@ def _refuse(scheme: QuantScheme) -> str | None:
 BACKEND = Backend(
     name="executorch",
     lower=_lower,
+    options={UNROLL: ("on", "off")},
+    plan_artifact=plan_artifact,
     # custom_quantized_sdpa reads a scale and a zero point for each row.
     kv={"float32": "none", "int8": "per_token"},
     refuse=_refuse,

@@ -10,11 +10,10 @@ import torch
 from torch.export import ExportedProgram
 
 from pocketlm.edge_build.backend import Artifact, LoweringInput
-from pocketlm.edge_build.backends.executorch.executorch_caches import clear_executorch_caches
-from pocketlm.edge_build.backends.executorch.fused_passes import fused_passes
+from pocketlm.edge_build.backends.executorch.choices import DELEGATE, UNROLL
 from pocketlm.edge_build.backends.executorch.inspection import ProgramReport, inspect_program
+from pocketlm.edge_build.backends.executorch.metadata import constant_methods
 from pocketlm.edge_build.backends.executorch.program import logits_size, simplify_views, trace
-from pocketlm.edge_build.backends.executorch.template import Template, make_template
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.models.decoder import Decoder
@@ -30,7 +29,7 @@ RUNTIME_FLOOR = {"executorch": "1.5.1"}
 # Outside a delegate each of these would mean that a matrix product fell back to slow kernels.
 # Choosing scales is no sign of it: int8 caches do that, but restore nothing outside delegates.
 _FALLEN_BACK = ("linear", "addmm", "::mm", "bmm", "dequantize")
-_STEPS = 5
+STEPS = 5
 
 
 def lower(source: LoweringInput, bundle: Path) -> Artifact:
@@ -43,11 +42,10 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
     path.parent.mkdir(parents=True, exist_ok=True)
     with quiet_executorch():
         _write(source, path)
-        clear_executorch_caches()
-        source.advance(4, _STEPS, "checking the file")
+        source.advance(4, STEPS, "checking the file")
         report = inspect_program(path)
     check_program(source, report)
-    source.advance(_STEPS, _STEPS, "done")
+    source.advance(STEPS, STEPS, "done")
     return Artifact(
         model=FILE,
         files=(FILE,),
@@ -57,32 +55,26 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
         rewind_tokens=source.caches.rewind_tokens,
         logits_size=logits_size(source),
         components=(_decoder(report, len(source.caches.layers)),),
-        options={"delegate": "xnnpack"},
+        options=DELEGATE,
         attention_quantization=_attention_quantization(source),
     )
 
 
 def _write(source: LoweringInput, path: Path) -> None:
-    from pocketlm.edge_build.backends.executorch.lowered_template import (
-        LoweredTemplate,
-        template_key,
-    )
-    from pocketlm.edge_build.backends.executorch.unrolling import unroll
+    if source.options.get(UNROLL) == "off":
+        _write_every_layer(source, path)
+        return
+    # Loaded only here, so that ExecuTorch's private modules may be missing where this is off.
+    from pocketlm.edge_build.backends.executorch.unroll.writing import write_unrolled
 
-    template = make_template(source)
-    kept = source.lowered.get(template_key(template), lambda: _lowered_template(template))
-    source.advance(2, _STEPS, "repeating layers")
-    unrolled = unroll(LoweredTemplate.from_bytes(kept), template.stands_for, source)
-    source.advance(3, _STEPS, "writing the file")
+    write_unrolled(source, path)
+
+
+def _write_every_layer(source: LoweringInput, path: Path) -> None:
+    lowered, _ = lowered_program(source, constant_methods(source))
+    source.advance(3, STEPS, "writing the file")
     with path.open("wb") as file:
-        unrolled.write_to_file(file)
-
-
-def _lowered_template(template: Template) -> bytes:
-    from pocketlm.edge_build.backends.executorch.lowered_template import without_weights
-
-    lowered, named_data = lowered_program(template.source, template.methods)
-    return without_weights(lowered.executorch_program, named_data, template).to_bytes()
+        lowered.write_to_file(file)
 
 
 def lowered_program(source: LoweringInput, methods: Mapping[str, Constant]) -> tuple[Any, Any]:
@@ -92,7 +84,7 @@ def lowered_program(source: LoweringInput, methods: Mapping[str, Constant]) -> t
         methods: constant methods of the program.
 
     Returns:
-        executorch's program manager, and the named constants of its delegates.
+        executorch's program manager, and that of the edge dialect which it came from.
     """
     from executorch.exir import (
         EdgeCompileConfig,
@@ -101,26 +93,24 @@ def lowered_program(source: LoweringInput, methods: Mapping[str, Constant]) -> t
     )
     from executorch.exir.passes import MemoryPlanningPass
 
-    source.advance(0, _STEPS, "tracing")
+    source.advance(0, STEPS, "tracing")
     traced: ExportedProgram = trace(source)
-    source.advance(1, _STEPS, "lowering to XNNPACK")
-    with fused_passes():
-        edge = to_edge_transform_and_lower(
-            traced,
-            transform_passes=[simplify_views],
-            partitioner=[_partitioner()],
-            constant_methods=dict(methods),
-            # Its checks walk the graph twenty times; the finished file is checked instead.
-            compile_config=EdgeCompileConfig(_check_ir_validity=False),
-        )
+    source.advance(1, STEPS, "lowering to XNNPACK")
+    edge = to_edge_transform_and_lower(
+        traced,
+        transform_passes=[simplify_views],
+        partitioner=[_partitioner()],
+        constant_methods=dict(methods),
+        # Its checks walk the graph twenty times; the finished file is checked instead.
+        compile_config=EdgeCompileConfig(_check_ir_validity=False),
+    )
     del traced
     settings = ExecutorchBackendConfig(
         # Runners pass their own token buffers.
         memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
         emit_mutable_buffer_names=True,
     )
-    lowered = edge.to_executorch(settings)
-    return lowered, edge._named_data_store.get_named_data_store_output()
+    return edge.to_executorch(settings), edge
 
 
 def _partitioner() -> Any:
@@ -235,7 +225,7 @@ def quiet_executorch() -> Iterator[None]:
 
 def _import_operators() -> Any:
     try:
-        import executorch.exir.passes._quant_patterns_and_replacements
+        import executorch.exir.passes.quant_fusion_pass
         import executorch.kernels.quantized  # noqa: F401
         from executorch.extension.llm.custom_ops import custom_ops
     except ImportError as error:

@@ -191,10 +191,10 @@ def test_executorchs_own_passes_give_the_same_bytes_in_another_process(cold: Col
 import hashlib
 from contextlib import nullcontext
 from dataclasses import replace
-from pocketlm.edge_build.backends.executorch import lowering
+from pocketlm.edge_build.backends.executorch.unroll import writing
 from pocketlm.edge_build.lowered_cache import NO_CACHE
 from tests.artifacts import executorch_source, write
-lowering.fused_passes = nullcontext
+writing.fused_passes = nullcontext
 _, source, folder = executorch_source(*{SMALL})
 artifact, bundle = write("executorch", replace(source, lowered=NO_CACHE), folder)
 print(hashlib.sha256((bundle / artifact.model).read_bytes()).hexdigest())

@@ -12,8 +12,8 @@ pytest.importorskip("executorch")
 
 from pocketlm.edge_build.backend import LoweringInput
 from pocketlm.edge_build.backends.executorch import lowering
-from pocketlm.edge_build.backends.executorch.lowered_template import template_key
-from pocketlm.edge_build.backends.executorch.template import make_template
+from pocketlm.edge_build.backends.executorch.unroll.lowered_template import template_key
+from pocketlm.edge_build.backends.executorch.unroll.template import make_template
 from pocketlm.edge_build.build import build
 from pocketlm.edge_build.lowered_cache import LoweredCache
 from pocketlm.edge_build.quantization.weight import QuantizedWeight, WeightStore

@@ -13,12 +13,9 @@ from torch.export import ExportedProgram
 
 pytest.importorskip("executorch")
 
-from pocketlm.edge_build.backend import LoweringInput
-from pocketlm.edge_build.backends.executorch import lowering
-from pocketlm.edge_build.backends.executorch.arena import ALIGNMENT, Lifetime, place
 from pocketlm.edge_build.backends.executorch.inspection import inspect_program
-from pocketlm.edge_build.backends.executorch.metadata import constant_methods
-from pocketlm.edge_build.backends.executorch.template import covering_walk, make_template
+from pocketlm.edge_build.backends.executorch.unroll.arena import ALIGNMENT, Lifetime, place
+from pocketlm.edge_build.backends.executorch.unroll.template import covering_walk, make_template
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.lowered_cache import NO_CACHE
 from pocketlm.runtime_py.manifest import CacheQuantization
@@ -97,11 +94,11 @@ def test_repeated_layers_equal_layers_lowered_one_by_one(
     assert make_template(source).source.config.num_layers < source.config.num_layers
     repeated = Lowered(BACKEND, checkpoint, source, *write(BACKEND, source, folder))
 
-    monkeypatch.setattr(lowering, "_write", _write_every_layer)
     decompose = Mock(side_effect=ExportedProgram.run_decompositions)
     monkeypatch.setattr(ExportedProgram, "run_decompositions", lambda *args: decompose(*args))
     folder = folder.with_name("whole")
-    whole = Lowered(BACKEND, checkpoint, source, *write(BACKEND, source, folder))
+    plain = replace(source, options={**source.options, "unroll": "off"})
+    whole = Lowered(BACKEND, checkpoint, source, *write(BACKEND, plain, folder))
     # Each time takes a sixth of the lowering: the graph is traced in what needs no decomposition.
     assert decompose.call_count == 1
 
@@ -126,16 +123,10 @@ def _method(built: Lowered, name: str) -> object:
     return _load_for_executorch(str(built.model_file)).run_method(name, ())
 
 
-def _write_every_layer(source: LoweringInput, path: Path) -> None:
-    program, _ = lowering.lowered_program(source, constant_methods(source))
-    with path.open("wb") as file:
-        program.write_to_file(file)
-
-
 def test_constants_in_another_form_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from pocketlm.edge_build.backends.executorch import lowered_template
+    from pocketlm.edge_build.backends.executorch.unroll import lowered_template
 
     _, source, _ = executorch_source("qwen3", "none", "G")
     real = lowered_template.constant_bytes

@@ -12,14 +12,14 @@ from typing import Any
 from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
 from executorch.exir.schema import Buffer, Program
 
-from pocketlm.edge_build.backends.executorch.constants import (
+from pocketlm.edge_build.backends.executorch.program import logits_size
+from pocketlm.edge_build.backends.executorch.unroll.constants import (
     Constant,
     constant_bytes,
     digest,
     model_constants,
 )
-from pocketlm.edge_build.backends.executorch.program import logits_size
-from pocketlm.edge_build.backends.executorch.template import Template
+from pocketlm.edge_build.backends.executorch.unroll.template import Template
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.lowering_key import lowering_key
 from pocketlm.runtime_py.engines.executorch.program_file import program_from_bytes, program_to_bytes

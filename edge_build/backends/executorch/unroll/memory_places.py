@@ -18,8 +18,8 @@ from executorch.exir.schema import (
     Tensor,
 )
 
-from pocketlm.edge_build.backends.executorch.arena import Lifetime, place
 from pocketlm.edge_build.backends.executorch.inspection import CACHE_PREFIX
+from pocketlm.edge_build.backends.executorch.unroll.arena import Lifetime, place
 
 _VIEW = "executorch_prim::et_view"
 # Kernels may read a little past the end of a tensor, also of the last one.

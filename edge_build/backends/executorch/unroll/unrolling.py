@@ -33,15 +33,23 @@ from executorch.exir.schema import (
 )
 
 from pocketlm.edge_build.backend import LoweringInput
-from pocketlm.edge_build.backends.executorch.constants import Constant, constant_bytes, digest
 from pocketlm.edge_build.backends.executorch.inspection import CACHE_PREFIX
-from pocketlm.edge_build.backends.executorch.lowered_template import METHOD, SCALES, LoweredTemplate
-from pocketlm.edge_build.backends.executorch.memory_places import (
+from pocketlm.edge_build.backends.executorch.unroll.constants import (
+    Constant,
+    constant_bytes,
+    digest,
+)
+from pocketlm.edge_build.backends.executorch.unroll.lowered_template import (
+    METHOD,
+    SCALES,
+    LoweredTemplate,
+)
+from pocketlm.edge_build.backends.executorch.unroll.memory_places import (
     cache_names,
     layer_of_cache,
     plan_memory,
 )
-from pocketlm.edge_build.backends.executorch.stored_data import StoredData
+from pocketlm.edge_build.backends.executorch.unroll.stored_data import StoredData
 from pocketlm.edge_build.errors import BuildError
 
 _SHARED = -1

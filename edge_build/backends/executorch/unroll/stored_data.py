@@ -6,7 +6,7 @@ from typing import Any
 
 from executorch.exir._serialize._cord import FileBackedData
 
-from pocketlm.edge_build.backends.executorch.constants import digest
+from pocketlm.edge_build.backends.executorch.unroll.constants import digest
 
 
 class StoredData(FileBackedData):

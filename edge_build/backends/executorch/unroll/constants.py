@@ -19,7 +19,7 @@ from pocketlm.edge_build.backends.executorch.parts import (
     gathered_codes,
     gathered_scales,
 )
-from pocketlm.edge_build.backends.executorch.template import LAYERS
+from pocketlm.edge_build.backends.executorch.unroll.template import LAYERS
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.decoder import Decoder
