@@ -49,6 +49,8 @@ PLANNING_MODULES = {
     "edge_build.quantization.recipes",
     "edge_build.errors",
     "models.shapes",
+    # A hub id stands for its config.json.
+    "models.hub",
     "models.config",
     "models.errors",
 }
