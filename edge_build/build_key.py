@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import asdict, fields
 
-from pocketlm.edge_build.file_entries import sha256_of
 from pocketlm.edge_build.installation import tool_versions
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.program_digest import program_digest
@@ -35,7 +34,7 @@ def build_key(prepared: Preparation, checkpoint_sha256: str) -> str:
 
 def _text_determining(text: TextFiles) -> dict[str, object]:
     """Return all that was read of the text files, whichever files it came from."""
-    values = {f.name: getattr(text, f.name) for f in fields(text) if f.name != "folder"}
-    paths = (text.folder / name for name in COPIED)
-    digests = {path.name: sha256_of(path) for path in paths if path.is_file()}
+    values = {f.name: getattr(text, f.name) for f in fields(text) if f.name != "files"}
+    contents = text.files.contents
+    digests = {n: hashlib.sha256(contents[n]).hexdigest() for n in COPIED if n in contents}
     return {"values": repr(values), "files": digests}

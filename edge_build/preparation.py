@@ -14,6 +14,7 @@ from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule
 from pocketlm.edge_build.quantization.rules import choose_rules
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.edge_build.staging import refuse_existing
+from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text_files import TextFiles, read_text_files
 from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
 from pocketlm.runtime_py.manifest import MANIFEST_NAME
@@ -96,7 +97,8 @@ def prepare(spec: BuildSpec) -> Preparation:
     _check_kv(spec, chosen)
     checkpoint = open_checkpoint(spec.checkpoint)
     config = checkpoint.config
-    text = read_text_files(checkpoint.folder, config)
+    files = CheckpointFiles.read(checkpoint.folder, checkpoint.config_json)
+    text = read_text_files(files, config)
     context_length = spec.resolved_context(config.max_position_embeddings)
     caches = plan_caches(config, context_length, spec.resolved_chunk(context_length))
     rules = choose_rules(checkpoint.shapes, recipe)

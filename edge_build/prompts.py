@@ -1,7 +1,7 @@
 """Texts → token ids for what a build runs itself: golden answers and calibration."""
 
 from pocketlm.edge_build.golden_texts import LONG_TEXT
-from pocketlm.edge_build.text.tokenizer_reading import tokenizer_path
+from pocketlm.edge_build.text.tokenizer_reading import published_tokenizer
 from pocketlm.edge_build.text_files import TextFiles
 from pocketlm.runtime_py.tokenizer import Tokenizer
 from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
@@ -11,7 +11,7 @@ def open_tokenizer(text: TextFiles) -> Tokenizer:
     """Return the checkpoint's tokenizer, as a runtime will use it."""
     completed = text.tokenizer_json()
     if completed is None:
-        opened = LibraryTokenizer.from_file(tokenizer_path(text.folder))
+        opened = published_tokenizer(text.files)
     else:
         opened = LibraryTokenizer.from_text(completed)
     return Tokenizer(opened, text.bos_id)

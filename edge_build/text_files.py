@@ -1,26 +1,32 @@
 """Tokenizer, chat template and stop ids of a checkpoint: what a bundle needs besides weights."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.text import checkpoint_files
 from pocketlm.edge_build.text.bos import bos_of
+from pocketlm.edge_build.text.checkpoint_files import (
+    CONFIG,
+    GENERATION,
+    TEMPLATE,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    CheckpointFiles,
+    token_id,
+)
 from pocketlm.edge_build.text.sampling_defaults import read_sampling
 from pocketlm.edge_build.text.special_tokens import SpecialTokens, read_special_tokens
 from pocketlm.edge_build.text.stop_ids import stop_ids_of
-from pocketlm.edge_build.text.template_finding import CHAT_TEMPLATE, find_template
+from pocketlm.edge_build.text.template_finding import find_template
 from pocketlm.edge_build.text.tokenizer_reading import (
     AddedTokens,
     CheckpointTokenizer,
     names,
     read_tokenizer,
     tokenizer_json,
-    tokenizer_path,
 )
 from pocketlm.edge_build.text.trial_chats import TrialChats, try_chats
 from pocketlm.models.config import ModelConfig
@@ -29,15 +35,13 @@ from pocketlm.runtime_py.golden import ChatCase
 from pocketlm.runtime_py.sampling import SamplingOptions
 from pocketlm.runtime_py.tokenizer_library import TokenizerError
 
-_TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
-_GENERATION = "generation_config.json"
 # Taken into the bundle as they were published, but for what this module completes.
 COPIED = (
-    _TOKENIZER,
+    TOKENIZER,
     "tokenizer.model",
-    _TOKENIZER_CONFIG,
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
-    _GENERATION,
+    GENERATION,
 )
 
 
@@ -52,14 +56,14 @@ class TextFiles:
         stop_ids: each has a row in the model.
         tokenizer_size: highest id the tokenizer can give, plus one.
         notes: what the user should know.
-        tokenizer_config: complete, with every special token.
+        tokenizer_config: with every special token; None where the published file is complete.
         added_tokens: what tokenizer.json must have in place of its own added tokens; None where
             the published file is right.
         sampling: the published defaults.
         chats: golden chats, rendered at `chat_template.MOMENT`.
     """
 
-    folder: Path
+    files: CheckpointFiles
     chat_template: str | None
     special_tokens: Mapping[str, str]
     bos_id: int | None
@@ -67,7 +71,7 @@ class TextFiles:
     stop_ids: tuple[int, ...]
     tokenizer_size: int
     notes: tuple[str, ...]
-    tokenizer_config: Mapping[str, Any]
+    tokenizer_config: Mapping[str, Any] | None
     added_tokens: AddedTokens | None
     sampling: SamplingOptions
     chats: tuple[ChatCase, ...]
@@ -76,23 +80,23 @@ class TextFiles:
         """Return the text of the completed tokenizer.json; None if the published file is right."""
         if self.added_tokens is None:
             return None
-        return tokenizer_json(tokenizer_path(self.folder), self.added_tokens)
+        return tokenizer_json(self.files.text(TOKENIZER), self.added_tokens)
 
     def copy_to(self, bundle: Path) -> None:
         """Write the files into the bundle, completed where the published ones lack something."""
         for name in COPIED:
-            if (self.folder / name).exists():
-                shutil.copyfile(self.folder / name, bundle / name)
+            if name in self.files.contents:
+                (bundle / name).write_bytes(self.files.contents[name])
         completed = self.tokenizer_json()
         if completed is not None:
-            (bundle / _TOKENIZER).write_text(completed, encoding="utf-8")
-        if self.tokenizer_config != checkpoint_files.read_object(self.folder / _TOKENIZER_CONFIG):
-            _write_object(bundle / _TOKENIZER_CONFIG, self.tokenizer_config)
+            (bundle / TOKENIZER).write_text(completed, encoding="utf-8")
+        if self.tokenizer_config is not None:
+            _write_object(bundle / TOKENIZER_CONFIG, self.tokenizer_config)
         if self.chat_template is not None:
-            (bundle / CHAT_TEMPLATE).write_text(self.chat_template, encoding="utf-8", newline="")
-        if not (bundle / _GENERATION).exists():
+            (bundle / TEMPLATE).write_text(self.chat_template, encoding="utf-8", newline="")
+        if not (bundle / GENERATION).exists():
             generation = {"eos_token_id": list(self.stop_ids), "do_sample": False}
-            _write_object(bundle / _GENERATION, generation)
+            _write_object(bundle / GENERATION, generation)
 
 
 @dataclass(frozen=True)
@@ -106,29 +110,29 @@ class _Documents:
     config: Mapping[str, Any]
 
     @classmethod
-    def read(cls, folder: Path) -> "_Documents":
-        config = checkpoint_files.read_object(folder / "config.json")
+    def of(cls, files: CheckpointFiles) -> "_Documents":
+        config = files.object(CONFIG)
         inner = config.get("text_config")
         return cls(
-            tokenizer_config=checkpoint_files.read_object(folder / _TOKENIZER_CONFIG),
-            special_tokens_map=checkpoint_files.read_object(folder / "special_tokens_map.json"),
-            added_tokens=checkpoint_files.read_object(folder / "added_tokens.json"),
-            generation=checkpoint_files.read_object(folder / _GENERATION),
+            tokenizer_config=files.object(TOKENIZER_CONFIG),
+            special_tokens_map=files.object("special_tokens_map.json"),
+            added_tokens=files.object("added_tokens.json"),
+            generation=files.object(GENERATION),
             config={**(inner if isinstance(inner, dict) else {}), **config},
         )
 
     @property
     def with_ids(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
         """The files that name token ids, the one that counts most first."""
-        return ((_GENERATION, self.generation), ("config.json", self.config))
+        return ((GENERATION, self.generation), (CONFIG, self.config))
 
     def token_id(self, key: str) -> int | None:
-        found = (checkpoint_files.token_id(d, key, file) for file, d in self.with_ids)
+        found = (token_id(d, key, file) for file, d in self.with_ids)
         return next((i for i in found if i is not None), None)
 
 
-def read_text_files(folder: Path, config: ModelConfig) -> TextFiles:
-    """Read and check the checkpoint's text files, and try its chat template.
+def read_text_files(files: CheckpointFiles, config: ModelConfig) -> TextFiles:
+    """Interpret and check the checkpoint's text files, and try its chat template.
 
     Raises:
         ModelError: there is no tokenizer.
@@ -136,34 +140,37 @@ def read_text_files(folder: Path, config: ModelConfig) -> TextFiles:
             template is broken.
     """
     try:
-        return _read(folder, config)
+        return _read(files, config)
     except TokenizerError as error:
         raise BuildError(str(error)) from error
 
 
-def _read(folder: Path, config: ModelConfig) -> TextFiles:
-    files = _Documents.read(folder)
+def _read(files: CheckpointFiles, config: ModelConfig) -> TextFiles:
+    documents = _Documents.of(files)
     rows = config.vocab_size
-    sampling, sampling_notes = read_sampling(files.generation)
+    sampling, sampling_notes = read_sampling(documents.generation)
     special = read_special_tokens(
-        files.tokenizer_config, files.special_tokens_map, config.model_type, files.config
+        documents.tokenizer_config,
+        documents.special_tokens_map,
+        config.model_type,
+        documents.config,
     )
-    read = read_tokenizer(folder, files.tokenizer_config, files.added_tokens, special, rows)
-    named, bos_notes = _named(special, read, files)
-    bos = bos_of(read.complete, files.tokenizer_config, named.get("bos_token"), rows)
-    template = find_template(folder, files.tokenizer_config)
+    read = read_tokenizer(files, documents.tokenizer_config, documents.added_tokens, special, rows)
+    named, bos_notes = _named(special, read, documents)
+    bos = bos_of(read.complete, documents.tokenizer_config, named.get("bos_token"), rows)
+    template = find_template(files, documents.tokenizer_config)
     trial = None
     if template.source is not None:
         trial = try_chats(ChatTemplate(template.source, named), read.complete)
         _check_rows(trial, read, rows)
     eos_token = named.get("eos_token")
-    stop_ids, stop_notes = stop_ids_of(read.complete, files.with_ids, eos_token, trial, rows)
-    pad_id, pad_notes = _pad_id(files, rows)
-    complete = files.tokenizer_config
-    if special_tokens(complete) != named:
-        complete = {**complete, **named}
+    stop_ids, stop_notes = stop_ids_of(read.complete, documents.with_ids, eos_token, trial, rows)
+    pad_id, pad_notes = _pad_id(documents, rows)
+    complete = None
+    if special_tokens(documents.tokenizer_config) != named:
+        complete = {**documents.tokenizer_config, **named}
     return TextFiles(
-        folder=folder,
+        files=files,
         chat_template=template.source,
         special_tokens=named,
         bos_id=bos.id,
@@ -189,7 +196,7 @@ def _read(folder: Path, config: ModelConfig) -> TextFiles:
 
 
 def _named(
-    special: SpecialTokens, read: CheckpointTokenizer, files: _Documents
+    special: SpecialTokens, read: CheckpointTokenizer, documents: _Documents
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the special tokens that templates can name, and notes."""
     named = {name: text for name, text in special.stated.items() if text is not None}
@@ -198,7 +205,7 @@ def _named(
             named[name] = text
     if "bos_token" in named or "bos_token" in {*special.stated, *special.defaults}:
         return named, ()
-    bos_id = files.token_id("bos_token_id")
+    bos_id = documents.token_id("bos_token_id")
     text = None if bos_id is None else read.complete.id_to_token(bos_id)
     if text is None:
         return named, ()
@@ -220,8 +227,8 @@ def _check_rows(trial: TrialChats, read: CheckpointTokenizer, rows: int) -> None
         )
 
 
-def _pad_id(files: _Documents, rows: int) -> tuple[int | None, tuple[str, ...]]:
-    pad_id = files.token_id("pad_token_id")
+def _pad_id(documents: _Documents, rows: int) -> tuple[int | None, tuple[str, ...]]:
+    pad_id = documents.token_id("pad_token_id")
     if pad_id is None or pad_id < rows:
         return pad_id, ()
     return None, (f"pad_token_id {pad_id} has no row in the model, left out: nothing is padded",)

@@ -23,7 +23,7 @@ from pocketlm.models.foreign_tensors import (
     refuse_adapter_alone,
     refuse_foreign,
 )
-from pocketlm.models.safetensors_files import StoredTensor, read_headers, read_json
+from pocketlm.models.safetensors_files import StoredTensor, parse_json, read_headers
 from pocketlm.models.tensor_prefixes import Spelling, find_spelling
 from pocketlm.models.weight_shapes import published_name, weight_shapes
 
@@ -38,11 +38,13 @@ class Checkpoint:
     """A checkpoint whose files were checked: every weight is there, in its shape.
 
     Attributes:
+        config_json: bytes of config.json.
         notes: what a user should be told about building this.
         tensors: where each weight lies, by the Decoder's name without ".weight".
     """
 
     folder: Path
+    config_json: bytes
     config: ModelConfig
     notes: tuple[str, ...]
     tensors: Mapping[str, StoredTensor]
@@ -88,7 +90,7 @@ class Checkpoint:
 
     def digest(self) -> str:
         """Return a sha256 over config.json and every weight, the same however it is sharded."""
-        digest = hashlib.sha256((self.folder / "config.json").read_bytes())
+        digest = hashlib.sha256(self.config_json)
         for name, tensor in sorted(self.tensors.items()):
             digest.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
             for block in tensor.blocks(_BLOCK_BYTES):
@@ -124,7 +126,8 @@ def load_decoder(checkpoint: Checkpoint) -> Decoder:
 
 
 def _open(folder: Path) -> Checkpoint:
-    published = _read_config(folder)
+    config_json = _read_config(folder)
+    published = _parse_config(config_json, folder / "config.json")
     family = families.load(published["model_type"])
     config = family.read_config(published)
     stored = read_headers(folder)
@@ -151,10 +154,10 @@ def _open(folder: Path) -> Checkpoint:
                 "compute something else; use the config.json that belongs to these weights"
             )
     tensors = {name: stored[theirs] for name, theirs in places.items()}
-    return Checkpoint(folder, config, told, tensors)
+    return Checkpoint(folder, config_json, config, told, tensors)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> bytes:
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; give a folder with config.json and weights")
     refuse_adapter_alone(folder)
@@ -162,10 +165,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{folder}: no config.json in it; give a checkpoint folder in Hugging Face format"
         )
-    published = read_json(folder / "config.json")
+    return (folder / "config.json").read_bytes()
+
+
+def _parse_config(data: bytes, path: Path) -> dict[str, Any]:
+    published = parse_json(data, path)
     if not isinstance(published.get("model_type"), str):
         raise ModelError(
-            f"{folder / 'config.json'}: has model_type={shown(published.get('model_type'))}, "
+            f"{path}: has model_type={shown(published.get('model_type'))}, "
             f"but one of {', '.join(families.NAMES)} is needed"
         )
     return published

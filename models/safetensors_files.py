@@ -112,8 +112,13 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object from a file."""
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the JSON object that was read from a file."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ModelError(
             f"{path}: not valid JSON ({shortened(str(error))}); download it again"

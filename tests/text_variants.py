@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text_files import TextFiles, read_text_files
 from pocketlm.models import families
 from tests.conftest import PICO
@@ -36,9 +37,11 @@ def variant(folder: Path, *changes: Change, source: Path = PICO) -> Path:
 
 def read(folder: Path, **sizes: Any) -> TextFiles:
     """Read them as a build does; `sizes` replace numbers of config.json."""
-    published = {**load(folder / "config.json"), **sizes}
+    config_json = (folder / "config.json").read_bytes()
+    published = {**json.loads(config_json), **sizes}
     family = families.load(published["model_type"])
-    return read_text_files(folder, family.read_config(published))
+    files = CheckpointFiles.read(folder, config_json)
+    return read_text_files(files, family.read_config(published))
 
 
 def load(path: Path) -> dict[str, Any]:

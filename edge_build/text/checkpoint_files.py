@@ -1,38 +1,87 @@
-"""Reads the checkpoint's text and JSON files and single values of them; refuses what is broken."""
+"""The checkpoint's text and JSON files, each read once; refuses what is broken."""
 
+import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pocketlm.edge_build.errors import BuildError
 
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+TEMPLATE, TEMPLATES = "chat_template.jinja", "additional_chat_templates"
+GENERATION, CONFIG = "generation_config.json", "config.json"
+_FILES = (
+    TOKENIZER,
+    "tokenizer.model",
+    TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    GENERATION,
+    TEMPLATE,
+    "processor_config.json",
+    "chat_template.json",
+)
 
-def read_text(path: Path) -> str:
-    """Return the text of a file.
 
-    Raises:
-        BuildError: it is not UTF-8 or cannot be read.
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """What stood in the files beside the weights when they were read.
+
+    Attributes:
+        contents: by path in the folder; a file that is not there is not in it.
     """
+
+    folder: Path
+    contents: Mapping[str, bytes] = field(repr=False)
+
+    @classmethod
+    def read(cls, folder: Path, config_json: bytes) -> "CheckpointFiles":
+        """Read them all, but for config.json, which was read before.
+
+        Raises:
+            BuildError: one cannot be read.
+        """
+        templates = (path.relative_to(folder) for path in (folder / TEMPLATES).glob("*.jinja"))
+        paths = (*_FILES, *sorted(path.as_posix() for path in templates))
+        contents = {name: _read(folder / name) for name in paths if (folder / name).exists()}
+        return cls(folder, {CONFIG: config_json, **contents})
+
+    def text(self, name: str) -> str:
+        """Return the text of a file, with "\\n" at the ends of lines.
+
+        Raises:
+            BuildError: it is not UTF-8.
+        """
+        try:
+            text = self.contents[name].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BuildError(
+                f"{self.folder / name}: is not UTF-8 text: {error.reason} at byte {error.start}; "
+                "save it as UTF-8"
+            ) from error
+        return io.StringIO(text, newline=None).read()
+
+    def object(self, name: str) -> dict[str, Any]:
+        """Return a JSON file's object; empty if there is no such file.
+
+        Raises:
+            BuildError: it is no JSON object.
+        """
+        return _parse(self.folder / name, self.text(name)) if name in self.contents else {}
+
+
+def _read(path: Path) -> bytes:
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BuildError(
-            f"{path}: is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8"
-        ) from error
+        return path.read_bytes()
     except OSError as error:
-        raise BuildError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise BuildError(
+            f"{path}: cannot be read: {error.strerror or error}; check its permissions"
+        ) from error
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Return a JSON file's object; empty if there is no such file.
-
-    Raises:
-        BuildError: it is no JSON object.
-    """
-    if not path.exists():
-        return {}
-    text = read_text(path)
+def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
         _refuse_halves(document, text)

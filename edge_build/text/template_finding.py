@@ -7,14 +7,16 @@ chat_template.json), because text models are published with either.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.text.checkpoint_files import read_object, read_text, short
+from pocketlm.edge_build.text.checkpoint_files import (
+    TEMPLATE,
+    TEMPLATES,
+    CheckpointFiles,
+    short,
+)
 
-CHAT_TEMPLATE = "chat_template.jinja"
-_FOLDER = "additional_chat_templates"
 _KEY, _DEFAULT = "chat_template", "default"
 _NO_TEMPLATE = (
     "no chat template found: pocketlm run continues text as it is, and pocketlm chat cannot chat"
@@ -29,17 +31,17 @@ class FoundTemplate:
     notes: tuple[str, ...] = ()
 
 
-def find_template(folder: Path, tokenizer_config: Mapping[str, Any]) -> FoundTemplate:
+def find_template(files: CheckpointFiles, tokenizer_config: Mapping[str, Any]) -> FoundTemplate:
     """Find the template for chats without tools.
 
     Raises:
         BuildError: a template is no text, or there are several without a default one.
     """
     places = (
-        (f"{CHAT_TEMPLATE} and {_FOLDER}", _from_files(folder)),
+        (f"{TEMPLATE} and {TEMPLATES}", _from_files(files)),
         ("tokenizer_config.json", _from_config(tokenizer_config, "tokenizer_config.json")),
-        ("processor_config.json", _from_processor(folder, "processor_config.json")),
-        ("chat_template.json", _from_processor(folder, "chat_template.json")),
+        ("processor_config.json", _from_processor(files, "processor_config.json")),
+        ("chat_template.json", _from_processor(files, "chat_template.json")),
     )
     for place, named in places:
         if named:
@@ -52,7 +54,7 @@ def _chosen(place: str, named: Mapping[str, str]) -> FoundTemplate:
         raise BuildError(
             f"{place}: has the chat templates {', '.join(sorted(named))}, none of them "
             f"{_DEFAULT!r}, so chats without tools have none; name one of them {_DEFAULT!r}, or "
-            f"save it as {CHAT_TEMPLATE}"
+            f"save it as {TEMPLATE}"
         )
     source = named[_DEFAULT]
     if not source.strip():
@@ -65,17 +67,19 @@ def _chosen(place: str, named: Mapping[str, str]) -> FoundTemplate:
     return FoundTemplate(source, tuple(notes))
 
 
-def _from_files(folder: Path) -> dict[str, str]:
+def _from_files(files: CheckpointFiles) -> dict[str, str]:
     named = {}
-    if (folder / CHAT_TEMPLATE).is_file():
-        named[_DEFAULT] = read_text(folder / CHAT_TEMPLATE)
-    for path in sorted((folder / _FOLDER).glob("*.jinja")):
-        named[path.name.removesuffix(".jinja")] = read_text(path)
+    if TEMPLATE in files.contents:
+        named[_DEFAULT] = files.text(TEMPLATE)
+    for name in files.contents:
+        folder, _, file = name.rpartition("/")
+        if folder == TEMPLATES:
+            named[file.removesuffix(".jinja")] = files.text(name)
     return named
 
 
-def _from_processor(folder: Path, file: str) -> dict[str, str]:
-    return _from_config(read_object(folder / file), file)
+def _from_processor(files: CheckpointFiles, file: str) -> dict[str, str]:
+    return _from_config(files.object(file), file)
 
 
 def _from_config(document: Mapping[str, Any], file: str) -> dict[str, str]:

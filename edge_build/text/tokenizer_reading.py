@@ -7,11 +7,10 @@ transformers 5.23 gives them (TokenizersBackend.__init__).
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.text.checkpoint_files import read_text, short
+from pocketlm.edge_build.text.checkpoint_files import TOKENIZER, CheckpointFiles, short
 from pocketlm.edge_build.text.special_tokens import SpecialTokens
 from pocketlm.models.tokenizer_files import find_tokenizer
 from pocketlm.runtime_py.tokenizer_library import AddedToken, LibraryTokenizer
@@ -54,7 +53,7 @@ class CheckpointTokenizer:
 
 
 def read_tokenizer(
-    folder: Path,
+    files: CheckpointFiles,
     tokenizer_config: Mapping[str, Any],
     added_json: Mapping[str, Any],
     special: SpecialTokens,
@@ -70,8 +69,7 @@ def read_tokenizer(
         BuildError: it is missing or damaged, gives ids that the model does not have, or a token
             would get another id than its file says.
     """
-    path = tokenizer_path(folder)
-    tokenizer = LibraryTokenizer.from_file(path)
+    tokenizer = published_tokenizer(files)
     published = tokenizer.added_tokens()
     had_limits = tokenizer.has_limits()
     tokenizer.remove_limits()
@@ -99,24 +97,26 @@ def read_tokenizer(
     return CheckpointTokenizer(tokenizer, added, size, rowless, tuple(notes))
 
 
-def tokenizer_path(folder: Path) -> Path:
-    """Return where tokenizer.json lies.
+def published_tokenizer(files: CheckpointFiles) -> LibraryTokenizer:
+    """Return the tokenizer of tokenizer.json alone.
 
     Raises:
-        BuildError: there is only tokenizer.model.
+        ModelError: there is no tokenizer.
+        BuildError: there is only tokenizer.model, or tokenizer.json is no text.
+        TokenizerError: it is damaged.
     """
-    path = find_tokenizer(folder).tokenizer_json
-    if path is None:
+    if TOKENIZER not in files.contents:
+        find_tokenizer(files.folder)
         raise BuildError(
-            f"{folder}: tokenizer.model but no tokenizer.json, which runtimes read; convert it "
-            "with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+            f"{files.folder}: tokenizer.model but no tokenizer.json, which runtimes read; convert "
+            "it with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
-    return path
+    return LibraryTokenizer.from_text(files.text(TOKENIZER), str(files.folder / TOKENIZER))
 
 
-def tokenizer_json(path: Path, added: AddedTokens) -> str:
+def tokenizer_json(published: str, added: AddedTokens) -> str:
     """Return the text of tokenizer.json with other added tokens and without its limits."""
-    document = json.loads(read_text(path))
+    document = json.loads(published)
     document["added_tokens"] = list(added.entries)
     document["padding"] = document["truncation"] = None
     vocabulary = document["model"].get("vocab")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text_files import TextFiles, read_text_files
 from pocketlm.models.checkpoint import open_checkpoint
 from pocketlm.models.errors import ModelError
@@ -23,7 +24,8 @@ def edit(path: Path, **changes: object) -> None:
 
 
 def read(folder: Path) -> TextFiles:
-    return read_text_files(folder, open_checkpoint(folder).config)
+    opened = open_checkpoint(folder)
+    return read_text_files(CheckpointFiles.read(folder, opened.config_json), opened.config)
 
 
 def test_stop_ids_come_from_the_generation_config(folder: Path) -> None:

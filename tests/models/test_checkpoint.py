@@ -150,10 +150,10 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_named(
     small_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, **options: Any) -> str:
+    def refuse(path: Path) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     assert "config.json: cannot be read (Permission denied)" in refusal(small_checkpoint)
 
 

@@ -15,6 +15,7 @@ from pocketlm.edge_build.progress import Advance, ignore
 from pocketlm.edge_build.runner_files.repairing import RunnerFiles, write_repaired
 from pocketlm.edge_build.runner_files.writing import complete_config
 from pocketlm.edge_build.stages import ResultFormat, Stages
+from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text_files import TextFiles, read_text_files
 from pocketlm.models.checkpoint import open_checkpoint
 from pocketlm.models.random_checkpoint import write_random_checkpoint
@@ -105,7 +106,8 @@ def _shard(checkpoint: Path, sharded: Path) -> None:
 def _make_bundle(checkpoint: Path, bundle: Path) -> None:
     """Write what a build writes, with few bytes for the artifact."""
     opened = open_checkpoint(checkpoint)
-    text = read_text_files(checkpoint, opened.config)
+    files = CheckpointFiles.read(checkpoint, opened.config_json)
+    text = read_text_files(files, opened.config)
     bundle.mkdir()
     text.copy_to(bundle)
     _write_runner_files(text, bundle)

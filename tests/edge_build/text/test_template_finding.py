@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text.template_finding import FoundTemplate, find_template
 
 JINJA, LEGACY = "chat_template.jinja", "chat_template.json"
@@ -24,8 +25,8 @@ def find(folder: Path, files: dict[str, object]) -> FoundTemplate:
         (folder / name).parent.mkdir(exist_ok=True)
         text = value if name.endswith(".jinja") else json.dumps({"chat_template": value})
         (folder / name).write_text(str(text))
-    path = folder / CONFIG
-    return find_template(folder, json.loads(path.read_text()) if path.exists() else {})
+    read = CheckpointFiles.read(folder, b"{}")
+    return find_template(read, read.object(CONFIG))
 
 
 CHOSEN: dict[str, tuple[dict[str, object], str]] = {
