@@ -1,13 +1,13 @@
 """What the stages made → a bundle with text files and manifest.json."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketlm.edge_build.backend import Artifact
 from pocketlm.edge_build.file_entries import file_entries
 from pocketlm.edge_build.installation import tool_versions
+from pocketlm.edge_build.model_document import model_document
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.runner_files.writing import write_runner_files
@@ -62,7 +62,7 @@ def write_manifest(
     manifest = Manifest(
         name=prepared.spec.name or checkpoint_name(checkpoint.folder),
         # Through JSON, so that what was written equals what will be read.
-        model=json.loads(json.dumps(asdict(checkpoint.config))),
+        model=model_document(checkpoint.config),
         context_length=prepared.caches.context_length,
         prefill_chunk=prepared.caches.chunk,
         recipe=prepared.recipe.name,

@@ -17,8 +17,8 @@ class CachePlan:
     """The caches of one build.
 
     Attributes:
-        layers: one entry a layer; values are float32 until a backend's way to store int8 is chosen
-            with `stored`.
+        layers: one entry for each of `ModelConfig.cached_layers`; values are float32 until a
+            backend's way to store int8 is chosen with `stored`.
         chunk: most tokens written at once.
     """
 
@@ -75,8 +75,8 @@ def plan_caches(config: ModelConfig, context_length: int, chunk: int) -> CachePl
 
     layers = (
         CacheEntry(
-            caches.GLOBAL, context_length, layer.window, config.num_key_value_heads, config.head_dim
+            caches.GLOBAL, context_length, layer.window, layer.num_key_value_heads, layer.head_dim
         )
-        for layer in config.layers
+        for layer in map(config.layers.__getitem__, config.cached_layers)
     )
     return CachePlan(tuple(layers), context_length, chunk).with_local(caches.LOCAL)

@@ -3,6 +3,7 @@
 docs/numerics.md gives the reason for the bound of rotated keys and for the headroom.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,15 +23,15 @@ class KvScales:
     """value = code * scale, code from -128 to 127.
 
     Attributes:
-        keys, values: [layers, K, D] float32, positive; those of keys after rotation.
+        keys, values: of each cache, [K, D] float32, positive; those of keys after rotation.
     """
 
-    keys: NDArray[np.float32]
-    values: NDArray[np.float32]
+    keys: tuple[NDArray[np.float32], ...]
+    values: tuple[NDArray[np.float32], ...]
 
     def __post_init__(self) -> None:
-        for scales in (self.keys, self.values):
-            assert scales.ndim == 3 and scales.dtype == np.float32, "not [layers, K, D] float32"
+        for scales in (*self.keys, *self.values):
+            assert scales.ndim == 2 and scales.dtype == np.float32, "not [K, D] float32"
             assert (scales > 0).all() and np.isfinite(scales).all(), "scales must be positive"
 
 
@@ -39,5 +40,6 @@ def scales_of(bounds: KvBounds) -> KvScales:
     return KvScales(_scales(bounds.keys), _scales(bounds.values))
 
 
-def _scales(bounds: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.maximum(bounds, np.float32(_SMALLEST_BOUND)) * np.float32(HEADROOM / LARGEST_CODE)
+def _scales(bounds: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+    least, step = np.float32(_SMALLEST_BOUND), np.float32(HEADROOM / LARGEST_CODE)
+    return tuple(np.maximum(bound, least) * step for bound in bounds)

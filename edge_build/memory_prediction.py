@@ -129,7 +129,10 @@ def _layers_bytes(prepared: Preparation, held: LoweringMemory) -> int:
 def _copied_bytes(prepared: Preparation, held: LoweringMemory) -> int:
     shapes = weight_shapes(prepared.checkpoint.config)
     head = math.prod(shapes["embed_tokens"])
-    layer = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("layers.0."))
+    layer = max(
+        sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(f"layers.{i}."))
+        for i in range(prepared.checkpoint.config.num_layers)
+    )
     code_bytes = 1 if _is_quantized(prepared) else _FLOAT_CODE_BYTES
     return int((held.head_copies * head + held.template_copies * layer) * code_bytes)
 
@@ -183,10 +186,12 @@ def _eager(prepared: Preparation, longest: int, tokens: int) -> list[MemoryTerm]
     ]
     kept = sum(size for size in matrices if size <= _KEPT_ELEMENTS)
     blocks = _EAGER_BLOCK_BYTES if max(matrices) > _KEPT_ELEMENTS else 0
-    wide = tokens * (config.intermediate_size * _EAGER_WIDE_TENSORS)
+    intermediate = max(layer.intermediate_size for layer in config.layers)
+    wide = tokens * (intermediate * _EAGER_WIDE_TENSORS)
     narrow = tokens * (config.hidden_size * _EAGER_NARROW_TENSORS)
     heap = _HEAP_FACTOR if prepared.parameters > LARGE_PARAMETERS else 1
-    scores = config.num_attention_heads * longest**2 * _EAGER_SCORES
+    heads = max(layer.num_attention_heads for layer in config.layers)
+    scores = heads * longest**2 * _EAGER_SCORES
     return [
         MemoryTerm("kernels of torch", _KERNEL_BYTES),
         MemoryTerm("small weights, unpacked", kept * 4),
@@ -210,6 +215,5 @@ def _largest_stored(prepared: Preparation) -> int:
 
 
 def _rotary_bytes(prepared: Preparation) -> int:
-    config = prepared.checkpoint.config
-    kinds = len({(layer.rope_theta, layer.rope_factor) for layer in config.layers})
-    return kinds * prepared.caches.context_length * config.head_dim * 4
+    columns = sum(rotary.dim for rotary in prepared.checkpoint.config.rotaries)
+    return columns * prepared.caches.context_length * 4

@@ -1,14 +1,14 @@
 """What a bundle would say of memory, from shapes and choices alone. Reads and writes no file."""
 
 import glob
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import CachePlan, KvPrecision, plan_caches
+from pocketlm.edge_build.model_document import model_document
 from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.quantization.entries import tensor_entry
 from pocketlm.edge_build.quantization.recipe import QuantRecipe
@@ -56,7 +56,7 @@ def plan_bundle(name: str, config: ModelConfig, choices: BuildChoices) -> Memory
     shapes = weight_shapes(config)
     return MemoryInputs(
         name=name,
-        model=json.loads(json.dumps(asdict(config))),
+        model=model_document(config),
         context_length=plan.context_length,
         prefill_chunk=plan.chunk,
         recipe=recipe.name,

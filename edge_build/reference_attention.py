@@ -3,7 +3,7 @@
 It shares no arithmetic with what it judges.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,12 +18,14 @@ from pocketlm.models.layers import (
     visible,
 )
 
+KeysAndValues = tuple[Tensor, Tensor]
+
 
 class KeepEverything:
     """An AttentionStep over all keys and values since position 0, rounded when they were new.
 
     Args:
-        past: keys and values of each layer; None is a sequence that does not go on.
+        past: keys and values of each cache; None is a sequence that does not go on.
         roundings: one for each member of a batch.
 
     Positions before `new` that have no key are slots of zeros. Each scores 0 and adds nothing, so
@@ -33,43 +35,63 @@ class KeepEverything:
     def __init__(
         self,
         config: ModelConfig,
-        past: list[tuple[Tensor, Tensor]] | None,
+        past: list[KeysAndValues] | None,
         new: Tensor,
         roundings: Sequence[AttentionRounding],
     ) -> None:
         self.config, self.past, self.roundings = config, past, roundings
-        self.present: list[tuple[Tensor, Tensor]] = []
+        self.present: list[KeysAndValues] = []
         before = past[0][0].shape[1] if past else 0
         every = torch.cat((torch.arange(before), new))
         self.has_zeros = len(every) <= int(new[-1])
         self.masks = {window: self._mask(new, every, window) for window in config.windows}
         self.tables = {
-            layer: rotary_tables(new, inverse_frequencies(layer, config.head_dim))
-            for layer in dict.fromkeys(config.layers)
+            rotary: rotary_tables(new, inverse_frequencies(rotary)) for rotary in config.rotaries
         }
+        self.sources = {layer.kv_from for layer in config.layers}
+        # Of layers that later ones read: keys and values of each member of the batch.
+        self.kept: dict[int, list[KeysAndValues]] = {}
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        cosines, sines = self.tables[self.config.layers[layer]]
-        query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
-        members = zip(self.roundings, query.split(1), key.split(1), value.split(1), strict=True)
+    def attend(self, layer: int, query: Tensor, key: Tensor | None, value: Tensor | None) -> Tensor:
+        settings = self.config.layers[layer]
+        cosines, sines = self.tables[settings.rotary]
+        seen: Iterable[KeysAndValues]
+        if settings.kv_from is not None:
+            seen = self.kept[settings.kv_from]
+        else:
+            assert key is not None and value is not None, "a layer of its own keys and values"
+            pairs = zip(rotate(key, cosines, sines).split(1), value.split(1), strict=True)
+            cache = self.config.cache_of(layer)
+            seen = (
+                self._with_past(cache, *rounding.key_value(cache, *pair))
+                for rounding, pair in zip(self.roundings, pairs, strict=True)
+            )
+            if layer in self.sources:
+                seen = self.kept[layer] = list(seen)
+        queries = zip(self.roundings, rotate(query, cosines, sines).split(1), seen, strict=True)
         # One after the other: scores of all of them at once would be the most that a model holds.
-        attended = [self._attend_one(layer, *rounding(layer, *qkv)) for rounding, *qkv in members]
+        attended = [
+            self._attend_one(settings.window, rounding.query(one), *keys_and_values)
+            for rounding, one, keys_and_values in queries
+        ]
         return torch.cat(attended)
 
-    def _attend_one(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        settings = self.config.layers[layer]
+    def _with_past(self, cache: int, key: Tensor, value: Tensor) -> KeysAndValues:
         if self.past:
-            key = torch.cat((self.past[layer][0], key), dim=1)
-            value = torch.cat((self.past[layer][1], value), dim=1)
+            key = torch.cat((self.past[cache][0], key), dim=1)
+            value = torch.cat((self.past[cache][1], value), dim=1)
         if self.past is not None:
             self.present.append((key, value))
+        return key, value
+
+    def _attend_one(self, window: int | None, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if self.has_zeros:
             key, value = _with_zeros(key), _with_zeros(value)
         return softmax_attention(
             query,
             key,
             value,
-            self.masks[settings.window],
+            self.masks[window],
             self.config.attention_scale,
             self.config.attention_softcap,
         )
@@ -92,11 +114,17 @@ class Packed:
     ) -> None:
         self.steps, self.lengths, self.advance = steps, lengths, advance
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor | None, value: Tensor | None) -> Tensor:
         self.advance(layer)
-        parts = zip(*(x.split(self.lengths, dim=1) for x in (query, key, value)), strict=True)
-        attended = [step.attend(layer, *part) for step, part in zip(self.steps, parts, strict=True)]
+        parts = zip(*(self._split(x) for x in (query, key, value)), strict=True)
+        attended = [
+            step.attend(layer, one, *keys_and_values)
+            for step, (one, *keys_and_values) in zip(self.steps, parts, strict=True)
+        ]
         return torch.cat(attended, dim=1)
+
+    def _split(self, x: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * len(self.steps) if x is None else x.split(self.lengths, dim=1)
 
 
 def _with_zeros(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pocketlm.models.config import Activation, LayerConfig, ModelConfig
+from pocketlm.models.config import Activation, ModelConfig, Rotary
 from pocketlm.models.vector_functions import initialize_vector_functions
 
 initialize_vector_functions()
@@ -24,13 +24,14 @@ class AttentionStep(Protocol):
     attention kernel.
     """
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor | None, value: Tensor | None) -> Tensor:
         """Attend in one layer.
 
         Args:
             layer: index of the layer, from 0.
             query: [B, T, H, D] before rotation.
-            key, value: [B, T, K, D]; key before rotation.
+            key, value: [B, T, K, D]; key before rotation. None in a layer that reads those of an
+                earlier one (`LayerConfig.kv_from`), which attended before in this step.
 
         Returns:
             [B, T, H, D].
@@ -55,12 +56,13 @@ class RMSNorm(nn.Module):
 class MLP(nn.Module):
     """down(activation(gate(x)) * up(x))."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.activation: Activation = config.activation
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        hidden, intermediate = config.hidden_size, config.layers[layer].intermediate_size
+        self.gate_proj = nn.Linear(hidden, intermediate, bias=False)
+        self.up_proj = nn.Linear(hidden, intermediate, bias=False)
+        self.down_proj = nn.Linear(intermediate, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.gate_proj(x)
@@ -72,29 +74,43 @@ class MLP(nn.Module):
 
 
 class Attention(nn.Module):
-    """Projections and query/key norms; the step decides what is visible and how it is stored."""
+    """Projections and query/key norms; the step decides what is visible and how it is stored.
+
+    A layer that reads another's keys and values has neither projections nor a norm for them.
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.head_dim = config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.query_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, config.key_value_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, config.key_value_size, bias=False)
-        self.o_proj = nn.Linear(config.query_size, config.hidden_size, bias=False)
+        settings = config.layers[layer]
+        hidden, self.head_dim = config.hidden_size, settings.head_dim
+        self.q_proj = nn.Linear(hidden, settings.query_size, bias=False)
+        self.k_proj: nn.Linear | None = None
+        self.v_proj: nn.Linear | None = None
+        if settings.kv_from is None:
+            self.k_proj = nn.Linear(hidden, settings.key_value_size, bias=False)
+            self.v_proj = nn.Linear(hidden, settings.key_value_size, bias=False)
+        self.o_proj = nn.Linear(settings.query_size, hidden, bias=False)
         self.q_norm: RMSNorm | None = None
         self.k_norm: RMSNorm | None = None
         if config.query_key_norm:
-            self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-            self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+            self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
+            if settings.kv_from is None:
+                self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
 
     def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
-        query = self.q_proj(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H, D]
-        key = self.k_proj(x).unflatten(-1, (-1, self.head_dim))  # [B, T, K, D]
-        value = self.v_proj(x).unflatten(-1, (-1, self.head_dim))
-        if self.q_norm is not None and self.k_norm is not None:
-            query, key = self.q_norm(query), self.k_norm(key)
+        query = self._heads(self.q_proj, x)  # [B, T, H, D]
+        key = value = None
+        if self.k_proj is not None and self.v_proj is not None:
+            key, value = self._heads(self.k_proj, x), self._heads(self.v_proj, x)  # [B, T, K, D]
+        if self.q_norm is not None:
+            query = self.q_norm(query)
+        if self.k_norm is not None and key is not None:
+            key = self.k_norm(key)
         return self.o_proj(step.attend(self.layer, query, key, value).flatten(-2))
+
+    def _heads(self, projection: nn.Linear, x: Tensor) -> Tensor:
+        return projection(x).unflatten(-1, (-1, self.head_dim))
 
 
 class DecoderLayer(nn.Module):
@@ -107,7 +123,7 @@ class DecoderLayer(nn.Module):
         self.attention = Attention(config, layer)
         self.post_attention_norm = RMSNorm(size, eps) if config.sandwich_norms else None
         self.mlp_norm = RMSNorm(size, eps)
-        self.mlp = MLP(config)
+        self.mlp = MLP(config, layer)
         self.post_mlp_norm = RMSNorm(size, eps) if config.sandwich_norms else None
 
     def forward(self, x: Tensor, step: AttentionStep) -> Tensor:
@@ -121,14 +137,14 @@ class DecoderLayer(nn.Module):
         return x + transformed
 
 
-def inverse_frequencies(layer: LayerConfig, head_dim: int) -> Tensor:
-    """Return the rotary angle per position for each pair of channels, [D / 2] float32."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
-    return 1.0 / (layer.rope_theta**exponents) / layer.rope_factor
+def inverse_frequencies(rotary: Rotary) -> Tensor:
+    """Return the rotary angle per position for each pair of channels, [dim / 2] float32."""
+    exponents = torch.arange(0, rotary.dim, 2, dtype=torch.int64).float() / rotary.dim
+    return 1.0 / (rotary.theta**exponents) / rotary.factor
 
 
 def rotary_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines, each [T, D / 2] float32, of positions [T].
+    """Return cosines and sines, each [T, dim / 2] float32, of positions [T].
 
     The angle is rounded to float32, as published models round it; its cosine is not rounded twice.
     """
@@ -137,15 +153,17 @@ def rotary_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tenso
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotate channel i against channel i + D / 2 (the Hugging Face half-split convention).
+    """Rotate channel i against channel i + dim / 2 (the Hugging Face half-split convention).
 
     Args:
-        x: [B, T, heads, D].
-        cosines, sines: [T, D / 2].
+        x: [B, T, heads, D]; channels from dim on stay as they are.
+        cosines, sines: [T, dim / 2].
     """
-    first, second = x.chunk(2, dim=-1)
-    cosines, sines = cosines.unsqueeze(-2), sines.unsqueeze(-2)  # [T, 1, D / 2]
-    return torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1)
+    half = cosines.shape[-1]
+    first, second, rest = x.split((half, half, x.shape[-1] - 2 * half), dim=-1)
+    cosines, sines = cosines.unsqueeze(-2), sines.unsqueeze(-2)  # [T, 1, dim / 2]
+    turned = (first * cosines - second * sines, second * cosines + first * sines)
+    return torch.cat((*turned, rest), dim=-1)
 
 
 def visible(query_positions: Tensor, key_positions: Tensor, window: int | None) -> Tensor:
@@ -190,16 +208,25 @@ class FullAttention:
         positions = torch.arange(tokens)
         self.masks = {window: visible(positions, positions, window) for window in config.windows}
         self.tables = {
-            layer: rotary_tables(positions, inverse_frequencies(layer, config.head_dim))
-            for layer in dict.fromkeys(config.layers)
+            rotary: rotary_tables(positions, inverse_frequencies(rotary))
+            for rotary in config.rotaries
         }
+        self.sources = {layer.kv_from for layer in config.layers}
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor | None, value: Tensor | None) -> Tensor:
         settings = self.config.layers[layer]
-        cosines, sines = self.tables[settings]
+        cosines, sines = self.tables[settings.rotary]
+        if settings.kv_from is not None:
+            key, value = self.kept[settings.kv_from]
+        else:
+            assert key is not None and value is not None, "a layer of its own keys and values"
+            key = rotate(key, cosines, sines)
+            if layer in self.sources:
+                self.kept[layer] = key, value
         return softmax_attention(
             rotate(query, cosines, sines),
-            rotate(key, cosines, sines),
+            key,
             value,
             self.masks[settings.window],
             self.config.attention_scale,

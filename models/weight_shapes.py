@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import prod
 
-from pocketlm.models.config import ModelConfig
+from pocketlm.models.config import LayerConfig, ModelConfig
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -12,27 +12,36 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     In the order of the forward pass; a tied model has no lm_head.
     """
     hidden, vocab = config.hidden_size, config.vocab_size
-    layer: dict[str, tuple[int, ...]] = {
-        "attention_norm": (hidden,),
-        "attention.q_proj": (config.query_size, hidden),
-        "attention.k_proj": (config.key_value_size, hidden),
-        "attention.v_proj": (config.key_value_size, hidden),
-        "attention.o_proj": (hidden, config.query_size),
-        "mlp_norm": (hidden,),
-        "mlp.gate_proj": (config.intermediate_size, hidden),
-        "mlp.up_proj": (config.intermediate_size, hidden),
-        "mlp.down_proj": (hidden, config.intermediate_size),
-    }
-    if config.query_key_norm:
-        layer |= {"attention.q_norm": (config.head_dim,), "attention.k_norm": (config.head_dim,)}
-    if config.sandwich_norms:
-        layer |= {"post_attention_norm": (hidden,), "post_mlp_norm": (hidden,)}
     shapes: dict[str, tuple[int, ...]] = {"embed_tokens": (vocab, hidden)}
     for index in range(config.num_layers):
+        layer = _layer_shapes(config, config.layers[index])
         shapes |= {f"layers.{index}.{name}": shape for name, shape in layer.items()}
     shapes["norm"] = (hidden,)
     if not config.tie_word_embeddings:
         shapes["lm_head"] = (vocab, hidden)
+    return shapes
+
+
+def _layer_shapes(config: ModelConfig, layer: LayerConfig) -> dict[str, tuple[int, ...]]:
+    hidden, intermediate = config.hidden_size, layer.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "attention_norm": (hidden,),
+        "attention.q_proj": (layer.query_size, hidden),
+        "attention.k_proj": (layer.key_value_size, hidden),
+        "attention.v_proj": (layer.key_value_size, hidden),
+        "attention.o_proj": (hidden, layer.query_size),
+        "mlp_norm": (hidden,),
+        "mlp.gate_proj": (intermediate, hidden),
+        "mlp.up_proj": (intermediate, hidden),
+        "mlp.down_proj": (hidden, intermediate),
+    }
+    if config.query_key_norm:
+        shapes |= {"attention.q_norm": (layer.head_dim,), "attention.k_norm": (layer.head_dim,)}
+    if config.sandwich_norms:
+        shapes |= {"post_attention_norm": (hidden,), "post_mlp_norm": (hidden,)}
+    if layer.kv_from is not None:
+        for name in ("k_proj", "v_proj", "k_norm"):
+            shapes.pop(f"attention.{name}", None)
     return shapes
 
 

@@ -1,6 +1,7 @@
 """pocketlm inspect: a bundle, which runtime_py shows, or a checkpoint, which models reads."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,14 +71,16 @@ def _print(what: str, summary: "CheckpointSummary") -> None:
     layers = f"{config.num_layers}"
     if local:
         layers += f", {len(local)} of them with a window of {max(local)} tokens"
-    heads = f"{config.num_attention_heads} query, {config.num_key_value_heads} key/value"
+    every = config.layers
+    queries = _each(layer.num_attention_heads for layer in every)
+    heads = f"{queries} query, {_each(layer.num_key_value_heads for layer in every)} key/value"
     rows = {
         "family": config.model_type,
         "parameters": f"{summary.parameters:,}",
         "layers": layers,
         "hidden size": f"{config.hidden_size:,}",
-        "feed-forward size": f"{config.intermediate_size:,}",
-        "heads": f"{heads}; head size {config.head_dim}",
+        "feed-forward size": _each(layer.intermediate_size for layer in every),
+        "heads": f"{heads}; head size {_each(layer.head_dim for layer in every)}",
         "vocabulary": f"{config.vocab_size:,}",
         "longest context": f"{config.max_position_embeddings:,} tokens",
         "tied embeddings": "yes" if config.tie_word_embeddings else "no",
@@ -88,6 +91,11 @@ def _print(what: str, summary: "CheckpointSummary") -> None:
         say(f"{name:18} {value}")
     for note in summary.notes:
         say(f"note: {note}")
+
+
+def _each(sizes: Iterable[int]) -> str:
+    """Return the sizes that layers have, in order of first use."""
+    return " or ".join(f"{size:,}" for size in dict.fromkeys(sizes))
 
 
 def _stored(summary: "CheckpointSummary") -> str:

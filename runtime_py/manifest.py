@@ -143,7 +143,7 @@ class BackendEntry:
         model: path of the artifact that the runtime opens.
         activation_quantization: what the runtime's kernels do to activations before int8 products.
         runtime_floor: least version by distribution name, derived from the operators used.
-        caches: one entry a layer.
+        caches: one entry a layer that has keys and values of its own.
         rewind_tokens: how far a session may always go back; None is any distance.
         logits_size: width of the logits row; columns beyond the vocabulary are padding.
         golden: path of the recorded answers for this backend's arithmetic.

@@ -3,8 +3,8 @@
 Whatever reads a manifest afterwards may divide, index and add without a look.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pocketlm.runtime_py import caches
@@ -19,7 +19,8 @@ from pocketlm.runtime_py.manifest import (
     RecipeRule,
     TensorEntry,
 )
-from pocketlm.runtime_py.typed_json import FieldError, read_as
+from pocketlm.runtime_py.model_entry import LayerEntry, ModelEntry, read_model
+from pocketlm.runtime_py.typed_json import FieldError
 
 # Positions, ids and sizes of one axis are int32 in every runtime; bytes are exact as a float64.
 _LARGEST_SIZE, _MOST_BYTES = 2**31 - 1, 2**53
@@ -32,37 +33,13 @@ _STORED_AS: Mapping[AttentionQuantization, CacheQuantization] = {
 }
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """What of a layer decides memory."""
-
-    window: int | None
-    rope_theta: float
-    rope_factor: float
-
-
-@dataclass(frozen=True)
-class _Model:
-    """The values that every reader of `Manifest.model` may rely on."""
-
-    model_type: str
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    attention_softcap: float | None
-    layers: tuple[_Layer, ...]
-
-
 def check_manifest(manifest: Manifest) -> None:
     """Check everything but the digest.
 
     Raises:
         FieldError: a value is out of range or contradicts another, or a path leaves the bundle.
     """
-    layers = _check_model(manifest.model)
+    cache_count = _check_model(manifest.model)
     _check_range("context_length", manifest.context_length, 1)
     if not 1 <= manifest.prefill_chunk <= manifest.context_length:
         raise FieldError(
@@ -86,27 +63,43 @@ def check_manifest(manifest: Manifest) -> None:
             check_relative_path(path, f"backends.{name}.{role}")
             if path not in listed:
                 raise FieldError(f"backends.{name}.{role}: {path!r} is not among the files")
-        _check_backend(f"backends.{name}", backend, manifest, layers)
+        _check_backend(f"backends.{name}", backend, manifest, cache_count)
         _check_components(f"backends.{name}.components", backend, listed)
 
 
 def _check_model(document: Mapping[str, Any]) -> int:
-    """Return the number of layers."""
+    """Return the number of caches."""
     try:
-        model = read_as(_Model, document)
-        for name, value in vars(model).items():
-            if isinstance(value, int):
-                _check_range(name, value, 1)
-        if model.num_attention_heads % model.num_key_value_heads:
-            raise FieldError(
-                f"num_attention_heads: {model.num_attention_heads} is no multiple of "
-                f"num_key_value_heads={model.num_key_value_heads}"
-            )
+        model = read_model(document)
+        _check_sizes(model, "")
+        for index, layer in enumerate(model.layers):
+            _check_layer(layer, f"layers[{index}].", model.layers[:index])
     except FieldError as error:
         raise FieldError(f"model.{error}") from error
     if not model.layers:
         raise FieldError("model.layers: there are none")
-    return len(model.layers)
+    return sum(layer.kv_from is None for layer in model.layers)
+
+
+def _check_layer(layer: LayerEntry, place: str, earlier: Sequence[LayerEntry]) -> None:
+    if layer.kv_from is not None:
+        _check_range(f"{place}kv_from", layer.kv_from, 0, len(earlier) - 1)
+        if earlier[layer.kv_from].kv_from is not None:
+            raise FieldError(
+                f"{place}kv_from: layer {layer.kv_from} has no keys and values of its own"
+            )
+    _check_sizes(replace(layer, kv_from=None), place)
+    if layer.num_attention_heads % layer.num_key_value_heads:
+        raise FieldError(
+            f"{place}num_attention_heads: {layer.num_attention_heads} is no multiple of "
+            f"num_key_value_heads={layer.num_key_value_heads}"
+        )
+
+
+def _check_sizes(values: ModelEntry | LayerEntry, place: str) -> None:
+    for name, value in vars(values).items():
+        if isinstance(value, int):
+            _check_range(f"{place}{name}", value, 1)
 
 
 def _check_tensors(tensors: tuple[TensorEntry, ...]) -> None:
@@ -139,10 +132,11 @@ def _check_scheme(place: str, bits: int, group_size: int | None) -> None:
         _check_range(f"{place}.group_size", group_size, 1)
 
 
-def _check_backend(place: str, entry: BackendEntry, manifest: Manifest, layers: int) -> None:
-    if len(entry.caches) != layers:
+def _check_backend(place: str, entry: BackendEntry, manifest: Manifest, cache_count: int) -> None:
+    if len(entry.caches) != cache_count:
         raise FieldError(
-            f"{place}.caches: {len(entry.caches)} for {layers} layers; each layer has one"
+            f"{place}.caches: {len(entry.caches)} for {cache_count} layers; each layer has one, "
+            "but for those that read another's"
         )
     for i, cache in enumerate(entry.caches):
         _check_cache(cache, f"{place}.caches[{i}]", manifest.context_length)

@@ -7,6 +7,8 @@ from pocketlm.runtime_py.components import DECODER
 
 # The line of a memory plan that the artifact itself decided; all others follow from shapes.
 _PLANNED = "activations between delegates"
+# What format 1 says once for all layers.
+_OF_LAYERS = ("num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size")
 
 
 def upgrade_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,6 +18,8 @@ def upgrade_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
     stays, so that the reader of format 2 names it.
     """
     upgraded = {**document, "format_version": 2}
+    if isinstance(document.get("model"), Mapping):
+        upgraded["model"] = _in_layers(document["model"])
     backends = document.get("backends")
     if isinstance(backends, dict):
         upgraded["backends"] = {name: _backend(entry) for name, entry in backends.items()}
@@ -47,3 +51,15 @@ def _planned_bytes(plan: Any) -> Any:
 
 def _is_planned(line: Any) -> bool:
     return isinstance(line, dict) and line.get("part") == _PLANNED
+
+
+def _in_layers(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a model with the sizes of its layers in each layer."""
+    layers = model.get("layers")
+    if not isinstance(layers, list):
+        return model
+    sizes = {name: model[name] for name in _OF_LAYERS if name in model}
+    others = {name: value for name, value in model.items() if name not in sizes}
+    added = {**sizes, "rotary_dim": None, "kv_from": None}
+    moved = [{**added, **layer} if isinstance(layer, dict) else layer for layer in layers]
+    return {**others, "layers": moved}

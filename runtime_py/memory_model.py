@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from pocketlm.runtime_py.manifest import CacheEntry, TensorEntry
+from pocketlm.runtime_py.model_entry import read_model
 
 MB = 1_000_000
 FLOAT_BYTES = 4
@@ -18,7 +19,7 @@ _HEAD = "lm_head"
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The numbers of a model that decide memory.
+    """The numbers of a model that decide memory, of its widest layers.
 
     Attributes:
         query, key_value: columns of all heads together.
@@ -42,18 +43,18 @@ class ModelShape:
     @classmethod
     def of(cls, model: Mapping[str, Any], chunk: int) -> "ModelShape":
         """Return the numbers of a model, as a manifest has it, in calls of a chunk."""
-        layers = model["layers"]
+        layers = read_model(model).layers
         return cls(
             layers=len(layers),
             hidden=model["hidden_size"],
-            intermediate=model["intermediate_size"],
-            heads=model["num_attention_heads"],
-            query=model["num_attention_heads"] * model["head_dim"],
-            key_value=model["num_key_value_heads"] * model["head_dim"],
+            intermediate=max(layer.intermediate_size for layer in layers),
+            heads=max(layer.num_attention_heads for layer in layers),
+            query=max(layer.num_attention_heads * layer.head_dim for layer in layers),
+            key_value=max(layer.num_key_value_heads * layer.head_dim for layer in layers),
             chunk=chunk,
-            head_dim=model["head_dim"],
-            rotations=len({(layer["rope_theta"], layer["rope_factor"]) for layer in layers}),
-            masks=len({layer["window"] for layer in layers}),
+            head_dim=max(layer.head_dim for layer in layers),
+            rotations=len({layer.rotary for layer in layers}),
+            masks=len({layer.window for layer in layers}),
             caps_scores=model["attention_softcap"] is not None,
         )
 

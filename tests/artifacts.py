@@ -3,7 +3,7 @@
 import atexit
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pocketlm.edge_build.calibration.measuring import KvObserver
 from pocketlm.edge_build.kv_cache import KvPrecision, plan_caches
 from pocketlm.edge_build.kv_scales import KvScales, scales_of
 from pocketlm.edge_build.lowered_cache import user_lowered_cache
+from pocketlm.edge_build.model_document import model_document
 from pocketlm.edge_build.progress import silent
 from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.quantization.apply import quantize_weights
@@ -83,7 +84,7 @@ class Lowered:
         shapes, schemes = self.checkpoint.shapes, self.source.weights.schemes
         return Manifest(
             name="tiny",
-            model=asdict(self.source.config),
+            model=model_document(self.source.config),
             context_length=self.source.caches.context_length,
             prefill_chunk=self.source.caches.chunk,
             recipe="",
@@ -128,7 +129,8 @@ def lowered_onnx(build: Build) -> Lowered:
     if quantization == "per_channel":
         scales = calibrated(source.config, source.weights)
         factor = np.float32(build.kv_range)
-        scales = KvScales(scales.keys * factor, scales.values * factor)
+        wider = (tuple(one * factor for one in each) for each in (scales.keys, scales.values))
+        scales = KvScales(*wider)
         source = replace(source, kv_scales=scales)
     return Lowered("onnx", checkpoint, source, *write("onnx", source, folder))
 
@@ -188,9 +190,9 @@ def calibrated(config: ModelConfig, weights: WeightStore) -> KvScales:
     """Return scales that hold what random tokens give; a few of others may saturate."""
     model = ReferenceModel(config, weights, "none")
     model.run(random_tokens(CONTEXT, seed=1))
-    observer = KvObserver()
-    for layer, (key, value) in enumerate(model.past):
-        observer(layer, key, key, value)
+    observer = KvObserver(config)
+    for index, (key, value) in enumerate(model.past):
+        observer.rounding().key_value(index, key, value)
     return scales_of(observer.result())
 
 

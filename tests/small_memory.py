@@ -31,16 +31,21 @@ def small_memory(
         name="small",
         model={
             "layers": [
-                {"window": window, "rope_theta": 10_000.0, "rope_factor": 1.0}
+                {
+                    "num_attention_heads": 4,
+                    "num_key_value_heads": 2,
+                    "head_dim": 32,
+                    "intermediate_size": 128,
+                    "window": window,
+                    "rope_theta": 10_000.0,
+                    "rope_factor": 1.0,
+                }
                 for window in (31, None)
             ],
             "attention_softcap": attention_softcap,
             "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 32,
             "vocab_size": 1000,
+            "model_type": "gemma3_text",
         },
         context_length=context_length,
         prefill_chunk=prefill_chunk,

@@ -127,7 +127,7 @@ def test_executorchs_figure_is_what_the_program_plans(bundle: Path) -> None:
     manifest = open_bundle(bundle).manifest
     entry = manifest.backends["executorch"]
     planned = inspect_program(bundle / entry.model).planned_bytes
-    chunk, intermediate = manifest.prefill_chunk, manifest.model["intermediate_size"]
+    chunk, intermediate = manifest.prefill_chunk, manifest.model["layers"][0]["intermediate_size"]
     # On Arm the MLP has a workspace beside it; logits are a line of their own.
     expected = planned - 4 * entry.logits_size + 4 * chunk * (3 * intermediate // 2)
     assert _inspected(bundle, "executorch")["activations"] == expected

@@ -35,12 +35,12 @@ class KvBounds:
     """The largest magnitude of each channel of keys and values.
 
     Attributes:
-        keys: [layers, K, D] float32, wherever a key is rotated to.
-        values: [layers, K, D] float32.
+        keys: of each cache, [K, D] float32, wherever a key is rotated to.
+        values: likewise.
     """
 
-    keys: NDArray[np.float32]
-    values: NDArray[np.float32]
+    keys: tuple[NDArray[np.float32], ...]
+    values: tuple[NDArray[np.float32], ...]
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,18 @@ class CalibrationStore:
 
     def kv_bounds(self) -> KvBounds:
         """Return the bounds of keys and values."""
-        return KvBounds(self._map("keys"), self._map("values"))
+        count = len([*self.folder.glob("cache.*.keys.npy")])
+        keys, values = (
+            tuple(self._map(f"cache.{cache}.{kind}") for cache in range(count))
+            for kind in ("keys", "values")
+        )
+        return KvBounds(keys, values)
 
     def write_kv_bounds(self, bounds: KvBounds) -> None:
         """Keep the bounds of keys and values."""
-        np.save(self.folder / "keys.npy", bounds.keys)
-        np.save(self.folder / "values.npy", bounds.values)
+        for kind, caches in (("keys", bounds.keys), ("values", bounds.values)):
+            for cache, found in enumerate(caches):
+                np.save(self.folder / f"cache.{cache}.{kind}.npy", found)
 
     def __contains__(self, statistic: Statistic) -> bool:
         return statistic in self.statistics

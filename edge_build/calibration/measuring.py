@@ -1,10 +1,11 @@
 """Observers that a model's layers call with their inputs, keys and values, and never change."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pocketlm.edge_build.calibration.measured import InputStatistics, KvBounds, Statistic
+from pocketlm.edge_build.quantization.activations import AttentionRounding
+from pocketlm.models.config import ModelConfig
 
 
 class InputObserver:
@@ -37,34 +38,43 @@ class InputObserver:
 
 
 class KvObserver:
-    """Measures the keys and values of every layer."""
+    """Measures the keys and values of every cache.
 
-    def __init__(self) -> None:
+    Args:
+        config: of the model that is measured.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.rotary_dims = [config.layers[layer].rotary.dim for layer in config.cached_layers]
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
 
-    def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Measure key and value [B, S, K, D] of a layer, the key rotated, and return all three."""
-        for bounds, sizes in ((self.keys, _pair_lengths(key)), (self.values, value.abs())):
+    def rounding(self) -> AttentionRounding:
+        """Return what measures and rounds nothing."""
+        return AttentionRounding(lambda query: query, self._measure)
+
+    def _measure(self, cache: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Measure key and value [B, S, K, D] of a cache, the key rotated, and return both."""
+        lengths = _pair_lengths(key, self.rotary_dims[cache])
+        for bounds, sizes in ((self.keys, lengths), (self.values, value.abs())):
             found = sizes.amax(dim=(0, 1))  # [K, D]
-            bounds[layer] = torch.maximum(bounds[layer], found) if layer in bounds else found
-        return query, key, value
+            bounds[cache] = torch.maximum(bounds[cache], found) if cache in bounds else found
+        return key, value
 
     def result(self) -> KvBounds:
-        """Return the bounds of all layers."""
+        """Return the bounds of all caches."""
         keys, values = (
-            np.stack([bounds[layer].numpy() for layer in sorted(bounds)])
+            tuple(bounds[cache].numpy() for cache in sorted(bounds))
             for bounds in (self.keys, self.values)
         )
         return KvBounds(keys, values)
 
 
-def _pair_lengths(key: Tensor) -> Tensor:
+def _pair_lengths(key: Tensor, rotary_dim: int) -> Tensor:
     """Return for each channel the largest value that rotation can give it, [B, S, K, D].
 
-    Channels i and i + D / 2 turn against each other, so neither leaves the length of the pair.
+    Channels i and i + dim / 2 turn against each other, so neither leaves the length of the pair.
     """
-    first, second = key.chunk(2, dim=-1)
-    return torch.hypot(first, second).repeat(1, 1, 1, 2)
+    first, second = key[..., :rotary_dim].chunk(2, dim=-1)
+    length = torch.hypot(first, second)
+    return torch.cat((length, length, key[..., rotary_dim:].abs()), dim=-1)

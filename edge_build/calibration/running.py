@@ -62,9 +62,9 @@ def measure(
             store.write_inputs(name, inputs.pop(name).result())
         told(done)
 
-    kv = KvObserver()
+    kv = KvObserver(config)
     decoder = eager_decoder(config, weights, observe)
-    step = KeepEverything(config, None, torch.arange(len(tokens)), (kv,))
+    step = KeepEverything(config, None, torch.arange(len(tokens)), (kv.rounding(),))
     packed = Packed([step], [len(tokens)], write_layers)
     hidden = decoder.hidden(torch.tensor([list(tokens)]), packed)
     write_layers(config.num_layers)

@@ -1,6 +1,7 @@
 """What runtimes' kernels round to int8, for the eager reference: activations, queries, caches."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +17,19 @@ _LARGEST_BLOCK = 256
 # ExecuTorch's kernels/quantized/cpu/op_choose_qparams.cpp, SMALL_SCALE_THRESHOLD.
 _SMALLEST_ROW_SCALE = 6.1e-5
 
-AttentionRounding = Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+@dataclass(frozen=True)
+class AttentionRounding:
+    """What is done to operands of attention, each [B, T, heads, D], queries and keys rotated.
+
+    Attributes:
+        query: to queries.
+        key_value: to new keys and values, before they are written to a cache, which comes first by
+            its number.
+    """
+
+    query: Callable[[Tensor], Tensor]
+    key_value: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def activation_block(scheme: QuantScheme) -> int:
@@ -119,33 +132,37 @@ def quantize_per_row_asymmetric(x: Tensor) -> Tensor:
 
 
 def attention_rounding(kind: AttentionQuantization, scales: KvScales | None) -> AttentionRounding:
-    """Return what a runtime does to (layer, query, key, value), each [B, T, heads, D], rotated.
+    """Return what a runtime rounds.
 
     Args:
         scales: those of "kv_per_channel"; no other kind reads them.
     """
     if kind == "none":
-        return lambda layer, query, key, value: (query, key, value)
+        return AttentionRounding(_unchanged, lambda cache, key, value: (key, value))
     if kind == "kv_per_channel":
         assert scales is not None, "constant scales come from calibration"
-        return _ConstantScales(scales)
+        return AttentionRounding(_unchanged, _ConstantScales(scales))
     per_row = quantize_per_row_asymmetric
-    if kind == "kv_per_token":
-        return lambda layer, query, key, value: (query, per_row(key), per_row(value))
-    return lambda layer, query, key, value: (per_row(query), per_row(key), per_row(value))
+    return AttentionRounding(
+        _unchanged if kind == "kv_per_token" else per_row,
+        lambda cache, key, value: (per_row(key), per_row(value)),
+    )
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
 
 
 class _ConstantScales:
-    """Rounds keys and values with each layer's constant scales."""
+    """Rounds keys and values with each cache's constant scales."""
 
     def __init__(self, scales: KvScales) -> None:
-        self.keys, self.values = torch.from_numpy(scales.keys), torch.from_numpy(scales.values)
+        self.keys, self.values = (
+            [torch.from_numpy(one) for one in every] for every in (scales.keys, scales.values)
+        )
 
-    def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, cache: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         return (
-            query,
-            quantize_per_channel_symmetric(key, self.keys[layer]),
-            quantize_per_channel_symmetric(value, self.values[layer]),
+            quantize_per_channel_symmetric(key, self.keys[cache]),
+            quantize_per_channel_symmetric(value, self.values[cache]),
         )

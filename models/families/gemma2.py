@@ -22,10 +22,6 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
         model_type="gemma2",
         vocab_size=config.whole("vocab_size", 256_000),
         hidden_size=hidden_size,
-        intermediate_size=config.whole("intermediate_size", 9216),
-        num_attention_heads=config.whole("num_attention_heads", 8),
-        num_key_value_heads=config.whole("num_key_value_heads", 4),
-        head_dim=config.whole("head_dim", 256),
         layers=_layers(config),
         rms_norm_eps=config.number("rms_norm_eps", 1e-6),
         max_position_embeddings=config.whole("max_position_embeddings", 8192),
@@ -45,9 +41,18 @@ def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
         [GLOBAL if index % 2 else LOCAL for index in range(config.layer_count(26))]
     )
     window = config.window(layer_types, 4096)
-    rope = config.flat_rope()
+    theta, factor = config.flat_rope()
     return tuple(
-        LayerConfig(window if layer_type == LOCAL else None, *rope) for layer_type in layer_types
+        LayerConfig(
+            num_attention_heads=config.whole("num_attention_heads", 8),
+            num_key_value_heads=config.whole("num_key_value_heads", 4),
+            head_dim=config.whole("head_dim", 256),
+            intermediate_size=config.whole("intermediate_size", 9216),
+            window=window if layer_type == LOCAL else None,
+            rope_theta=theta,
+            rope_factor=factor,
+        )
+        for layer_type in layer_types
     )
 
 

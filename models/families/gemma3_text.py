@@ -25,10 +25,6 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
         model_type="gemma3_text",
         vocab_size=config.whole("vocab_size", 262_208),
         hidden_size=hidden_size,
-        intermediate_size=config.whole("intermediate_size", 9216),
-        num_attention_heads=config.whole("num_attention_heads", 8),
-        num_key_value_heads=config.whole("num_key_value_heads", 4),
-        head_dim=config.whole("head_dim", 256),
         layers=_layers(config),
         rms_norm_eps=config.number("rms_norm_eps", 1e-6),
         max_position_embeddings=config.whole("max_position_embeddings", 131_072),
@@ -53,7 +49,15 @@ def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
     ropes = _ropes(config)
     window = config.window(layer_types, 4096)
     return tuple(
-        LayerConfig(window if layer_type == LOCAL else None, *ropes[layer_type])
+        LayerConfig(
+            num_attention_heads=config.whole("num_attention_heads", 8),
+            num_key_value_heads=config.whole("num_key_value_heads", 4),
+            head_dim=config.whole("head_dim", 256),
+            intermediate_size=config.whole("intermediate_size", 9216),
+            window=window if layer_type == LOCAL else None,
+            rope_theta=ropes[layer_type][0],
+            rope_factor=ropes[layer_type][1],
+        )
         for layer_type in layer_types
     )
 

@@ -16,20 +16,14 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
     config = PublishedConfig("qwen3", published)
     config.require("hidden_act", "silu", "another activation")
     config.require("attention_bias", False, "attention projections with a bias")
-    heads = config.whole("num_attention_heads", 32)
-    head_dim = config.whole("head_dim", 128)
     return ModelConfig(
         model_type="qwen3",
         vocab_size=config.whole("vocab_size", 151_936),
         hidden_size=config.whole("hidden_size", 4096),
-        intermediate_size=config.whole("intermediate_size", 22_016),
-        num_attention_heads=heads,
-        num_key_value_heads=_key_value_heads(config, heads),
-        head_dim=head_dim,
+        attention_scale=config.number("head_dim", 128) ** -0.5,
         layers=_layers(config),
         rms_norm_eps=config.number("rms_norm_eps", 1e-6),
         max_position_embeddings=config.whole("max_position_embeddings", 32_768),
-        attention_scale=config.number("head_dim", 128) ** -0.5,
         activation="silu",
         query_key_norm=True,
         tie_word_embeddings=config.yes("tie_word_embeddings", False),
@@ -56,9 +50,19 @@ def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
             "layer_types", f"{LOCAL} layers, but use_sliding_window is false; the two must agree"
         )
     window = config.window(layer_types, 4096)
-    rope = config.flat_rope()
+    theta, factor = config.flat_rope()
+    heads = config.whole("num_attention_heads", 32)
     return tuple(
-        LayerConfig(window if layer_type == LOCAL else None, *rope) for layer_type in layer_types
+        LayerConfig(
+            num_attention_heads=heads,
+            num_key_value_heads=_key_value_heads(config, heads),
+            head_dim=config.whole("head_dim", 128),
+            intermediate_size=config.whole("intermediate_size", 22_016),
+            window=window if layer_type == LOCAL else None,
+            rope_theta=theta,
+            rope_factor=factor,
+        )
+        for layer_type in layer_types
     )
 
 

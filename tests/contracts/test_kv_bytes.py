@@ -31,13 +31,12 @@ LONGEST_CONTEXT = 8192
 
 
 def small(config: ModelConfig) -> ModelConfig:
+    layers = (
+        replace(layer, intermediate_size=32, num_attention_heads=layer.num_key_value_heads)
+        for layer in config.layers
+    )
     return replace(
-        config,
-        hidden_size=32,
-        intermediate_size=32,
-        vocab_size=64,
-        num_attention_heads=config.num_key_value_heads,
-        tie_word_embeddings=True,
+        config, hidden_size=32, vocab_size=64, layers=tuple(layers), tie_word_embeddings=True
     )
 
 
@@ -47,8 +46,9 @@ def one_of_each(config: ModelConfig) -> tuple[LayerConfig, ...]:
 
 def formula(config: ModelConfig, context: int, kv: CacheQuantization = "none") -> int:
     # A scale of 4 bytes and a zero point of 1 stand beside the codes of a head.
-    head_bytes = config.head_dim + 5 if kv == "per_token" else config.head_dim * 4
-    row_bytes = 2 * config.num_key_value_heads * head_bytes
+    every = config.layers[0]
+    head_bytes = every.head_dim + 5 if kv == "per_token" else every.head_dim * 4
+    row_bytes = 2 * every.num_key_value_heads * head_bytes
     slots = (
         context if layer.window is None else min(context, layer.window + CHUNK - 1)
         for layer in config.layers
@@ -93,7 +93,8 @@ def test_onnx_holds_int8_codes_and_no_scales_in_slots_at_32k(name: str, local_ca
     # A quarter of float32: one byte a value.
     assert found.in_plan == found.in_file == formula(config, context) // 4
     # float32, of keys and of values.
-    scales = 2 * len(config.layers) * config.num_key_value_heads * config.head_dim * 4
+    every = config.layers[0]
+    scales = 2 * len(config.layers) * every.num_key_value_heads * every.head_dim * 4
     assert found.scales_in_plan == found.scales_in_file == scales
 
 
@@ -137,9 +138,6 @@ def _caches_of(config: ModelConfig, context: int) -> ModelConfig:
     qwen = small(shapes.load("qwen3-0.6b").config)
     return replace(
         qwen,
-        num_attention_heads=config.num_key_value_heads,
-        num_key_value_heads=config.num_key_value_heads,
-        head_dim=config.head_dim,
         layers=config.layers,
         attention_softcap=config.attention_softcap,
         max_position_embeddings=context,
@@ -173,8 +171,9 @@ def _lowered_to_onnx(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         lowering = source(config, folder, {"local-cache": local_cache})
-        scales = np.full(
-            (len(config.layers), config.num_key_value_heads, config.head_dim), 0.01, np.float32
+        scales = tuple(
+            np.full((layer.num_key_value_heads, layer.head_dim), 0.01, np.float32)
+            for layer in config.layers
         )
         lowering = replace(
             lowering,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pocketlm.models.config import LayerConfig
+from pocketlm.models.config import Rotary
 from pocketlm.models.layers import inverse_frequencies
 from tests.corruptions.bundle_copy import (
     BELOW_FLOAT_NOISE,
@@ -61,8 +61,8 @@ def _frequencies(base: int, change: Change) -> Fault:
 
 
 def _pairs(copy: ProgramCopy, base: float) -> Any:
-    head_dim = int(copy.manifest.model["head_dim"])
-    return inverse_frequencies(LayerConfig(None, base), head_dim).double().repeat_interleave(2)
+    head_dim = int(copy.manifest.model["layers"][0]["head_dim"])
+    return inverse_frequencies(Rotary(base, 1.0, head_dim)).double().repeat_interleave(2)
 
 
 def _rotary(base: int, factor: float) -> Fault:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from pocketlm.models.config import LayerConfig
+from pocketlm.models.config import Rotary
 from pocketlm.models.layers import inverse_frequencies, rotary_tables
 from tests.corruptions.bundle_copy import (
     BELOW_FLOAT_NOISE,
@@ -90,8 +90,8 @@ def _rotary(base: int, factor: float) -> Fault:
     """Make the tables of a base anew for another one."""
 
     def apply(copy: OnnxCopy) -> None:
-        head_dim = int(copy.manifest.model["head_dim"])
-        frequencies = inverse_frequencies(LayerConfig(None, base * factor), head_dim)
+        head_dim = int(copy.manifest.model["layers"][0]["head_dim"])
+        frequencies = inverse_frequencies(Rotary(base * factor, 1.0, head_dim))
         tables = rotary_tables(torch.arange(copy.manifest.context_length), frequencies)
         for kind, table in zip(("cosines", "sines"), tables, strict=True):
             copy.set_weight(f"rotary.{kind}_{base}_1", table.numpy())

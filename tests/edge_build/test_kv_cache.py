@@ -7,8 +7,9 @@ import pytest
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import plan_caches
 from pocketlm.models import shapes
-from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.config import ModelConfig
 from pocketlm.runtime_py.manifest import CacheQuantization
+from tests.small_layers import SMALL_LAYER
 
 
 def config_with(windows: tuple[int | None, ...], longest: int = 100) -> ModelConfig:
@@ -16,11 +17,7 @@ def config_with(windows: tuple[int | None, ...], longest: int = 100) -> ModelCon
         model_type="gemma3_text",
         vocab_size=32,
         hidden_size=64,
-        intermediate_size=64,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        layers=tuple(LayerConfig(window, 10000.0) for window in windows),
+        layers=tuple(replace(SMALL_LAYER, window=window) for window in windows),
         rms_norm_eps=1e-6,
         max_position_embeddings=longest,
         attention_scale=0.25,
@@ -80,7 +77,7 @@ def test_kv_bytes_equal_the_formula_for_every_shape() -> None:
         expected = 0
         for layer in config.layers:
             slots = context if layer.window is None else min(context, layer.window + 127)
-            expected += 2 * slots * config.num_key_value_heads * config.head_dim * 4
+            expected += 2 * slots * layer.num_key_value_heads * layer.head_dim * 4
         assert sum(entry.size_bytes for entry in plan.layers) == expected, name
 
 

@@ -12,7 +12,6 @@ from pocketlm.edge_build.backends.onnx import lower
 from pocketlm.edge_build.memory_prediction import MB, predict_memory
 from pocketlm.edge_build.preparation import Preparation, prepare
 from pocketlm.edge_build.spec import BuildSpec
-from pocketlm.models.config import LayerConfig
 from tests.conftest import PICO
 
 RESIDENT_BYTES = 240 * MB
@@ -29,8 +28,8 @@ def peaks(prepared: Preparation) -> dict[str, int]:
 def with_layers(prepared: Preparation, layers: int) -> Preparation:
     """Return the same build of a model with other layers; its rules stay those of the first."""
     config = prepared.checkpoint.config
-    kinds = tuple(LayerConfig(None, 10_000.0) for _ in range(layers))
-    checkpoint = replace(prepared.checkpoint, config=replace(config, layers=kinds))
+    every = (replace(config.layers[0], window=None),) * layers
+    checkpoint = replace(prepared.checkpoint, config=replace(config, layers=every))
     return replace(prepared, checkpoint=checkpoint)
 
 

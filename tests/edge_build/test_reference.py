@@ -160,7 +160,7 @@ def test_slots_of_zeros_are_seen_as_zeros(
     positions, config = [0, 1, 2, 7, 8, 9, 30, 31], checkpoint.config
     (hidden,) = model.hidden([(TOKENS[: len(positions)], positions)])
     placed = model.logits(hidden)[0]
-    slot = (1, 1, config.num_key_value_heads, config.head_dim)
+    slot = (1, 1, config.layers[0].num_key_value_heads, config.layers[0].head_dim)
     for token, position, expected in zip(TOKENS, positions, placed, strict=False):
         while model.position < position:
             model.past = [

@@ -36,8 +36,8 @@ def test_artifact_answers_as_the_eager_model_that_rounds_alike(
 @pytest.mark.parametrize("backend", INT8_BACKENDS)
 def test_cache_bytes_equal_the_formula(pico_int8_bundle: Path, backend: str) -> None:
     document = json.loads((pico_int8_bundle / "manifest.json").read_text())
-    heads, size = (document["model"][key] for key in ("num_key_value_heads", "head_dim"))
     layers, entry = document["model"]["layers"], document["backends"][backend]
+    heads, size = (layers[0][key] for key in ("num_key_value_heads", "head_dim"))
     slots = sum(min(512, (layer["window"] or 512) + 32 - 1) for layer in layers)
     constant = entry["caches"][0]["quantization"] == "per_channel"
     head_bytes = size + (0 if constant else 5)

@@ -52,12 +52,11 @@ def test_golden_answers_reach_past_a_ring_wrap(pico_bundle: Path, backend: str) 
 @pytest.mark.parametrize("backend", backends.names())
 def test_kv_bytes_in_the_manifest_equal_the_formula(pico_bundle: Path, backend: str) -> None:
     manifest = open_bundle(pico_bundle).manifest
-    heads, size = manifest.model["num_key_value_heads"], manifest.model["head_dim"]
     expected = 0
     for layer in manifest.model["layers"]:
         window = layer["window"]
         slots = 512 if window is None else min(512, window + 32 - 1)
-        expected += 2 * slots * heads * size * 4
+        expected += 2 * slots * layer["num_key_value_heads"] * layer["head_dim"] * 4
     assert manifest.backends[backend].kv_cache_bytes == expected
     document = json.loads((pico_bundle / "manifest.json").read_text())
     assert document["backends"][backend]["kv_cache_bytes"] == expected

@@ -55,15 +55,13 @@ def test_the_defaults_are_those_of_transformers(name: str) -> None:
     for key in (
         "vocab_size",
         "hidden_size",
-        "intermediate_size",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "head_dim",
         "rms_norm_eps",
         "max_position_embeddings",
         "tie_word_embeddings",
     ):
         assert getattr(config, key) == getattr(reference, key), key
+    for key in ("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim"):
+        assert {getattr(layer, key) for layer in config.layers} == {getattr(reference, key)}, key
     windows = [
         reference.sliding_window if kind == "sliding_attention" else None
         for kind in reference.layer_types
@@ -132,7 +130,7 @@ def test_qwen3_ignores_its_window_unless_it_is_switched_on() -> None:
 
 def test_qwen3_reads_key_value_heads_null_as_one_per_query_head() -> None:
     config = read("qwen3", num_attention_heads=6, num_key_value_heads=None)
-    assert config.num_key_value_heads == 6
+    assert {layer.num_key_value_heads for layer in config.layers} == {6}
 
 
 def test_the_outer_config_of_gemma3_decides_on_tying() -> None:

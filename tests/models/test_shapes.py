@@ -75,8 +75,8 @@ def test_gemma_3_4b_scales_positions_on_global_layers_only() -> None:
 def test_gemma_3_4b_takes_what_its_file_leaves_out_from_the_class() -> None:
     shape = shapes.load("gemma-3-4b")
     assert "head_dim" not in shape.published["text_config"]
-    config = shape.config
-    assert (config.num_attention_heads, config.num_key_value_heads, config.head_dim) == (8, 4, 256)
+    config, layer = shape.config, shape.config.layers[0]
+    assert (layer.num_attention_heads, layer.num_key_value_heads, layer.head_dim) == (8, 4, 256)
     assert (config.vocab_size, config.max_position_embeddings) == (262_208, 131_072)
 
 
@@ -95,7 +95,8 @@ def test_gemma_2_caps_scores_and_logits() -> None:
 
 def test_qwen3_has_heads_wider_than_its_hidden_size() -> None:
     config = shapes.load("qwen3-0.6b").config
-    assert (config.head_dim, config.query_size, config.hidden_size) == (128, 2048, 1024)
+    layer = config.layers[0]
+    assert (layer.head_dim, layer.query_size, config.hidden_size) == (128, 2048, 1024)
     assert config.attention_scale == 128**-0.5
     assert config.norm_weight_offset == 0.0
 

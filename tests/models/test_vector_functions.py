@@ -55,8 +55,8 @@ def test_the_first_call_of_each_vector_function_is_on_one_number() -> None:
 def test_rotary_tables_are_the_cosines_of_angles_in_float32(family: str) -> None:
     config = shape_of("tiny", TINY_PUBLISHED[family]).config
     positions = np.arange(32_768)
-    for layer in dict.fromkeys(config.layers):
-        frequencies = inverse_frequencies(layer, config.head_dim)
+    for rotary in config.rotaries:
+        frequencies = inverse_frequencies(rotary)
         angles = positions.astype(np.float32)[:, None] * frequencies.numpy()
         tables = rotary_tables(torch.from_numpy(positions), frequencies)
         for table, function in zip(tables, (np.cos, np.sin), strict=True):

@@ -196,12 +196,19 @@ def make_manifest(vocab_size: int, files: tuple[FileEntry, ...]) -> Manifest:
             "vocab_size": vocab_size,
             "model_type": "gemma3_text",
             "attention_softcap": None,
-            "layers": [{"window": None, "rope_theta": 10_000.0, "rope_factor": 1.0}] * 3,
+            "layers": [
+                {
+                    "num_attention_heads": 2,
+                    "num_key_value_heads": 1,
+                    "head_dim": 4,
+                    "intermediate_size": 64,
+                    "window": None,
+                    "rope_theta": 10_000.0,
+                    "rope_factor": 1.0,
+                }
+            ]
+            * 3,
             "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 4,
         },
         context_length=64,
         prefill_chunk=4,

@@ -34,7 +34,15 @@ ROUNDINGS = {
 }
 
 
-LAYER = {"window": None, "rope_theta": 10_000.0, "rope_factor": 1.0}
+LAYER = {
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
+    "head_dim": 8,
+    "intermediate_size": 16,
+    "window": None,
+    "rope_theta": 10_000.0,
+    "rope_factor": 1.0,
+}
 LAYERS = 2
 
 
@@ -132,9 +140,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     model = {
         "model_type": draw(TEXTS),
         "vocab_size": vocab_size,
-        "num_attention_heads": 6,
-        "num_key_value_heads": 3,
-        **{k: draw(SIZES) for k in ("hidden_size", "intermediate_size", "head_dim")},
+        "hidden_size": draw(SIZES),
         "rms_norm_eps": 1e-6,
         "attention_softcap": None,
         "layers": [LAYER] * LAYERS,
@@ -257,16 +263,34 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda d: d["model"].pop("vocab_size"), "model.vocab_size is missing"),
     (lambda d: d["model"].update(vocab_size="9"), "model.vocab_size: expected an integer"),
     (lambda d: d["model"].update(vocab_size=0), "model.vocab_size: 0 is not between 1 and"),
-    (lambda d: d["model"].update(head_dim=0), "model.head_dim: 0 is not between 1 and 2147483647"),
+    (
+        lambda d: d["model"]["layers"][0].update(head_dim=0),
+        "model.layers[0].head_dim: 0 is not between 1 and 2147483647",
+    ),
     (lambda d: d["model"].update(hidden_size=-1), "model.hidden_size: -1 is not between 1 and"),
     (lambda d: d["model"].update(hidden_size=10**310), "model.hidden_size: 1000"),
-    (lambda d: d["model"].update(num_key_value_heads=0), "model.num_key_value_heads: 0 is not"),
-    (lambda d: d["model"].update(num_key_value_heads=3), "is no multiple of num_key_value_heads"),
+    (
+        lambda d: d["model"]["layers"][0].update(num_key_value_heads=0),
+        "model.layers[0].num_key_value_heads: 0 is not",
+    ),
+    (
+        lambda d: d["model"]["layers"][2].update(num_key_value_heads=4),
+        "model.layers[2].num_attention_heads: 6 is no multiple of num_key_value_heads=4",
+    ),
+    (lambda d: d["model"]["layers"][0].update(kv_from=0), "model.layers[0].kv_from: 0 is not"),
+    (
+        lambda d: [d["model"]["layers"][i].update(kv_from=i - 1) for i in (1, 2)],
+        "model.layers[2].kv_from: layer 1 has no keys and values of its own",
+    ),
+    (
+        lambda d: d["model"]["layers"][1].update(kv_from=0),
+        "backends.executorch.caches: 3 for 2 layers; each layer has one, but for those that read",
+    ),
     (lambda d: d["model"].update(layers=7), "model.layers: expected a list, found 7"),
     (lambda d: d["model"].update(layers=[]), "model.layers: there are none"),
     (lambda d: d["model"].pop("attention_softcap"), "model.attention_softcap is missing"),
     (lambda d: d["model"].update(attention_softcap=""), "attention_softcap: expected a number"),
-    (lambda d: d["model"].update(layers=[{}]), "model.layers[0].window is missing"),
+    (lambda d: d["model"].update(layers=[{}]), "model.layers[0].num_attention_heads is missing"),
     (lambda d: d["model"]["layers"][0].update(window=[]), "layers[0].window: expected an integer"),
     (lambda d: d["model"]["layers"][0].update(rope_theta=[]), "layers[0].rope_theta: expected a"),
     (lambda d: d["model"]["layers"][0].update(rope_factor="1"), "layers[0].rope_factor: expected"),

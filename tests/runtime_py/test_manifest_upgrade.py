@@ -28,6 +28,15 @@ def test_a_manifest_of_format_1_is_read_as_one_of_today() -> None:
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
+def test_sizes_of_layers_stand_in_each_layer() -> None:
+    older, model = json.loads(FORMAT_1)["model"], Manifest.from_json(FORMAT_1).model
+    sizes = ("num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size")
+    assert model.keys() == older.keys() - {*sizes}
+    for layer, before in zip(model["layers"], older["layers"], strict=True):
+        expected = {name: older[name] for name in sizes}
+        assert layer == {**before, **expected, "rotary_dim": None, "kv_from": None}
+
+
 def test_the_digest_of_an_older_manifest_is_that_of_what_was_written() -> None:
     text = FORMAT_1.replace('"recipe": "int4-g32"', '"recipe": "int4-g64"')
     assert text != FORMAT_1
@@ -39,6 +48,7 @@ def test_the_digest_of_an_older_manifest_is_that_of_what_was_written() -> None:
     ("name", "value", "message"),
     [
         ("model", 7, "model: expected an object, found 7"),
+        ("model", {"layers": [7]}, "model.model_type is missing"),
         ("backends", [], "backends: expected an object"),
         ("backends", {"onnx": 3}, "backends.onnx: expected an object, found 3"),
         ("backends", {"onnx": {"caches": 3}}, "backends.onnx.model is missing"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pocketlm.edge_build.kv_cache import CachePlan
-from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.config import LayerConfig, ModelConfig, Rotary
 from pocketlm.models.layers import inverse_frequencies, visible
 from pocketlm.runtime_py.cache_layout import CacheLayout
 from pocketlm.runtime_py.manifest import CacheEntry
@@ -45,8 +45,8 @@ class LayerCache(nn.Module):
     def __init__(self, entry: CacheEntry, heads_are_batch: bool) -> None:
         super().__init__()
         self.quantized = entry.quantization == "per_token"
-        heads, size = entry.num_key_value_heads, entry.head_dim
-        batch, inner = (heads, 1) if heads_are_batch else (1, heads)
+        self.heads, size = entry.num_key_value_heads, entry.head_dim
+        batch, inner = (self.heads, 1) if heads_are_batch else (1, self.heads)
         rows = (batch, entry.capacity, inner)
         for name in ("key", "value"):
             if not self.quantized:
@@ -74,15 +74,29 @@ class CachedAttention(nn.Module):
         self.plan = plan
         # The stock attention operator has no soft cap.
         self.plain = config.attention_softcap is not None
-        self.layers = nn.ModuleList(LayerCache(entry, self.plain) for entry in plan.layers)
+        # By the layer that writes it, under whose number it stands in the program.
+        self.layers = nn.ModuleDict(
+            {
+                str(layer): LayerCache(entry, self.plain)
+                for layer, entry in zip(config.cached_layers, plan.layers, strict=True)
+            }
+        )
         self.register_buffer("swap", torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
         self.rotation_kinds = tuple(dict.fromkeys(map(_rotation_kind, config.layers)))
-        for index, (theta, factor) in enumerate(self.rotation_kinds):
-            layer = LayerConfig(None, theta, factor)
-            pairs = inverse_frequencies(layer, config.head_dim).double().repeat_interleave(2)
+        for index, (rotary, head_dim) in enumerate(self.rotation_kinds):
+            pairs = inverse_frequencies(rotary).double().repeat_interleave(2)
+            # Channels that do not turn have angle 0: a cosine of 1 and a sine of 0.
+            pairs = functional.pad(pairs, (0, head_dim - rotary.dim))
             self.register_buffer(f"frequencies_{index}", pairs)
-        signs = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(config.head_dim // 2)
+        largest = max(head_dim for _, head_dim in self.rotation_kinds)
+        signs = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(largest // 2)
         self.register_buffer("signs", signs)
+
+    def cache_of(self, layer: int) -> LayerCache:
+        """Return the cache that a layer reads."""
+        cache = self.layers[str(self.config.cached_layers[self.config.cache_of(layer)])]
+        assert isinstance(cache, LayerCache)
+        return cache
 
     def step(self, tokens: int, input_pos: Tensor) -> "CachedStep":
         """Return the attention of `tokens` new tokens from position `input_pos` [1] int64."""
@@ -112,20 +126,22 @@ class CachedStep:
             )
         }
         self.slots = {
-            layout: self._slots(layout)
-            for layout in dict.fromkeys(
-                entry.layout for entry in self.plan.layers if entry.layout.overwrites
+            (layout, batch): self._slots(layout, batch)
+            for layout, batch in dict.fromkeys(
+                (entry.layout, self._batch(entry))
+                for entry in self.plan.layers
+                if entry.layout.overwrites
             )
         }
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        layout = self.plan.layers[layer].layout
+    def attend(self, layer: int, query: Tensor, key: Tensor | None, value: Tensor | None) -> Tensor:
+        entry = self.plan.layers[self.config.cache_of(layer)]
         turn = self.rotations[_rotation_kind(self.config.layers[layer])]
-        query, key = self._rotate(query, turn), self._rotate(key, turn)
-        cache = self.attention.layers[layer]
-        assert isinstance(cache, LayerCache)
-        self._write(layout, cache, key, value)
-        mask = self.masks.get(layout)
+        query = self._rotate(query, turn)
+        cache = self.attention.cache_of(layer)
+        if key is not None and value is not None:
+            self._write(entry, cache, self._rotate(key, turn), value)
+        mask = self.masks.get(entry.layout)
         if self.attention.plain:
             assert mask is not None, "plain attention always has a mask"
             return self._plain_attention(query, cache, mask)
@@ -162,10 +178,12 @@ class CachedStep:
         zeros = torch.full(hidden.shape, 0, dtype=torch.float32)
         return torch.where(hidden, torch.scalar_tensor(float("-inf")), zeros)
 
-    def _slots(self, layout: CacheLayout) -> Tensor:
+    def _batch(self, entry: CacheEntry) -> int:
+        return entry.num_key_value_heads if self.attention.plain else 1
+
+    def _slots(self, layout: CacheLayout, batch: int) -> Tensor:
         """Return the slots of the new tokens, [1, T], or [K, T] where heads are a batch."""
         slots = layout.slot_of(self.positions, self.newest).unsqueeze(0)
-        batch = self.config.num_key_value_heads if self.attention.plain else 1
         return slots.expand(batch, -1)
 
     def _rotate(self, x: Tensor, turn: Rotation) -> Tensor:
@@ -175,19 +193,19 @@ class CachedStep:
         swapped = functional.linear(x.reshape(-1, 2), self.attention.swap)
         return x * cosines + swapped.reshape(1, -1, heads, size) * sines
 
-    def _write(self, layout: CacheLayout, cache: LayerCache, key: Tensor, value: Tensor) -> None:
+    def _write(self, entry: CacheEntry, cache: LayerCache, key: Tensor, value: Tensor) -> None:
         if self.attention.plain:
             key, value = key.permute(2, 1, 0, 3), value.permute(2, 1, 0, 3)  # [K, T, 1, D]
         for name, rows in (("key", key), ("value", value)):
             if cache.quantized:
                 for new, buffer in zip(quantize_rows(rows), cache.rows(name), strict=True):
-                    self._write_buffer(layout, buffer, new)
+                    self._write_buffer(entry, buffer, new)
             else:
-                self._write_buffer(layout, cache.get_buffer(name), rows)
+                self._write_buffer(entry, cache.get_buffer(name), rows)
 
-    def _write_buffer(self, layout: CacheLayout, buffer: Tensor, new: Tensor) -> None:
-        if layout.overwrites:
-            slots = self.slots[layout]
+    def _write_buffer(self, entry: CacheEntry, buffer: Tensor, new: Tensor) -> None:
+        if entry.layout.overwrites:
+            slots = self.slots[entry.layout, self._batch(entry)]
             torch.ops.llama.update_cache_with_indices(new, buffer, 0, slots)
         else:
             # Unlike the operator above this one checks its bounds without aborting.
@@ -196,7 +214,7 @@ class CachedStep:
     def _plain_attention(self, query: Tensor, cache: LayerCache, mask: Tensor) -> Tensor:
         """Attention with a soft cap. The caches are [K, S, 1, D]."""
         heads, size = query.shape[2], query.shape[3]
-        shared = self.config.num_key_value_heads
+        shared = cache.heads
         cap = self.config.attention_softcap
         assert cap is not None
         # [1, T, H, D] → [K, D, T * H / K]
@@ -222,9 +240,14 @@ def rotation(positions: Tensor, frequencies: Tensor, signs: Tensor) -> Rotation:
 
     Float64 keeps them with the portable kernels: XNNPACK takes float32 cos and sin, with
     polynomials of its own. The angle itself is rounded to float32, as the Decoder's is.
+
+    Args:
+        signs: at least as many as frequencies.
     """
     angles = positions.double().reshape(1, -1, 1, 1) * frequencies
     angles = angles.float().double()
+    if signs.shape[-1] > frequencies.shape[-1]:
+        signs = signs[: frequencies.shape[-1]]
     return angles.cos().float(), (angles.sin() * signs).float()
 
 
@@ -253,8 +276,8 @@ def _as_float(codes: Tensor) -> Tensor:
     return restored
 
 
-def _rotation_kind(layer: LayerConfig) -> tuple[float, float]:
-    return layer.rope_theta, layer.rope_factor
+def _rotation_kind(layer: LayerConfig) -> tuple[Rotary, int]:
+    return layer.rotary, layer.head_dim
 
 
 def _start(input_pos: Tensor, tokens: int, plan: CachePlan) -> int:

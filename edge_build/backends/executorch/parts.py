@@ -191,27 +191,26 @@ class SigmoidMLP(nn.Module):
         return activated
 
 
-def pair_order(head_dim: int, heads: int) -> Rows:
-    """Return the rows that put channel i and i + D / 2 of every head next to each other.
+def pair_order(head_dim: int, rotary_dim: int, heads: int) -> Rows:
+    """Return the rows that put channel i and i + dim / 2 of every head next to each other.
 
     Rotation then works on neighbours, which XNNPACK can do, and scores do not change: queries and
-    keys are reordered alike.
+    keys are reordered alike. Channels that do not turn stay behind them.
     """
-    one_head = np.arange(head_dim).reshape(2, head_dim // 2).T.reshape(-1)
+    pairs = np.arange(rotary_dim).reshape(2, rotary_dim // 2).T.reshape(-1)
+    one_head = np.concatenate((pairs, np.arange(rotary_dim, head_dim)))
     starts = np.arange(heads)[:, None] * head_dim
     return np.asarray((starts + one_head).reshape(-1), dtype=np.int64)
 
 
 def channel_order(config: ModelConfig, name: str) -> Rows | None:
     """Return the order of a weight's rows, or of a norm's channels; None is the store's own."""
-    match name.rpartition(".")[2]:
-        case "q_proj":
-            return pair_order(config.head_dim, config.num_attention_heads)
-        case "k_proj":
-            return pair_order(config.head_dim, config.num_key_value_heads)
-        case "q_norm" | "k_norm":
-            return pair_order(config.head_dim, 1)
-    return None
+    part = name.rpartition(".")[2]
+    if part not in ("q_proj", "k_proj", "q_norm", "k_norm"):
+        return None
+    layer = config.layers[int(name.split(".")[1])]
+    heads = {"q_proj": layer.num_attention_heads, "k_proj": layer.num_key_value_heads}
+    return pair_order(layer.head_dim, layer.rotary.dim, heads.get(part, 1))
 
 
 def replace_parts(decoder: Decoder, weights: WeightStore) -> None:

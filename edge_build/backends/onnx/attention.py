@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pocketlm.edge_build.backends.onnx.kinds import operators_of
-from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.edge_build.backends.onnx.kinds import MASKED_OPSET, operators_of
+from pocketlm.models.config import ModelConfig, Rotary
 from pocketlm.models.layers import visible
 from pocketlm.runtime_py.cache_layout import CacheLayout
 from pocketlm.runtime_py.manifest import CacheEntry
@@ -31,15 +31,15 @@ class StepInputs:
     Attributes:
         positions: [T] int64, of the new tokens.
         total: [1] int64, tokens up to the end of this step.
-        past: keys and values of each layer, [1, K, S, D].
-        tables: cosines and sines of each rotation, [context, D / 2].
-        scales: of each layer's int8 keys and values, [1, K, 1, D]; None for float32 caches.
+        past: keys and values of each cache, [1, K, S, D].
+        tables: cosines and sines of each rotation, [context, dim / 2].
+        scales: of each cache's int8 keys and values, [1, K, 1, D]; None for float32 caches.
     """
 
     positions: Tensor
     total: Tensor
     past: Sequence[tuple[Tensor, Tensor]]
-    tables: dict[LayerConfig, tuple[Tensor, Tensor]]
+    tables: dict[Rotary, tuple[Tensor, Tensor]]
     scales: Sequence[tuple[Tensor, Tensor]] | None = None
 
 
@@ -54,6 +54,9 @@ class CachedAttention:
     the new one is written. The slots beyond the window keep what the first token of a chunk still
     sees. A ring of codes is never multiplied by its scales: a channel's scale of keys goes to the
     query, and that of values to the result, which are smaller.
+
+    A layer that reads the keys and values of an earlier one attends with a mask to what that one
+    has written, whatever the kind.
     """
 
     def __init__(
@@ -65,20 +68,26 @@ class CachedAttention:
         self.present: list[tuple[Tensor, Tensor]] = []
         self.masks: dict[CacheLayout, Tensor] = {}
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor | None, value: Tensor | None) -> Tensor:
         """Attend in one layer; see AttentionStep."""
-        if operators_of(self.caches[layer]).in_kernel:
+        if key is None or value is None:
+            return self._attend_to_written(layer, self._rotate(layer, query.transpose(1, 2)))
+        if operators_of(self.caches[self.config.cache_of(layer)]).in_kernel:
             return self._attend_in_kernel(layer, query, key, value)
-        return self._attend_in_ring(layer, query, key, value)
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # [1, heads, T, D]
+        query, key = self._rotate(layer, query), self._rotate(layer, key)
+        self._write_ring(layer, key, value)
+        return self._attend_to_written(layer, query)
 
     def _attend_in_kernel(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        cache = self.caches[layer]
-        past_key, past_value = self.inputs.past[layer]
+        index = self.config.cache_of(layer)
+        cache = self.caches[index]
+        past_key, past_value = self.inputs.past[index]
         tokens, heads, size = query.shape[1:]
         operands: tuple[Tensor | None, ...] = (
             *(x.flatten(2) for x in (query, key, value)),
             *(past_key, past_value, self.last, self.total),
-            *self.inputs.tables[self.config.layers[layer]],
+            *self.inputs.tables[self.config.layers[layer].rotary],
         )
         attributes = {
             **self._scoring(),
@@ -93,7 +102,7 @@ class CachedAttention:
         if self.inputs.scales is not None:
             attributes |= _QUANTIZED_CACHE
             # Positions, bias and sinks are not given.
-            operands = (*operands, None, None, None, *self.inputs.scales[layer])
+            operands = (*operands, None, None, None, *self.inputs.scales[index])
         attended, *present = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::GroupQueryAttention",
             operands,
@@ -105,29 +114,29 @@ class CachedAttention:
         self.present.append((present[0], present[1]))
         return attended.reshape(1, tokens, heads, size)
 
-    def _attend_in_ring(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        rotation = self.config.layers[layer]
-        query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # [1, heads, T, D]
-        query, key = self._rotate(query, rotation), self._rotate(key, rotation)
+    def _write_ring(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Write key and value [1, K, T, D], the key rotated."""
+        index = self.config.cache_of(layer)
+        if self.inputs.scales is not None:
+            key_scales, value_scales = self.inputs.scales[index]
+            key, value = _codes(key, key_scales), _codes(value, value_scales)
+        past_key, past_value = self.inputs.past[index]
+        self.present.append((self._scatter(past_key, key), self._scatter(past_value, value)))
+
+    def _attend_to_written(self, layer: int, query: Tensor) -> Tensor:
+        """Attend with rotated queries [1, H, T, D] to a cache as this step has written it."""
+        index = self.config.cache_of(layer)
+        key, value = self.present[index]
         if self.inputs.scales is None:
-            ring_key, ring_value = self._write_ring(layer, key, value)
-            return self._attend_to(layer, query, ring_key, ring_value).transpose(1, 2)
-        key_scales, value_scales = self.inputs.scales[layer]
-        codes = _codes(key, key_scales), _codes(value, value_scales)
-        ring_key, ring_value = self._write_ring(layer, *codes)
+            return self._attend_to(index, query, key, value).transpose(1, 2)
+        key_scales, value_scales = self.inputs.scales[index]
         query = query * _of_queries(key_scales, query.shape[1])
-        attended = self._attend_to(layer, query, ring_key.float(), ring_value.float())
+        attended = self._attend_to(index, query, key.float(), value.float())
         return (attended * _of_queries(value_scales, query.shape[1])).transpose(1, 2)
 
-    def _write_ring(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        past_key, past_value = self.inputs.past[layer]
-        written = self._scatter(past_key, key), self._scatter(past_value, value)
-        self.present.append(written)
-        return written
-
-    def _attend_to(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        operands = (query, key, value, self._mask(self.caches[layer]))
-        return _operator("Attention", operands, self._scoring(), query, 24)
+    def _attend_to(self, cache: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        operands = (query, key, value, self._mask(self.caches[cache]))
+        return _operator("Attention", operands, self._scoring(), query, MASKED_OPSET)
 
     def _scoring(self) -> dict[str, Any]:
         attributes: dict[str, Any] = {"scale": self.config.attention_scale}
@@ -135,14 +144,16 @@ class CachedAttention:
             attributes["softcap"] = self.config.attention_softcap
         return attributes
 
-    def _rotate(self, x: Tensor, rotation: LayerConfig) -> Tensor:
-        operands = (x, *self.inputs.tables[rotation], self.inputs.positions.unsqueeze(0))
-        return _operator("RotaryEmbedding", operands, {}, x, 23)
+    def _rotate(self, layer: int, x: Tensor) -> Tensor:
+        rotary = self.config.layers[layer].rotary
+        operands = (x, *self.inputs.tables[rotary], self.inputs.positions.unsqueeze(0))
+        attributes = {"rotary_embedding_dim": rotary.dim} if rotary.dim < x.shape[-1] else {}
+        return _operator("RotaryEmbedding", operands, attributes, x, 23)
 
     def _scatter(self, past: Tensor, update: Tensor) -> Tensor:
         attributes = {"axis": 2, "mode": "circular"}
         start = self.inputs.positions[:1]
-        return _operator("TensorScatter", (past, update, start), attributes, past, 24)
+        return _operator("TensorScatter", (past, update, start), attributes, past, MASKED_OPSET)
 
     def _mask(self, cache: CacheEntry) -> Tensor:
         """Return what is added to scores, [T, S]: one tensor for all layers of a kind."""

@@ -36,5 +36,6 @@ def plan_artifact(config: ModelConfig, plan: CachePlan, options: Mapping[str, st
 def _attention(config: ModelConfig, chunk: int, caches: Sequence[CacheEntry]) -> dict[str, str]:
     """Choose the runtime's kernel; its own choice is the one that keeps no scores."""
     slots = max(cache.capacity for cache in caches)
-    scores_bytes = 4 * config.num_attention_heads * chunk * slots
+    heads = max(layer.num_attention_heads for layer in config.layers)
+    scores_bytes = 4 * heads * chunk * slots
     return {ATTENTION: "unfused"} if scores_bytes <= _UNFUSED_SCORES_BYTES else {}

@@ -16,12 +16,15 @@ from pocketlm.runtime_py.sampling import SamplingOptions
 GENAI_CONFIG_NAME = "genai_config.json"
 
 
-def runs_in_genai(plan: CachePlan) -> bool:
+def runs_in_genai(config: ModelConfig, plan: CachePlan) -> bool:
     """Say whether the stock runner sizes these caches as the graph needs them.
 
-    It knows one window, and it cuts only a first prompt into chunks: a true ring would be written
-    past its slack without a word.
+    It knows one window, one number of heads and one head size, gives each layer a cache, and cuts
+    only a first prompt into chunks: a true ring would be written past its slack without a word.
     """
+    heads = {(layer.num_key_value_heads, layer.head_dim) for layer in config.layers}
+    if len(heads) > 1 or config.shares_caches:
+        return False
     windows = {cache.window for cache in plan.layers if operators_of(cache).slides}
     return all(operators_of(cache).in_kernel for cache in plan.layers) and len(windows) <= 1
 
@@ -74,13 +77,14 @@ def _sampling(options: SamplingOptions) -> dict[str, bool | int | float]:
 def _decoder(
     config: ModelConfig, plan: CachePlan, model: str, session_options: dict[str, str]
 ) -> dict[str, Any]:
+    layer = config.layers[0]  # `runs_in_genai`: its heads are those of all
     decoder: dict[str, Any] = {
         "filename": model,
-        "head_size": config.head_dim,
+        "head_size": layer.head_dim,
         "hidden_size": config.hidden_size,
-        "num_attention_heads": config.num_attention_heads,
+        "num_attention_heads": layer.num_attention_heads,
         "num_hidden_layers": config.num_layers,
-        "num_key_value_heads": config.num_key_value_heads,
+        "num_key_value_heads": layer.num_key_value_heads,
         "inputs": {
             "input_ids": "input_ids",
             "attention_mask": "attention_mask",

@@ -14,19 +14,18 @@ from pocketlm.edge_build.backends.onnx.genai_config import (
     runs_in_genai,
 )
 from pocketlm.edge_build.backends.onnx.kept_graph import graph_from_bytes, graph_key, graph_to_bytes
-from pocketlm.edge_build.backends.onnx.kinds import free_axis, operators_of
+from pocketlm.edge_build.backends.onnx.kinds import free_axes, runtime_floor
 from pocketlm.edge_build.backends.onnx.simplify import PREFIX, simplify
 from pocketlm.edge_build.backends.onnx.tracing import stored_tensors, trace
 from pocketlm.edge_build.kv_cache import CachePlan
+from pocketlm.models.config import ModelConfig
 from pocketlm.runtime_py.components import DECODER, Component, Signature, TensorSignature
-from pocketlm.runtime_py.manifest import ActivationQuantization, CacheEntry
+from pocketlm.runtime_py.manifest import ActivationQuantization
 
 MODEL = "onnx/model.onnx"
 
 # Every runtime of the floors below reads it; they stop at 11 to 13.
 _IR_VERSION = 10
-# The first release whose CPU kernels have GroupQueryAttention over int8 keys and values.
-_CODES_FLOOR = "1.27"
 
 
 def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
@@ -50,10 +49,10 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
     source.advance(1, 3, "writing weights")
     attach_weights(model, tensors, data_file)
     source.advance(2, 3, "writing the graph")
-    _describe(model, source.config.model_type, plan)
+    _describe(model, source.config, plan)
     onnx_ir.save(model, model_file)
     files = [MODEL, f"{MODEL}.data"]
-    if runs_in_genai(plan):
+    if runs_in_genai(source.config, plan):
         text = genai_config(replace(source, caches=plan), MODEL, SESSION_OPTIONS)
         (bundle / GENAI_CONFIG_NAME).write_text(text, encoding="utf-8")
         files.append(GENAI_CONFIG_NAME)
@@ -62,7 +61,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         model=MODEL,
         files=tuple(files),
         activation_quantization=_activation_quantization(source),
-        runtime_floor={"onnxruntime": _floor(caches)},
+        runtime_floor={"onnxruntime": runtime_floor(source.config, caches)},
         caches=caches,
         rewind_tokens=plan.rewind_tokens,
         logits_size=planned.logits_size,
@@ -72,13 +71,12 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
     )
 
 
-def _describe(model: onnx_ir.Model, name: str, plan: CachePlan) -> None:
+def _describe(model: onnx_ir.Model, config: ModelConfig, plan: CachePlan) -> None:
     model.ir_version = _IR_VERSION
     model.producer_name, model.producer_version = "pocketlm", None
-    model.graph.name = name
+    model.graph.name = config.model_type
     model.metadata_props["prefill_chunk"] = str(plan.chunk)
-    for cache in plan.layers:
-        axis = free_axis(cache)
+    for cache, axis in zip(plan.layers, free_axes(config, plan.layers), strict=True):
         if axis is not None:
             model.metadata_props[axis] = str(cache.capacity)
 
@@ -99,13 +97,6 @@ def _tensor_signature(value: onnx_ir.Value) -> TensorSignature:
 
 def _has_codes(plan: CachePlan) -> bool:
     return any(cache.quantization == "per_channel" for cache in plan.layers)
-
-
-def _floor(caches: tuple[CacheEntry, ...]) -> str:
-    floors = {operators_of(cache).floor for cache in caches}
-    if any(cache.dtype == "int8" for cache in caches):
-        floors.add(_CODES_FLOOR)
-    return max(floors, key=lambda floor: tuple(map(int, floor.split("."))))
 
 
 def _activation_quantization(source: LoweringInput) -> ActivationQuantization:

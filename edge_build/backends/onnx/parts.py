@@ -209,12 +209,14 @@ def replace_parts(decoder: Decoder, weights: WeightStore) -> None:
 
 
 def _join_query_key_value(decoder: Decoder, weights: WeightStore, attention: str) -> None:
-    """Make one product of three, if they are quantized alike.
+    """Make one product of three, if there are three and they are quantized alike.
 
     Gate and up stay two: both are large enough for every thread, and splitting their product
     copies more than one quantization of the activations costs.
     """
     names = [f"{attention}.{name}" for name in ("q_proj", "k_proj", "v_proj")]
+    if not all(name in weights.schemes for name in names):
+        return
     schemes = {weights.schemes[name] for name in names}
     if len(schemes) > 1 or None in schemes:
         return

@@ -50,7 +50,7 @@ def constant(name: str, values: NDArray[Any]) -> StoredTensor:
 
 
 def cache_scales(name: str, scales: NDArray[np.float32]) -> StoredTensor:
-    """Return one layer's scales of keys or values, [K, D], as caches broadcast them."""
+    """Return one cache's scales of keys or values, [K, D], as caches broadcast them."""
     return constant(name, scales[None, :, None, :])
 
 

@@ -13,21 +13,21 @@ from torch._subclasses import FakeTensorMode
 
 from pocketlm.edge_build.backends.onnx import stored
 from pocketlm.edge_build.backends.onnx.attention import CachedAttention, StepInputs
-from pocketlm.edge_build.backends.onnx.kinds import free_axis, least_opset
+from pocketlm.edge_build.backends.onnx.kinds import free_axes, least_opset
 from pocketlm.edge_build.backends.onnx.parts import Part, replace_parts
 from pocketlm.edge_build.backends.onnx.stored import StoredTensor
 from pocketlm.edge_build.kv_cache import CachePlan
 from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.quantization.weight import WeightStore
-from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.config import ModelConfig, Rotary
 from pocketlm.models.decoder import Decoder
 from pocketlm.models.layers import inverse_frequencies, rotary_tables
 from pocketlm.runtime_py.manifest import CacheEntry
 
 
-def cache_names(layer: int) -> tuple[str, str]:
-    """Return the graph inputs of one layer's keys and values, as stock runners name them."""
-    return f"past_key_values.{layer}.key", f"past_key_values.{layer}.value"
+def cache_names(cache: int) -> tuple[str, str]:
+    """Return the graph inputs of one cache's keys and values, as stock runners name a layer's."""
+    return f"past_key_values.{cache}.key", f"past_key_values.{cache}.value"
 
 
 class _Graph(nn.Module):
@@ -40,9 +40,7 @@ class _Graph(nn.Module):
         self.decoder = Decoder(config)
         self.caches = plan.layers
         replace_parts(self.decoder, weights)
-        self.rotations = dict.fromkeys(config.layers)
-        tables = _rotary_tensors(config, tuple(self.rotations), plan.context_length)
-        self.rotary = Part(tables)
+        self.rotary = Part(_rotary_tensors(config, plan.context_length))
         self.cache_scales = Part(_scale_tensors(kv_scales))
 
     def forward(
@@ -55,15 +53,13 @@ class _Graph(nn.Module):
         logits = self.decoder.forward_last(input_ids, step)
         return (logits, *(tensor for pair in step.present for tensor in pair))
 
-    def _tables(self) -> dict[LayerConfig, tuple[Tensor, Tensor]]:
+    def _tables(self) -> dict[Rotary, tuple[Tensor, Tensor]]:
         # Layers that rotate alike share a table whatever their window.
         named = dict(self.rotary.named_buffers())
+        names = rotation_names(self.decoder.config.rotaries)
         return {
-            layer: (
-                named[f"cosines_{rotation_name(layer)}"],
-                named[f"sines_{rotation_name(layer)}"],
-            )
-            for layer in self.rotations
+            rotary: (named[f"cosines_{name}"], named[f"sines_{name}"])
+            for rotary, name in names.items()
         }
 
     def _scales(self) -> list[tuple[Tensor, Tensor]] | None:
@@ -87,9 +83,13 @@ def trace(
     # Rotary tables hold real numbers; everything made inside the mode is a shape.
     with FakeTensorMode(), _quiet():
         graph = _Graph(config, weights, plan, kv_scales).eval()
-        past = [tuple(_empty_cache(cache) for _ in range(2)) for cache in plan.layers]
+        axes = free_axes(config, plan.layers)
+        past = [
+            tuple(_empty_cache(cache, axis) for _ in range(2))
+            for cache, axis in zip(plan.layers, axes, strict=True)
+        ]
         tokens, mask = (torch.zeros(1, length, dtype=torch.int64) for length in (2, 3))
-        names = [name for layer in range(config.num_layers) for name in cache_names(layer)]
+        names = [name for cache in range(len(past)) for name in cache_names(cache)]
         program = torch.onnx.export(
             graph,
             (tokens, mask, past),
@@ -97,8 +97,8 @@ def trace(
             optimize=False,
             verify=False,
             verbose=False,
-            opset_version=least_opset(plan.layers),
-            dynamic_shapes=({1: "new"}, {1: "total"}, [_axes(cache) for cache in plan.layers]),
+            opset_version=least_opset(config, plan.layers),
+            dynamic_shapes=({1: "new"}, {1: "total"}, [_dynamic(axis) for axis in axes]),
             input_names=["input_ids", "attention_mask", *names],
             output_names=["logits", *(n.replace("past_key_values", "present") for n in names)],
         )
@@ -128,36 +128,41 @@ def _length(x: Tensor) -> Tensor:
     return length
 
 
-def _empty_cache(cache: CacheEntry) -> Tensor:
+def _empty_cache(cache: CacheEntry, axis: str | None) -> Tensor:
     # A free axis must not have an example of 0 or 1: the exporter would fix it there.
-    slots = cache.capacity if free_axis(cache) is None else max(2, cache.capacity)
+    slots = cache.capacity if axis is None else max(2, cache.capacity)
     dtype = getattr(torch, cache.dtype)
     return torch.empty(1, cache.num_key_value_heads, slots, cache.head_dim, dtype=dtype)
 
 
-def _axes(cache: CacheEntry) -> tuple[dict[int, str], dict[int, str]]:
-    name = free_axis(cache)
-    axes = {} if name is None else {2: name}
+def _dynamic(axis: str | None) -> tuple[dict[int, str], dict[int, str]]:
+    axes = {} if axis is None else {2: axis}
     return axes, axes
 
 
-def rotation_name(layer: LayerConfig) -> str:
-    """Return a name for a layer's rotary tables: the same only where the tables are the same."""
-    # 17 digits tell all numbers apart. A name of a module has no dots.
-    exact = f"{layer.rope_theta:.17g}_{layer.rope_factor:.17g}"
-    return exact.replace(".", "p").replace("+", "").replace("-", "m")
+def rotation_names(rotaries: Sequence[Rotary]) -> dict[Rotary, str]:
+    """Return a name for each rotation's tables.
+
+    Their size stands in it where models have several.
+    """
+    has_one_size = len({rotary.dim for rotary in rotaries}) == 1
+    names = {}
+    for rotary in rotaries:
+        # 17 digits tell all numbers apart. A name of a module has no dots.
+        exact = f"{rotary.theta:.17g}_{rotary.factor:.17g}"
+        if not has_one_size:
+            exact += f"_{rotary.dim}"
+        names[rotary] = exact.replace(".", "p").replace("+", "").replace("-", "m")
+    return names
 
 
-def _rotary_tensors(
-    config: ModelConfig, layers: Sequence[LayerConfig], context_length: int
-) -> dict[str, StoredTensor]:
+def _rotary_tensors(config: ModelConfig, context_length: int) -> dict[str, StoredTensor]:
     tensors = {}
     with torch._subclasses.fake_tensor.unset_fake_temporarily():
-        for layer in layers:
-            frequencies = inverse_frequencies(layer, config.head_dim)
-            tables = rotary_tables(torch.arange(context_length), frequencies)
+        for rotary, rotation in rotation_names(config.rotaries).items():
+            tables = rotary_tables(torch.arange(context_length), inverse_frequencies(rotary))
             for kind, table in zip(("cosines", "sines"), tables, strict=True):
-                name = f"{kind}_{rotation_name(layer)}"
+                name = f"{kind}_{rotation}"
                 tensors[name] = stored.constant(f"rotary.{name}", table.numpy())
     return tensors
 
@@ -166,9 +171,9 @@ def _scale_tensors(kv_scales: KvScales | None) -> dict[str, StoredTensor]:
     if kv_scales is None:
         return {}
     return {
-        f"{kind}_{layer}": stored.cache_scales(f"cache_scales.{kind}_{layer}", scales)
-        for kind, layers in (("key", kv_scales.keys), ("value", kv_scales.values))
-        for layer, scales in enumerate(layers)
+        f"{kind}_{cache}": stored.cache_scales(f"cache_scales.{kind}_{cache}", scales)
+        for kind, caches in (("key", kv_scales.keys), ("value", kv_scales.values))
+        for cache, scales in enumerate(caches)
     }
 
 

@@ -82,7 +82,8 @@ def test_a_recipe_from_a_file_is_planned_by_the_rules_in_the_manifest(name: str)
 def test_no_recipe_is_offered_that_keeps_as_many_bytes() -> None:
     recipe = QuantRecipe("mine.toml", (QuantRule("*", QuantScheme(4, 96), ""),))
     config = shapes.load(SHAPE).config  # 1,152 and 6,912 columns: groups of 96 divide both
-    inputs = plan_bundle(SHAPE, replace(config, num_attention_heads=3), BuildChoices(recipe))
+    layers = tuple(replace(layer, num_attention_heads=3) for layer in config.layers)
+    inputs = plan_bundle(SHAPE, replace(config, layers=layers), BuildChoices(recipe))
     found = [what for what in asked(inputs) if what.startswith("--recipe")]
     assert found == ["--recipe int4-g128", "--recipe int4-channel"]
 
@@ -98,7 +99,8 @@ def test_groups_that_do_not_divide_a_model_are_left_out() -> None:
     config = shapes.load("gemma-3-270m").config
     found = asked(plan_bundle("gemma-3-270m", config, BuildChoices("int4-g64")))
     assert "--recipe int4-g128" in found
-    odd = replace(config, intermediate_size=2112)  # 33 groups of 64
+    layers = tuple(replace(layer, intermediate_size=2112) for layer in config.layers)
+    odd = replace(config, layers=layers)  # 33 groups of 64
     found = asked(plan_bundle("odd", odd, BuildChoices("int4-g32")))
     assert "--recipe int4-g64" in found
     assert "--recipe int4-g128" not in found

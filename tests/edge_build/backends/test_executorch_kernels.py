@@ -1,5 +1,7 @@
 """What ExecuTorch's kernels really compute, against this project's account of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,9 +19,10 @@ from pocketlm.edge_build.backends.executorch.parts import (
 from pocketlm.edge_build.quantization.activations import quantize_per_token_asymmetric
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.edge_build.quantization.weight import QuantizedWeight
-from pocketlm.models.config import LayerConfig, ModelConfig
+from pocketlm.models.config import ModelConfig
 from pocketlm.models.layers import MLP, RMSNorm
 from pocketlm.runtime_py.int4_packing import pack_int4
+from tests.small_layers import SMALL_LAYER
 
 COLUMNS = 64
 SCHEMES = (QuantScheme(4, 32), QuantScheme(4), QuantScheme(8))
@@ -109,11 +112,9 @@ def test_embeddings_are_exactly_the_stored_rows() -> None:
 
 
 def test_gelu_stays_the_tanh_gelu_in_the_delegate() -> None:
-    config = ModelConfig(
-        "test", 8, COLUMNS, COLUMNS, 2, 2, 16, (LayerConfig(None, 1e4),), 1e-6, 64, 0.25,
-        "gelu_tanh",
-    )  # fmt: skip
-    mlp = MLP(config).eval().requires_grad_(False)
+    layer = replace(SMALL_LAYER, intermediate_size=COLUMNS)
+    config = ModelConfig("test", 8, COLUMNS, (layer,), 1e-6, 64, 0.25, "gelu_tanh")
+    mlp = MLP(config, 0).eval().requires_grad_(False)
     for name in ("gate_proj", "down_proj"):
         mlp.get_submodule(name).weight.data = torch.eye(COLUMNS)
     mlp.up_proj.weight.data = torch.ones(COLUMNS, COLUMNS) / COLUMNS

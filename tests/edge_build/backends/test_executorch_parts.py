@@ -1,5 +1,7 @@
 """The ExecuTorch backend's modules, eagerly, against those that they replace."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +20,10 @@ from pocketlm.edge_build.backends.executorch.parts import (
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.edge_build.quantization.weight import QuantizedWeight
-from pocketlm.models.config import Activation, LayerConfig, ModelConfig
+from pocketlm.models.config import Activation, ModelConfig, Rotary
 from pocketlm.models.layers import MLP, RMSNorm, inverse_frequencies, rotary_tables, rotate
 from pocketlm.runtime_py.int4_packing import pack_int4
+from tests.small_layers import SMALL_LAYER
 
 ROWS, COLUMNS = 6, 64
 
@@ -35,17 +38,18 @@ def quantized(scheme: QuantScheme) -> QuantizedWeight:
 
 
 def test_pair_order_puts_the_two_channels_of_a_rotation_side_by_side() -> None:
-    assert pair_order(8, 2).tolist() == [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]
+    assert pair_order(8, 8, 2).tolist() == [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]
+    assert pair_order(8, 4, 2).tolist() == [0, 2, 1, 3, 4, 5, 6, 7, 8, 10, 9, 11, 12, 13, 14, 15]
 
 
 @pytest.mark.parametrize(("theta", "factor"), [(1e4, 1.0), (1e6, 8.0)])
 def test_rotation_in_pair_order_is_the_decoders_rotation(theta: float, factor: float) -> None:
-    size, layer = 32, LayerConfig(None, theta, factor)
+    size = 32
     positions = torch.tensor([0, 1, 511, 4095, 32767])
-    frequencies = inverse_frequencies(layer, size)
+    frequencies = inverse_frequencies(Rotary(theta, factor, size))
     x = torch.randn(1, 5, 3, size, generator=torch.Generator().manual_seed(0))
     expected = rotate(x, *rotary_tables(positions, frequencies))
-    order = pair_order(size, 1)
+    order = pair_order(size, size, 1)
     signs = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(size // 2)
     cosines, sines = rotation(positions, frequencies.double().repeat_interleave(2), signs)
     paired = x[..., order]
@@ -65,11 +69,10 @@ def test_norm_with_a_linear_mean_is_rms_norm() -> None:
 
 @pytest.mark.parametrize("activation", ["gelu_tanh", "silu"])
 def test_an_activation_by_sigmoid_is_the_decoders(activation: Activation) -> None:
-    config = ModelConfig(
-        "test", 8, COLUMNS, 96, 2, 2, 16, (LayerConfig(None, 1e4),), 1e-6, 64, 0.25, activation
-    )
+    layer = replace(SMALL_LAYER, intermediate_size=96)
+    config = ModelConfig("test", 8, COLUMNS, (layer,), 1e-6, 64, 0.25, activation)
     torch.manual_seed(0)
-    mlp = MLP(config).eval()
+    mlp = MLP(config, 0).eval()
     x = 20 * torch.randn(1, 5, COLUMNS)
     expected, found = mlp(x), SigmoidMLP(mlp)(x)
     # The two are the same function; the erf gelu differs by 5e-4.

@@ -12,6 +12,7 @@ from pocketlm.edge_build.quantization.activations import (
     quantize_per_channel_symmetric,
     quantize_per_row_asymmetric,
 )
+from pocketlm.runtime_py.manifest import AttentionQuantization
 
 HEADS, SIZE = 2, 8
 REALS = st.floats(-1e4, 1e4, width=32)
@@ -42,17 +43,21 @@ def test_channels_are_within_half_a_step_or_saturate(values: list[float], scale:
 
 def test_each_kind_rounds_what_it_says() -> None:
     query, key, value = example(1, 4), example(2), example(3)
-    scales = KvScales(*(np.full((1, HEADS, SIZE), s, np.float32) for s in (0.5, 0.25)))
-    exact = attention_rounding("none", None)(0, query, key, value)
-    assert all(a is b for a, b in zip(exact, (query, key, value), strict=True))
-    found = attention_rounding("kv_per_channel", scales)(0, query, key, value)
+    scales = KvScales(*((np.full((HEADS, SIZE), s, np.float32),) for s in (0.5, 0.25)))
+
+    def rounded(kind: AttentionQuantization) -> tuple[torch.Tensor, ...]:
+        rounding = attention_rounding(kind, scales)
+        return rounding.query(query), *rounding.key_value(0, key, value)
+
+    assert all(a is b for a, b in zip(rounded("none"), (query, key, value), strict=True))
+    found = rounded("kv_per_channel")
     assert found[0] is query
     assert torch.equal(found[1], torch.round(key / 0.5) * 0.5)
     assert torch.equal(found[2], torch.round(value / 0.25) * 0.25)
     by_token = tuple(quantize_per_row_asymmetric(x) for x in (query, key, value))
-    found = attention_rounding("kv_per_token", None)(0, query, key, value)
+    found = rounded("kv_per_token")
     assert found[0] is query and torch.equal(found[1], by_token[1])
-    found = attention_rounding("qkv_per_token", None)(0, query, key, value)
+    found = rounded("qkv_per_token")
     assert all(torch.equal(a, b) for a, b in zip(found, by_token, strict=True))
 
 

@@ -16,7 +16,6 @@ from pocketlm.edge_build.backends.executorch.attention import CachedAttention
 from pocketlm.edge_build.kv_cache import plan_caches
 from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
 from pocketlm.models import shapes
-from pocketlm.models.config import LayerConfig
 from pocketlm.runtime_py import caches
 from pocketlm.runtime_py.commands.inspect_bundle import inspect_bundle
 from pocketlm.runtime_py.errors import RunError
@@ -26,6 +25,7 @@ from pocketlm.runtime_py.memory_inputs import MemoryInputs
 from pocketlm.runtime_py.memory_model import RunChoices
 from pocketlm.runtime_py.memory_prediction import full_context, predict
 from pocketlm.runtime_py.session import open_session
+from tests.small_layers import SMALL_LAYER
 
 # Rings of a power of two, as some runtimes want them.
 DOUBLED = """
@@ -140,16 +140,13 @@ def test_a_session_goes_back_as_far_as_it_says(bundle: Any) -> None:
 
 
 def test_executorch_traces_its_arithmetic(doubled: str) -> None:
-    config = replace(
-        shapes.load(SHAPE).config,
-        layers=(LayerConfig(5, 10_000.0), LayerConfig(None, 10_000.0)),
-        head_dim=8,
-    )
+    layers = (replace(SMALL_LAYER, window=5), SMALL_LAYER)
+    config = replace(shapes.load(SHAPE).config, layers=layers)
     plan = plan_caches(config, 40, 4).with_local(doubled)
     layout = plan.layers[0].layout
     assert layout.capacity == 8
     step = CachedAttention(config, plan).step(3, torch.tensor([17]))
-    assert step.slots[layout].tolist() == [[1, 2, 3]]
+    assert step.slots[layout, 1].tolist() == [[1, 2, 3]]
     for row, query in zip(step.masks[layout], range(17, 20), strict=True):
         assert (row == 0).nonzero().flatten().tolist() == layout.visible_slots(query, 19)
 

@@ -5,7 +5,7 @@ far as a model has them. So a runtime can tell how much of each is in use, and m
 that no token has reached is not scattered among pages that every step writes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -35,14 +35,14 @@ def plan_memory(
     instructions: Sequence[Instruction],
     operators: Sequence[Operator],
     outputs: Sequence[int],
-    overwrites: Sequence[bool],
+    overwrites: Mapping[int, bool],
 ) -> list[int]:
     """Give every planned value its place; return the bytes of each memory, from memory 0 on.
 
     Args:
         values: changed in place.
         outputs: values that live to the end, as caches do from the beginning.
-        overwrites: whether each layer uses slots again, as a ring does.
+        overwrites: whether the cache of each layer uses slots again, as a ring does.
     """
     caches = dict(cache_names(values))
     spans, shares = _lifetimes(values, instructions, operators, outputs)

@@ -141,6 +141,8 @@ class _Unrolled:
         self.data: dict[str, FileBackedData | bytes] = {}
         self.shared: dict[int, int] = {}
         self.layer_values: dict[int, int] = {}
+        # Caches of the layers so far, which later layers may read.
+        self.caches: dict[int, int] = {}
         self.previous_like = 0
         self.named_constants: dict[Constant, str] = {}
         self.tensor_constants: dict[Constant, int] = {}
@@ -173,15 +175,17 @@ class _Unrolled:
         self.previous_like = like
         for value, cache_layer in parts.cache_layers.items():
             if cache_layer == like:
-                self.layer_values[value] = self._append(
-                    _renamed_cache(self.plan.values[value], layer)
-                )
+                self.caches[value] = self._append(_renamed_cache(self.plan.values[value], layer))
+        self.layer_values |= self.caches
         self._add(parts, like, self.layer_values, layer - like)
 
     def program(self) -> Program:
         """Return the program with memory planned for its values."""
         outputs = [self.layer_values[value] for value in self.plan.outputs]
-        overwrites = [cache.layout.overwrites for cache in self.source.caches.layers]
+        layers, caches = self.source.config.cached_layers, self.source.caches.layers
+        overwrites = {
+            layer: cache.layout.overwrites for layer, cache in zip(layers, caches, strict=True)
+        }
         memory_bytes = plan_memory(
             self.values, self.instructions, self.plan.operators, outputs, overwrites
         )
