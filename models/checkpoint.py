@@ -24,11 +24,11 @@ from pocketlm.models.foreign_tensors import (
     refuse_foreign,
 )
 from pocketlm.models.safetensors_files import StoredTensor, parse_json, read_headers
+from pocketlm.models.stored_weight import DTYPES, StoredPart, StoredWeight
 from pocketlm.models.tensor_prefixes import Spelling, find_spelling
-from pocketlm.models.weight_shapes import published_name, weight_shapes
+from pocketlm.models.tensor_views import lay_out, published_name
+from pocketlm.models.weight_shapes import weight_shapes
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_BLOCK_BYTES = 8 << 20
 # Buffers that old versions of transformers wrote; they follow from the config.
 _IGNORED_EVERYWHERE = ("*.rotary_emb.inv_freq",)
 
@@ -47,7 +47,7 @@ class Checkpoint:
     config_json: bytes
     config: ModelConfig
     notes: tuple[str, ...]
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, StoredWeight]
 
     @property
     def size_bytes(self) -> int:
@@ -76,14 +76,7 @@ class Checkpoint:
 
         Memory: the result, and a block of a few megabytes in the stored dtype.
         """
-        stored = self.tensors[name]
-        rows = torch.empty(stop - start, *stored.shape[1:])
-        step = max(1, _BLOCK_BYTES // stored.row_bytes)
-        for first in range(start, stop, step):
-            last = min(first + step, stop)
-            data = stored.read_bytes(first * stored.row_bytes, last * stored.row_bytes)
-            block = torch.frombuffer(data, dtype=_DTYPES[stored.dtype])
-            rows[first - start : last - start] = block.view(-1, *stored.shape[1:])
+        rows = self.tensors[name].rows(start, stop)
         if name.endswith("norm"):
             rows += self.config.norm_weight_offset
         return rows
@@ -93,8 +86,9 @@ class Checkpoint:
         digest = hashlib.sha256(self.config_json)
         for name, tensor in sorted(self.tensors.items()):
             digest.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
-            for block in tensor.blocks(_BLOCK_BYTES):
-                digest.update(block)
+            for part in tensor.parts:
+                for block in part.blocks():
+                    digest.update(block)
         return digest.hexdigest()
 
 
@@ -135,25 +129,31 @@ def _open(folder: Path) -> Checkpoint:
     shapes = weight_shapes(config)
     spelling = find_spelling(family, stored)
     names = spelling.names
-    places = {name: published_name(names, name) for name in shapes}
-    for name, theirs in places.items():
+    layout = lay_out(names, shapes)
+    for theirs, shape in layout.shapes.items():
         if theirs not in stored:
-            raise _missing(folder, theirs, shapes[name], spelling)
-        _check(theirs, stored[theirs], shapes[name])
+            raise _missing(folder, theirs, shape, spelling)
+        _check(theirs, stored[theirs], shape)
     told = (*family.notes, *spelling.notes, *notes(published, stored))
-    if config.tie_word_embeddings and names["lm_head"] in stored:
-        _check(names["lm_head"], stored[names["lm_head"]], shapes["embed_tokens"])
-        _check_tied(names, stored)
-        told += (f"{names['lm_head']} is left out: it repeats the embedding.",)
+    head, table = (published_name(names, name) for name in ("lm_head", "embed_tokens"))
+    if config.tie_word_embeddings and head in stored:
+        _check(head, stored[head], shapes["embed_tokens"])
+        _check_tied(head, table, stored)
+        told += (f"{head} is left out: it repeats the embedding.",)
     ignored = (*family.ignored_tensors, *_IGNORED_EVERYWHERE, *TRAINING_HEADS)
-    for theirs in sorted(stored.keys() - places.values() - {names["lm_head"]}):
+    for theirs in sorted(stored.keys() - layout.shapes.keys() - {head}):
         inner = theirs.removeprefix(spelling.outer)
         if not any(fnmatchcase(inner, pattern) for pattern in ignored):
             raise ModelError(
                 f"{theirs}: in {folder}, but config.json has no place for it, so the model would "
                 "compute something else; use the config.json that belongs to these weights"
             )
-    tensors = {name: stored[theirs] for name, theirs in places.items()}
+    tensors = {
+        name: StoredWeight(
+            shape, tuple(StoredPart.at(stored[place.name], place) for place in layout.places[name])
+        )
+        for name, shape in shapes.items()
+    }
     return Checkpoint(folder, config_json, config, told, tensors)
 
 
@@ -192,19 +192,18 @@ def _check(name: str, stored: StoredTensor, shape: tuple[int, ...]) -> None:
             f"{name}: shape {list(stored.shape)} in {stored.path.name}, but config.json makes it "
             f"{list(shape)}; the two do not belong together"
         )
-    if stored.dtype not in _DTYPES:
+    if stored.dtype not in DTYPES:
         raise ModelError(
             f"{name}: dtype {stored.dtype} in {stored.path.name}, but only "
-            f"{', '.join(_DTYPES)} can be read; give the unquantized checkpoint"
+            f"{', '.join(DTYPES)} can be read; give the unquantized checkpoint"
         )
 
 
-def _check_tied(names: Mapping[str, str], stored: Mapping[str, StoredTensor]) -> None:
-    head, embedding = stored[names["lm_head"]], stored[names["embed_tokens"]]
-    for head_block, embedding_block in zip(_sample(head), _sample(embedding), strict=True):
-        if head_block != embedding_block:
+def _check_tied(head: str, table: str, stored: Mapping[str, StoredTensor]) -> None:
+    for head_block, table_block in zip(_sample(stored[head]), _sample(stored[table]), strict=True):
+        if head_block != table_block:
             raise ModelError(
-                f"{names['lm_head']}: differs from {names['embed_tokens']}, although "
+                f"{head}: differs from {table}, although "
                 "tie_word_embeddings is true; set it to false in config.json"
             )
 

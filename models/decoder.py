@@ -8,6 +8,7 @@ Parameters carry these names, which recipes, checkpoints and backends use:
 import torch
 from torch import Tensor, nn
 
+from pocketlm.models import families
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.layers import AttentionStep, DecoderLayer, FullAttention, RMSNorm
 
@@ -19,7 +20,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
+        make_layer = families.own_layer(config.model_type) or DecoderLayer
+        self.layers = nn.ModuleList(make_layer(config, i) for i in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pocketlm.models.config import ModelConfig
+from pocketlm.models.tensor_views import PublishedNames
+
+# Config and index → the module of one layer.
+MakeLayer = Callable[[ModelConfig, int], Any]
 
 
 @dataclass(frozen=True)
@@ -17,19 +21,23 @@ class Family:
     Attributes:
         read_config: published config.json as a mapping → ModelConfig.
         tensor_names: our weight name → theirs, both with "{layer}" where the layer number stands;
-            ours without ".weight", theirs complete.
+            ours without ".weight", theirs complete; a TensorView where theirs is not the weight
+            alone.
         other_tensor_names: further spellings of the same names, for files that other versions of
             the publisher's tools wrote; the one whose embed_tokens the checkpoint has is used.
         ignored_tensors: patterns of tensors that may be present and are left out on purpose.
         notes: what a user should be told about such a build ("vision tower left out").
+        layer: makes one layer, where `DecoderLayer` computes something else. It imports its class
+            when it is called: torch is not needed to read a config.
     """
 
     model_type: str
     read_config: Callable[[Mapping[str, Any]], ModelConfig]
-    tensor_names: Mapping[str, str]
-    other_tensor_names: tuple[Mapping[str, str], ...] = ()
+    tensor_names: PublishedNames
+    other_tensor_names: tuple[PublishedNames, ...] = ()
     ignored_tensors: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    layer: MakeLayer | None = None
 
 
 _LAYER_NAMES = {

@@ -23,7 +23,8 @@ from pocketlm.models.new_folder import new_folder
 from pocketlm.models.random_tokenizer import write_tokenizer
 from pocketlm.models.safetensors_files import INDEX_NAME, SINGLE_NAME
 from pocketlm.models.shapes import Shape, with_layers
-from pocketlm.models.weight_shapes import published_name, weight_shapes
+from pocketlm.models.tensor_views import lay_out
+from pocketlm.models.weight_shapes import weight_shapes
 
 _SHARD_BYTES = 2_000_000_000
 _BLOCK_VALUES = 1 << 20
@@ -85,15 +86,16 @@ def write_random_checkpoint(
 
 
 def _tensors(shape: Shape) -> Iterator[RandomTensor]:
-    names = families.load(shape.model_type).tensor_names
-    for name, size in weight_shapes(shape.config).items():
-        published = published_name(names, name)
-        if len(size) == 1:
+    shapes = weight_shapes(shape.config)
+    layout = lay_out(families.load(shape.model_type).tensor_names, shapes)
+    for published, size in layout.shapes.items():
+        weight = shapes[layout.holds[published]]
+        if len(weight) == 1:
             mean = 1.0 - shape.config.norm_weight_offset
             yield RandomTensor(published, size, mean, 0.1)
         else:
             # Keeps activations and logits near variance one, as trained weights do.
-            yield RandomTensor(published, size, 0.0, size[1] ** -0.5)
+            yield RandomTensor(published, size, 0.0, weight[1] ** -0.5)
 
 
 def _shards(tensors: Iterator[RandomTensor], shard_bytes: int) -> list[list[RandomTensor]]:

@@ -1,16 +1,21 @@
 """Names and shapes of a Decoder's weights, computed from its config."""
 
 from collections.abc import Mapping
+from functools import cache
 from math import prod
 
+from pocketlm.models import families
 from pocketlm.models.config import LayerConfig, ModelConfig
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of each weight, under the Decoder's names without ".weight".
 
-    In the order of the forward pass; a tied model has no lm_head.
+    In the order of the forward pass; a tied model has no lm_head. Those of the shared layer are
+    computed, so that planning needs no torch; a family's own layer is asked.
     """
+    if families.own_layer(config.model_type) is not None:
+        return dict(_shapes_of_decoder(config))
     hidden, vocab = config.hidden_size, config.vocab_size
     shapes: dict[str, tuple[int, ...]] = {"embed_tokens": (vocab, hidden)}
     for index in range(config.num_layers):
@@ -20,6 +25,20 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     if not config.tie_word_embeddings:
         shapes["lm_head"] = (vocab, hidden)
     return shapes
+
+
+@cache
+def _shapes_of_decoder(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
+    import torch
+
+    from pocketlm.models.decoder import Decoder
+
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    return {
+        name.removesuffix(".weight"): tuple(weight.shape)
+        for name, weight in decoder.named_parameters()
+    }
 
 
 def _layer_shapes(config: ModelConfig, layer: LayerConfig) -> dict[str, tuple[int, ...]]:
@@ -48,12 +67,3 @@ def _layer_shapes(config: ModelConfig, layer: LayerConfig) -> dict[str, tuple[in
 def parameter_count(config: ModelConfig) -> int:
     """Return the number of weights; a tied embedding counts once."""
     return sum(prod(shape) for shape in weight_shapes(config).values())
-
-
-def published_name(tensor_names: Mapping[str, str], name: str) -> str:
-    """Return the published name of our weight, e.g. "layers.3.mlp.up_proj"."""
-    parts = name.split(".")
-    if parts[0] != "layers":
-        return tensor_names[name]
-    pattern = ".".join(["layers", "{layer}", *parts[2:]])
-    return tensor_names[pattern].format(layer=parts[1])

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from benchmarks.conversion.gguf_file import ARCHITECTURES, gguf_name
 from pocketlm.models import families, shapes
-from pocketlm.models.weight_shapes import published_name, weight_shapes
+from pocketlm.models.tensor_views import published_name
+from pocketlm.models.weight_shapes import weight_shapes
 
 
 def write_checkpoint(source: Path, shape_name: str, folder: Path) -> None:

@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 
 from pocketlm.models.errors import ModelError, shown
-from pocketlm.models.family import Family
+from pocketlm.models.family import Family, MakeLayer
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
@@ -24,3 +24,8 @@ def load(name: str) -> Family:
         )
     family: Family = importlib.import_module(f"{__name__}.{name}").FAMILY
     return family
+
+
+def own_layer(model_type: str) -> MakeLayer | None:
+    """Return what makes the layers of a family that has a class of its own for them."""
+    return load(model_type).layer if model_type in NAMES else None

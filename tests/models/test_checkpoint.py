@@ -66,7 +66,7 @@ def test_reading_in_many_blocks_changes_nothing(
 ) -> None:
     checkpoint = open_checkpoint(small_checkpoint)
     whole, digest = checkpoint.read("embed_tokens"), checkpoint.digest()
-    monkeypatch.setattr("pocketlm.models.checkpoint._BLOCK_BYTES", 100)
+    monkeypatch.setattr("pocketlm.models.stored_weight._BLOCK_BYTES", 100)
     assert torch.equal(checkpoint.read("embed_tokens"), whole)
     assert checkpoint.digest() == digest
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pocketlm.models import families
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.errors import ModelError
-from pocketlm.models.weight_shapes import published_name, weight_shapes
+from pocketlm.models.tensor_views import published_name
+from pocketlm.models.weight_shapes import weight_shapes
 
 GLOBAL_ROPE = {"rope_type": "linear", "factor": 8.0, "rope_theta": 2e6}
 

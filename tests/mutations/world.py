@@ -93,7 +93,7 @@ def _shard(checkpoint: Path, sharded: Path) -> None:
     published = json.loads((checkpoint / "config.json").read_text())
     assert published["model_type"] == "gemma3_text"
     from pocketlm.models.families import gemma3_text
-    from pocketlm.models.weight_shapes import published_name
+    from pocketlm.models.tensor_views import published_name
 
     spelled = [published_name(gemma3_text.FAMILY.tensor_names, name) for name in names]
     index = {

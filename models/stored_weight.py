@@ -1,0 +1,119 @@
+"""A weight of the Decoder in a checkpoint's files, read by rows in float32."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pocketlm.models.safetensors_files import StoredTensor
+from pocketlm.models.tensor_views import Place
+
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_BLOCK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """Rows of a weight that lie in one tensor.
+
+    Attributes:
+        tensor: these rows; or, if they are columns there, the whole matrix.
+        columns: which columns of `tensor` are the rows; None if they are rows there too.
+    """
+
+    tensor: StoredTensor
+    columns: tuple[int, int] | None = None
+
+    @classmethod
+    def at(cls, tensor: StoredTensor, place: Place) -> "StoredPart":
+        """Return the rows at a place of a tensor whose shape was checked."""
+        if place.layer is not None:
+            offset = tensor.offset + place.layer * tensor.row_bytes
+            tensor = replace(tensor, shape=tensor.shape[1:], offset=offset)
+        if place.is_transposed:
+            return cls(tensor, (place.start, place.start + place.rows))
+        offset = tensor.offset + place.start * tensor.row_bytes
+        return cls(replace(tensor, shape=(place.rows, *tensor.shape[1:]), offset=offset))
+
+    @property
+    def rows(self) -> int:
+        if self.columns is None:
+            return self.tensor.shape[0]
+        return self.columns[1] - self.columns[0]
+
+    @property
+    def size_bytes(self) -> int:
+        row_bytes = self.tensor.size_bytes // self.tensor.shape[-1 if self.columns else 0]
+        return self.rows * row_bytes
+
+    def read_into(self, rows: Tensor, start: int) -> None:
+        """Fill float32 `rows` with the part's rows from `start` on.
+
+        Columns are scattered over the whole matrix, which is then read block by block.
+        """
+        if self.columns is None:
+            for first, block in self._blocks(start, start + len(rows)):
+                rows[first - start : first - start + len(block)] = block
+            return
+        column = self.columns[0] + start
+        for first, block in self._blocks(0, self.tensor.shape[0]):
+            rows[:, first : first + len(block)] = block[:, column : column + len(rows)].T
+
+    def blocks(self) -> Iterator[bytes | bytearray]:
+        """Yield the part's bytes in the order of the file, a few megabytes at once."""
+        if self.columns is None:
+            yield from self.tensor.blocks(_BLOCK_BYTES)
+            return
+        for _, block in self._blocks(0, self.tensor.shape[0]):
+            yield block[:, slice(*self.columns)].contiguous().view(torch.uint8).numpy().tobytes()
+
+    def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield the first row of each block of `tensor`, and the block in the stored dtype."""
+        row_bytes = self.tensor.row_bytes
+        step = max(1, _BLOCK_BYTES // row_bytes)
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            data = self.tensor.read_bytes(first * row_bytes, last * row_bytes)
+            block = torch.frombuffer(data, dtype=DTYPES[self.tensor.dtype])
+            yield first, block.view(-1, *self.tensor.shape[1:])
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """A weight whose parts stand one below the other.
+
+    Attributes:
+        shape: [out, in] or [size].
+    """
+
+    shape: tuple[int, ...]
+    parts: tuple[StoredPart, ...]
+
+    @property
+    def dtype(self) -> str:
+        return self.parts[0].tensor.dtype
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes as they are stored."""
+        return sum(part.size_bytes for part in self.parts)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row as it is stored."""
+        return self.size_bytes // self.shape[0]
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return rows start..stop in float32.
+
+        Memory: the result, and a block of a few megabytes in the stored dtype.
+        """
+        rows = torch.empty(stop - start, *self.shape[1:])
+        first = 0
+        for part in self.parts:
+            low, high = max(start, first), min(stop, first + part.rows)
+            if low < high:
+                part.read_into(rows[low - start : high - start], low - first)
+            first += part.rows
+        return rows
