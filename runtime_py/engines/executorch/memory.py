@@ -15,9 +15,9 @@ from pocketlm.runtime_py.memory_model import (
 from pocketlm.runtime_py.sizes import size_text
 
 _BF16_BYTES = 2
-_POSITION_BYTES = 8
+_POSITION_BYTES = 8  # of each token of a call
 # As edge_build/backends/executorch/memory_places.py lays memories out.
-_READ_PAST_BYTES = 64
+_READ_PAST_BYTES, _ALIGNMENT = 64, 16
 
 
 class ExecutorchMemory:
@@ -77,12 +77,13 @@ class ExecutorchMemory:
             columns += shape.hidden + _most_slots(choices) * shape.masks
         else:
             columns += max(rings, default=0)
-        # Positions of a call, and what kernels read past each memory: one for what a call computes,
-        # one for each kind of cache.
-        kinds = {cache.layout.overwrites for cache in choices.caches}
-        others = _POSITION_BYTES * shape.chunk + _READ_PAST_BYTES * (1 + len(kinds))
-        return FLOAT_BYTES * shape.chunk * columns + others, (
-            f"planned: {shape.chunk} tokens x 4 bytes x {columns:,} + {size_text(others)}"
+        computed = (FLOAT_BYTES * columns + _POSITION_BYTES) * shape.chunk
+        computed = -(-computed // _ALIGNMENT) * _ALIGNMENT
+        # One memory for what a call computes, one for each kind of cache.
+        memories = 1 + len({cache.layout.overwrites for cache in choices.caches})
+        return computed + _READ_PAST_BYTES * memories, (
+            f"planned: {shape.chunk} tokens x (4 bytes x {columns:,} + {_POSITION_BYTES}) + "
+            f"{memories} x {_READ_PAST_BYTES} bytes"
         )
 
     def mapped_bytes(self, shape: ModelShape) -> int:
