@@ -275,7 +275,7 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     ),
     (
         lambda d: d["model"]["layers"][2].update(num_key_value_heads=4),
-        "model.layers[2].num_attention_heads: 6 is no multiple of num_key_value_heads=4",
+        "model.layers[2].num_attention_heads: 2 is no multiple of num_key_value_heads=4",
     ),
     (lambda d: d["model"]["layers"][0].update(kv_from=0), "model.layers[0].kv_from: 0 is not"),
     (
