@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
-from pocketlm.runtime_py.manifest import MemoryLine
+from pocketlm.runtime_py.components import DECODER, Component
 
 MODEL = "toy/model.npz"
 
@@ -43,9 +43,15 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
         caches=source.caches.layers,
         rewind_tokens=source.caches.rewind_tokens,
         logits_size=source.config.vocab_size,
-        memory_plan=(MemoryLine("weights", "anonymous", (bundle / MODEL).stat().st_size),),
+        components=(_decoder(source),),
         options=source.options,
     )
+
+
+def _decoder(source):
+    # It has no graph to read inputs and outputs from.
+    caches = tuple(range(len(source.caches.layers)))
+    return Component(DECODER, MODEL, entry_point=None, signature=None, caches=caches)
 
 
 def _whole(weights, name):
@@ -227,9 +233,10 @@ def test_it_is_planned(toy: str, bundle: Path) -> None:
         assert [one["backend"] for one in found] == [toy]
 
 
-def test_it_is_listed_and_doctor_looks_for_its_tools(toy: str) -> None:
+def test_it_is_listed_and_doctor_still_answers(toy: str) -> None:
     assert toy in document("list", "backends")["backends"]
-    assert "numpy" in {check["name"] for check in document("doctor")["checks"]}
+    # Its tools are no extra of this pocketlm.
+    assert toy not in {extra["name"] for extra in document("doctor")["extras"]}
 
 
 def test_without_its_folders_a_bundle_asks_for_another_pocketlm(
