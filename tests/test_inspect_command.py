@@ -36,7 +36,7 @@ def test_a_checkpoint_s_folder_shows_its_config_and_its_headers(tmp_path: Path) 
         assert expected in result.stdout
     document = json.loads(inspect(folder, "--json").stdout)
     assert sum(document["stored_parameters"].values()) == document["parameters"]
-    assert document["config"]["num_attention_heads"] > 0 and document["commit"] is None
+    assert document["config"]["layers"][0]["num_attention_heads"] > 0 and document["commit"] is None
 
 
 def test_damaged_weights_and_configs_are_refused(tmp_path: Path) -> None:

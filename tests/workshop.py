@@ -15,6 +15,7 @@ from pocketlm.edge_build.progress import Advance, Event, Notice
 from pocketlm.edge_build.quantization.apply import QuantizedModel
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py.components import DECODER, Component
 from pocketlm.runtime_py.manifest import TensorEntry
 
 STAGES = ["quantize", "executorch", "onnx", "golden"]
@@ -85,7 +86,9 @@ def open_workshop(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -
         (bundle / name).mkdir()
         (bundle / name / "model").write_bytes(name.encode() * 100)
         workshop.work(name)
-        kinds = ("none", {}, source.caches.layers, None, source.tokenizer_size, (), {})
+        caches = source.caches.layers
+        decoder = Component(DECODER, f"{name}/model", None, None, tuple(range(len(caches))))
+        kinds = ("none", {}, caches, None, source.tokenizer_size, (decoder,), {})
         return Artifact(f"{name}/model", (f"{name}/model",), *kinds)  # type: ignore[arg-type]
 
     def record(*arguments: Any) -> Mapping[str, str]:

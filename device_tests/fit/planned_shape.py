@@ -31,6 +31,12 @@ def planned_shape(name: str, revision: str | None = None) -> "Shape":
             raise DeviceError(
                 f"{name}: no bundle and no checkpoint lies there, and {error}"
             ) from error
+    folder = Path(name)
+    if not name or (folder.is_dir() and not (folder / "config.json").exists()):
+        raise DeviceError(
+            f"{name}: no bundle and no checkpoint lies there; give a folder that has one, a "
+            f"published shape ({', '.join(shapes.NAMES)}) or a hub id"
+        )
     return _of_config(resolve_config(name, revision))
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from pocketlm.edge_build.backends.executorch.template import make_template
 
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import LoweringInput
+from pocketlm.edge_build.backends.executorch.unroll.template import make_template
 from pocketlm.edge_build.kv_cache import plan_caches
 from pocketlm.edge_build.lowered_cache import user_lowered_cache
 from pocketlm.edge_build.quantization.weight import WeightStore

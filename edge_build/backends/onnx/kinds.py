@@ -63,7 +63,7 @@ def operators_of(cache: CacheEntry) -> KindOperators:
 def least_opset(config: ModelConfig, caches: Iterable[CacheEntry]) -> int:
     """Return the version of ONNX operators that a graph needs."""
     shared = (MASKED_OPSET,) if config.shares_caches else ()
-    return max(*(operators_of(cache).opset for cache in caches), *shared)
+    return max((*(operators_of(cache).opset for cache in caches), *shared))
 
 
 def runtime_floor(config: ModelConfig, caches: Iterable[CacheEntry]) -> str:
