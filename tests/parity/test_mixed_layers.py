@@ -141,9 +141,10 @@ def test_an_artifact_gives_what_full_attention_gives(
         components=artifact.components,
         options=artifact.options,
     )
+    manifest = replace(MANIFEST, backends={backend: entry})
     expected = decoder_logits()
     for splits in SPLITS.values():
-        model = engines.load(backend).load(tmp_path, MANIFEST, entry, 1)
+        model = engines.load(backend).load(tmp_path, manifest, entry, 1)
         found = logits_after(model, TOKENS, splits)
         # float32 in another order.
         assert np.abs(found - expected[ends(splits)]).max() < 2e-5 * expected.std()

@@ -61,7 +61,8 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
 
 
 def _write(source: LoweringInput, path: Path) -> None:
-    if source.options.get(UNROLL) == "off":
+    # A layer that reads another's cache takes values from far before, which unrolling cannot follow.
+    if source.options.get(UNROLL) == "off" or source.config.shares_caches:
         _write_every_layer(source, path)
         return
     # Loaded only here, so that ExecuTorch's private modules may be missing where this is off.
