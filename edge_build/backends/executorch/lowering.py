@@ -61,7 +61,7 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
 
 
 def _write(source: LoweringInput, path: Path) -> None:
-    # A layer that reads another's cache takes values from far before, which unrolling cannot follow.
+    # A layer that reads another's cache takes values from far before: unrolling cannot follow.
     if source.options.get(UNROLL) == "off" or source.config.shares_caches:
         _write_every_layer(source, path)
         return
