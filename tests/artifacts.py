@@ -31,6 +31,7 @@ from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.random_checkpoint import write_random_checkpoint
 from pocketlm.models.shapes import shape_of
+from pocketlm.models.weight_shapes import weight_shapes
 from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.engine import LoadedModel
 from pocketlm.runtime_py.manifest import BackendEntry, Manifest
@@ -46,11 +47,10 @@ assert CONTEXT > 4 * (WINDOW + CHUNK - 1)
 
 
 @dataclass(frozen=True)
-class Lowered:
-    """One artifact with everything that made it."""
+class LoweredSource:
+    """One artifact with what was lowered."""
 
     backend: str
-    checkpoint: Checkpoint
     source: LoweringInput
     artifact: Artifact
     folder: Path
@@ -81,7 +81,7 @@ class Lowered:
 
     @property
     def manifest(self) -> Manifest:
-        shapes, schemes = self.checkpoint.shapes, self.source.weights.schemes
+        shapes, schemes = weight_shapes(self.source.config), self.source.weights.schemes
         return Manifest(
             name="tiny",
             model=model_document(self.source.config),
@@ -103,6 +103,13 @@ class Lowered:
     def load_entry(self, folder: Path, entry: BackendEntry) -> LoadedModel:
         """Load another file in the artifact's place."""
         return engines.load(self.backend).load(folder, self.manifest, entry, 1)
+
+
+@dataclass(frozen=True)
+class Lowered(LoweredSource):
+    """The same of a checkpoint."""
+
+    checkpoint: Checkpoint
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ def lowered_onnx(build: Build) -> Lowered:
         wider = (tuple(one * factor for one in each) for each in (scales.keys, scales.values))
         scales = KvScales(*wider)
         source = replace(source, kv_scales=scales)
-    return Lowered("onnx", checkpoint, source, *write("onnx", source, folder))
+    return Lowered("onnx", source, *write("onnx", source, folder), checkpoint)
 
 
 @cache
@@ -147,7 +154,7 @@ def lowered_executorch(
     checkpoint, source, folder = _source(TINY_PUBLISHED[family], recipe, (context, chunk), {})
     caches = source.caches.stored(backends.load("executorch").kv[kv])
     source = replace(source, caches=caches)
-    return Lowered("executorch", checkpoint, source, *write("executorch", source, folder))
+    return Lowered("executorch", source, *write("executorch", source, folder), checkpoint)
 
 
 def _source(

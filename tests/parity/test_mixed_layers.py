@@ -13,7 +13,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import LoweringInput
 from pocketlm.edge_build.backends.executorch.unroll.template import make_template
 from pocketlm.edge_build.kv_cache import plan_caches
@@ -23,9 +22,7 @@ from pocketlm.edge_build.reference import ReferenceModel
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.decoder import Decoder
 from pocketlm.models.weight_shapes import weight_shapes
-from pocketlm.runtime_py import engines
-from pocketlm.runtime_py.manifest import BackendEntry, Manifest
-from tests.artifacts import CHUNK, CONTEXT, ends, logits_after, random_tokens
+from tests.artifacts import CHUNK, CONTEXT, LoweredSource, ends, logits_after, random_tokens, write
 from tests.conftest import WINDOW
 from tests.parity_cases import SPLITS
 from tests.small_layers import SMALL_LAYER
@@ -47,20 +44,6 @@ CONFIG = ModelConfig(
     query_key_norm=True,
 )
 TOKENS = random_tokens(CONTEXT)
-MANIFEST = Manifest(
-    name="mixed",
-    model={"vocab_size": CONFIG.vocab_size},
-    context_length=CONTEXT,
-    prefill_chunk=CHUNK,
-    recipe="",
-    bos_id=2,
-    stop_ids=(1,),
-    tensors=(),
-    backends={},
-    files=(),
-    notes=(),
-    build={},
-)
 
 
 @cache
@@ -125,28 +108,15 @@ def test_caches_give_what_full_attention_gives(splits: list[int]) -> None:
         ("executorch", {}),
     ],
 )
-@pytest.mark.xfail(reason="artifacts of layers that share caches are not proven yet")
 def test_an_artifact_gives_what_full_attention_gives(
     backend: str, options: dict[str, str], tmp_path: Path
 ) -> None:
-    artifact = backends.load(backend).lower(replace(source(), options=options), tmp_path)
-    assert len(artifact.caches) == 2
-    entry = BackendEntry(
-        model=artifact.model,
-        activation_quantization=artifact.activation_quantization,
-        runtime_floor=artifact.runtime_floor,
-        caches=artifact.caches,
-        rewind_tokens=artifact.rewind_tokens,
-        logits_size=artifact.logits_size,
-        golden="",
-        components=artifact.components,
-        options=artifact.options,
-    )
-    manifest = replace(MANIFEST, backends={backend: entry})
+    lowered = replace(source(), options=options)
+    built = LoweredSource(backend, lowered, *write(backend, lowered, tmp_path / "bundle"))
+    assert len(built.artifact.caches) == 2
     expected = decoder_logits()
     for splits in SPLITS.values():
-        model = engines.load(backend).load(tmp_path, manifest, entry, 1)
-        found = logits_after(model, TOKENS, splits)
+        found = logits_after(built.load(), TOKENS, splits)
         # float32 in another order.
         assert np.abs(found - expected[ends(splits)]).max() < 2e-5 * expected.std()
 

@@ -92,13 +92,13 @@ def test_repeated_layers_equal_layers_lowered_one_by_one(
     checkpoint, source, folder = executorch_source(family, recipe, layers)
     source = replace(source, caches=source.caches.stored(kv))
     assert make_template(source).source.config.num_layers < source.config.num_layers
-    repeated = Lowered(BACKEND, checkpoint, source, *write(BACKEND, source, folder))
+    repeated = Lowered(BACKEND, source, *write(BACKEND, source, folder), checkpoint)
 
     decompose = Mock(side_effect=ExportedProgram.run_decompositions)
     monkeypatch.setattr(ExportedProgram, "run_decompositions", lambda *args: decompose(*args))
     folder = folder.with_name("whole")
     plain = replace(source, options={**source.options, "unroll": "off"})
-    whole = Lowered(BACKEND, checkpoint, source, *write(BACKEND, plain, folder))
+    whole = Lowered(BACKEND, source, *write(BACKEND, plain, folder), checkpoint)
     # Each time takes a sixth of the lowering: the graph is traced in what needs no decomposition.
     assert decompose.call_count == 1
 
