@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from pocketlm.edge_build.backend import LoweringInput
-from pocketlm.edge_build.backends.executorch.unroll.template import make_template
 from pocketlm.edge_build.kv_cache import plan_caches
 from pocketlm.edge_build.lowered_cache import user_lowered_cache
 from pocketlm.edge_build.quantization.weight import WeightStore
@@ -119,11 +118,3 @@ def test_an_artifact_gives_what_full_attention_gives(
         found = logits_after(built.load(), TOKENS, splits)
         # float32 in another order.
         assert np.abs(found - expected[ends(splits)]).max() < 2e-5 * expected.std()
-
-
-def test_the_template_has_a_cache_that_is_read_once() -> None:
-    template = make_template(source())
-    assert template.stands_for == (0, 1, 2, 2, 3, 4)
-    layers = template.source.config.layers
-    assert layers == (LOCAL, GLOBAL, READS_LOCAL, READS_LOCAL, READS_GLOBAL)
-    assert template.source.caches.layers == source().caches.layers

@@ -18,9 +18,7 @@ from pocketlm.edge_build.backend import LoweringInput
 from pocketlm.edge_build.backends.executorch.metadata import constant_methods
 from pocketlm.edge_build.backends.executorch.parts import gathered_scales
 from pocketlm.edge_build.quantization.weight import QuantizedWeight, WeightStore
-from pocketlm.models.config import ModelConfig
 from pocketlm.runtime_py.engines.executorch.metadata import Constant
-from pocketlm.runtime_py.manifest import CacheEntry
 
 LAYERS = "layers."
 
@@ -79,13 +77,10 @@ class MadeUpWeights(WeightStore):
 
 def make_template(source: LoweringInput) -> Template:
     """Choose the template's layers, and which of them each layer of the model is like."""
+    assert not source.config.shares_caches, "such a model is lowered whole"
     kinds = [_kind(source, layer) for layer in range(source.config.num_layers)]
     walk = covering_walk(kinds)
-    read = {kinds[layer.kv_from] for layer in source.config.layers if layer.kv_from is not None}
-    if any(walk.count(kind) > 1 for kind in read):
-        walk = kinds  # a cache that is read must be there once
     models = [kinds.index(kind) for kind in walk]
-    config = _config_of(source.config, models)
     schemes, shaped_like = {}, {}
     for name, scheme in source.weights.schemes.items():
         if not name.startswith(LAYERS):
@@ -100,10 +95,11 @@ def make_template(source: LoweringInput) -> Template:
     return Template(
         source=replace(
             source,
-            config=config,
+            config=replace(
+                source.config, layers=tuple(source.config.layers[model] for model in models)
+            ),
             caches=replace(
-                source.caches,
-                layers=tuple(_cache(source, models[layer]) for layer in config.cached_layers),
+                source.caches, layers=tuple(source.caches.layers[model] for model in models)
             ),
             weights=weights,
         ),
@@ -184,33 +180,16 @@ def _match(kinds: Sequence[Hashable], walk: Sequence[Hashable]) -> tuple[int, ..
     return (*(by_neighbours[pair] for pair in pairwise(kinds)), last)
 
 
-def _config_of(config: ModelConfig, models: Sequence[int]) -> ModelConfig:
-    """Return the config of some of a model's layers; caches are read where they are now."""
-    layers = (config.layers[model] for model in models)
-    moved = (
-        layer if layer.kv_from is None else replace(layer, kv_from=models.index(layer.kv_from))
-        for layer in layers
-    )
-    return replace(config, layers=tuple(moved))
-
-
-def _cache(source: LoweringInput, layer: int) -> CacheEntry:
-    return source.caches.layers[source.config.cache_of(layer)]
-
-
 def _kind(source: LoweringInput, layer: int) -> Hashable:
     """Return all that the lowered form of a layer depends on.
 
-    The first layer stands for itself alone: what feeds it is lowered with the embedding. So does
-    one whose cache later layers read, which is then there once.
+    The first layer stands for itself alone: what feeds it is lowered with the embedding.
     """
-    settings = source.config.layers[layer]
-    is_read = any(other.kv_from == layer for other in source.config.layers)
     schemes = tuple(
         source.weights.schemes[f"{LAYERS}{layer}.{part}"] for part in _parts(source, layer)
     )
-    alone = layer if layer == 0 or is_read else None
-    return alone, settings, _cache(source, layer), _parts(source, layer), schemes
+    settings, cache = source.config.layers[layer], source.caches.layers[layer]
+    return layer == 0, settings, cache, _parts(source, layer), schemes
 
 
 def _parts(source: LoweringInput, layer: int) -> tuple[str, ...]:

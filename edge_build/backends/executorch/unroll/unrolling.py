@@ -182,10 +182,8 @@ class _Unrolled:
     def program(self) -> Program:
         """Return the program with memory planned for its values."""
         outputs = [self.layer_values[value] for value in self.plan.outputs]
-        layers, caches = self.source.config.cached_layers, self.source.caches.layers
-        overwrites = {
-            layer: cache.layout.overwrites for layer, cache in zip(layers, caches, strict=True)
-        }
+        caches = self.source.caches.layers
+        overwrites = {layer: cache.layout.overwrites for layer, cache in enumerate(caches)}
         memory_bytes = plan_memory(
             self.values, self.instructions, self.plan.operators, outputs, overwrites
         )
