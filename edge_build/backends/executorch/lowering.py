@@ -18,6 +18,7 @@ from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.models.decoder import Decoder
 from pocketlm.runtime_py.components import DECODER, Component
+from pocketlm.runtime_py.engines.executorch.deferred_packages import load_program_modules
 from pocketlm.runtime_py.engines.executorch.metadata import Constant
 from pocketlm.runtime_py.engines.executorch.program_file import quiet_libraries
 from pocketlm.runtime_py.manifest import ActivationQuantization, AttentionQuantization
@@ -87,6 +88,7 @@ def lowered_program(source: LoweringInput, methods: Mapping[str, Constant]) -> t
     Returns:
         executorch's program manager, and that of the edge dialect which it came from.
     """
+    import_operators()
     from executorch.exir import (
         EdgeCompileConfig,
         ExecutorchBackendConfig,
@@ -218,20 +220,36 @@ def _attention_quantization(source: LoweringInput) -> AttentionQuantization:
 
 @contextmanager
 def quiet_executorch() -> Iterator[None]:
-    """Import executorch's operators; keep its and torch's warnings and notices to itself."""
+    """Keep executorch's and torch's warnings and notices to themselves.
+
+    Raises:
+        BuildError: executorch is missing.
+    """
     with quiet_libraries():
-        _import_operators()
+        try:
+            load_program_modules()
+        except ImportError as error:
+            raise _missing(error) from error
         yield
 
 
-def _import_operators() -> Any:
+def import_operators() -> Any:
+    """Load executorch's compiler and its operators.
+
+    Raises:
+        BuildError: a part is missing.
+    """
     try:
         import executorch.exir.passes.quant_fusion_pass
         import executorch.kernels.quantized  # noqa: F401
         from executorch.extension.llm.custom_ops import custom_ops
     except ImportError as error:
-        raise BuildError(
-            f"backend executorch: cannot import its build tools ({error}); "
-            "pip install 'executorch==1.5.1' with the torch that it names"
-        ) from error
+        raise _missing(error) from error
     return custom_ops
+
+
+def _missing(error: ImportError) -> BuildError:
+    return BuildError(
+        f"backend executorch: cannot import its build tools ({error}); "
+        "pip install 'executorch==1.5.1' with the torch that it names"
+    )

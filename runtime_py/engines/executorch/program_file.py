@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pocketlm.runtime_py.engines.executorch.deferred_packages import load_program_modules
 from pocketlm.runtime_py.errors import RunError
 
 # What exir/_serialize/_program.py aligns segments to.
@@ -75,6 +76,7 @@ def open_program(path: Path) -> Iterator[ProgramFile]:
         RunError: it is no program with segments after it.
     """
     with quiet_libraries():
+        load_program_modules()
         from executorch.exir._serialize._program import (
             _flatbuffer_to_program,
             _get_extended_header,
@@ -135,6 +137,7 @@ def program_to_bytes(program: Any) -> bytes:
 def program_from_bytes(data: bytes) -> Any:
     """Return what `program_to_bytes` was given."""
     with quiet_libraries():
+        load_program_modules()
         from executorch.exir._serialize._flatbuffer_program import _flatbuffer_to_program
 
     return _flatbuffer_to_program(data)
@@ -142,6 +145,7 @@ def program_from_bytes(data: bytes) -> Any:
 
 def read_delegate(payload: bytes) -> dict[str, Any]:
     """Return the graph of an XNNPACK delegate, as serialization/schema.fbs names its fields."""
+    load_program_modules()
     from executorch.exir._serialize._flatbuffer import _flatc_decompile
 
     header = _delegate_header().from_bytes(payload[: _delegate_header().EXPECTED_LENGTH])
@@ -156,6 +160,7 @@ def read_delegate(payload: bytes) -> dict[str, Any]:
 
 def delegate_payload(graph: dict[str, Any]) -> bytes:
     """Return what `read_delegate` reads, for a graph whose constants are all named."""
+    load_program_modules()
     from executorch.exir._serialize._flatbuffer import _flatc_compile
 
     with _delegate_schema() as (folder, schema):
@@ -190,11 +195,14 @@ def quiet_libraries() -> Iterator[None]:
 @contextmanager
 def _delegate_schema() -> Iterator[tuple[Path, Path]]:
     """Yield a temporary folder, and XNNPACK's schema in it."""
-    from executorch.backends.xnnpack import serialization
+    load_program_modules()
+    from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize
 
     with tempfile.TemporaryDirectory() as folder:
         schema = Path(folder) / "schema.fbs"
-        schema.write_bytes(files(serialization).joinpath("schema.fbs").read_bytes())
+        schema.write_bytes(
+            files(xnnpack_graph_serialize.__package__).joinpath("schema.fbs").read_bytes()
+        )
         yield Path(folder), schema
 
 
@@ -205,9 +213,11 @@ def _delegate_header() -> Any:
 
 
 def _constant_alignment() -> int:
-    from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize
+    from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import (
+        CONSTANT_TENSOR_ALIGNMENT,
+    )
 
-    return int(xnnpack_graph_serialize.CONSTANT_TENSOR_ALIGNMENT)
+    return int(CONSTANT_TENSOR_ALIGNMENT)
 
 
 def _aligned(size: int, alignment: int) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("executorch")
 
-from pocketlm.edge_build.backends.executorch.lowering import quiet_executorch
+from pocketlm.edge_build.backends.executorch.lowering import import_operators, quiet_executorch
 from pocketlm.edge_build.backends.executorch.parts import (
     MeanNorm,
     QuantizedEmbedding,
@@ -43,6 +43,7 @@ class Running:
     """A module lowered to XNNPACK and loaded."""
 
     def __init__(self, module: nn.Module, example: Tensor, longest: int) -> None:
+        import_operators()
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
         from executorch.extension.pybindings.portable_lib import _load_for_executorch_from_buffer

@@ -63,7 +63,7 @@ def test_each_kind_rounds_what_it_says() -> None:
 
 def test_rows_are_rounded_as_executorch_does_bit_by_bit() -> None:
     pytest.importorskip("executorch")
-    from pocketlm.edge_build.backends.executorch.lowering import quiet_executorch
+    from pocketlm.edge_build.backends.executorch.lowering import import_operators, quiet_executorch
 
     class Rows(torch.nn.Module):
         """Codes, scales and zero points, as attention over int8 caches reads them."""
@@ -82,6 +82,7 @@ def test_rows_are_rounded_as_executorch_does_bit_by_bit() -> None:
     x[150:170] *= 1e-9
     x[170:250] = torch.round(x[170:250] * 8) / 8
     with quiet_executorch():
+        import_operators()
         from executorch.exir import EdgeCompileConfig, to_edge
         from executorch.extension.pybindings.portable_lib import _load_for_executorch_from_buffer
 

@@ -24,11 +24,12 @@ def write_unrolled(source: LoweringInput, path: Path) -> None:
     source.advance(3, lowering.STEPS, "writing the file")
     with path.open("wb") as file:
         unrolled.write_to_file(file)
-    clear_executorch_caches()
 
 
 def _lowered_template(template: Template) -> bytes:
     with fused_passes():
         lowered, edge = lowering.lowered_program(template.source, template.methods)
     named_data = edge._named_data_store.get_named_data_store_output()
-    return without_weights(lowered.executorch_program, named_data, template).to_bytes()
+    kept = without_weights(lowered.executorch_program, named_data, template).to_bytes()
+    clear_executorch_caches()
+    return kept
