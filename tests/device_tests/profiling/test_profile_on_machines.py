@@ -19,6 +19,7 @@ from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models import shapes
 from pocketlm.models.random_checkpoint import write_random_checkpoint
 from pocketlm.runtime_py import open_bundle
+from pocketlm.runtime_py.memory_inputs import MemoryInputs
 from tests.conftest import PICO
 from tests.device_tests.doubled_devices import adb_server
 from tests.doubles.adb_server import AdbServer
@@ -162,7 +163,7 @@ def test_fit_foresees_how_a_run_ends(
         prompt = 48
         manifest = open_bundle(wide_bundle).manifest
         budget = device_budget(target.name, target.facts())
-        foreseen = fit(manifest, "executorch", budget, tokens=prompt + DECODE)
+        foreseen = fit(MemoryInputs.of(manifest), "executorch", budget, tokens=prompt + DECODE)
         assert foreseen.judgement.answer == answer, foreseen.judgement
         report = profiled(target, wide_bundle, "executorch", prompt, answers=False)
         assert report.verdict == verdict, report.reason

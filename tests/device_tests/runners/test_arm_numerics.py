@@ -314,34 +314,31 @@ def without_rounding(bundle: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("cpu", CPUS)
 @pytest.mark.parametrize("backend", ["executorch", "onnx"])
-def test_greedy_ids_are_those_of_this_machine(
-    arm: Callable[[str], Arm], default_bundle: Path, tmp_path: Path, cpu: str, backend: Backend
+@pytest.mark.parametrize("chunks", ["default_bundle", "pico_bundle"])
+def test_greedy_ids_leave_those_of_this_machine_only_at_ties(
+    arm: Callable[[str], Arm],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    chunks: str,
+    cpu: str,
+    backend: Backend,
 ) -> None:
     """Each choice is fed back, so that one that differs would change all that follow.
+
+    Processors add in other orders, and what is rounded then may differ: one prompt of four may come
+    to a tie. There this machine's own best two are as near as the bundle's answers call a tie.
+    Which machine this is decides that too: 2e-3 of a deviation on one with AVX-512 VNNI.
 
     ONNX Runtime without dotprod does not round activations; it is held against this machine's
     ONNX Runtime when that does not round them either.
     """
-    golden = golden_of(default_bundle, backend)
+    bundle: Path = request.getfixturevalue(chunks)
+    golden = golden_of(bundle, backend)
     exact = (backend, cpu) == ("onnx", PLAIN)
-    same = without_rounding(default_bundle, tmp_path / "exact") if exact else default_bundle
-    expected = choices_here(same, backend, golden).ids
-    found = ids_there(arm(cpu), default_bundle, backend, golden, tmp_path)
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("cpu", CPUS)
-@pytest.mark.parametrize("backend", ["executorch", "onnx"])
-def test_greedy_ids_over_short_chunks_leave_only_at_ties(
-    arm: Callable[[str], Arm], pico_bundle: Path, tmp_path: Path, cpu: str, backend: Backend
-) -> None:
-    """With other chunks other sums are rounded, and one prompt of four comes to a tie.
-
-    There this machine's own best two are as near as the bundle's answers call a tie.
-    """
-    golden = golden_of(pico_bundle, backend)
-    here = choices_here(pico_bundle, backend, golden)
-    differs = ids_there(arm(cpu), pico_bundle, backend, golden, tmp_path) != here.ids
+    here = choices_here(
+        without_rounding(bundle, tmp_path / "exact") if exact else bundle, backend, golden
+    )
+    differs = ids_there(arm(cpu), bundle, backend, golden, tmp_path) != here.ids
     leaves = differs.any(-1)
     at_first = here.margins[leaves, differs.argmax(-1)[leaves]]
     assert (at_first <= 2 * golden.tolerance).all()
