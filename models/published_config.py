@@ -13,8 +13,8 @@ LOCAL = "sliding_attention"
 GLOBAL = "full_attention"
 
 # Every size, position and id of a runtime is an int32, every other number a float32.
-_LARGEST_WHOLE = 2**31 - 1
-_SMALLEST_NUMBER, _LARGEST_NUMBER = 2.0**-126, 2.0**127
+_LARGEST_INT = 2**31 - 1
+_SMALLEST_FLOAT, _LARGEST_FLOAT = 2.0**-126, 2.0**127
 # Eight times as many as the deepest published model has.
 _MOST_LAYERS = 1024
 
@@ -30,38 +30,38 @@ class PublishedConfig:
     model_type: str
     values: Mapping[str, Any]
 
-    def whole(self, key: str, default: int) -> int:
-        """Return a whole number."""
+    def get_int(self, key: str, default: int) -> int:
+        """Return an integer that an int32 holds."""
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(key, "must be a whole number")
-        if abs(value) > _LARGEST_WHOLE:
-            raise self.error(key, f"must be at most {_LARGEST_WHOLE}")
+        if abs(value) > _LARGEST_INT:
+            raise self.error(key, f"must be at most {_LARGEST_INT}")
         return value
 
     def layer_count(self, default: int) -> int:
         """Return num_hidden_layers, small enough to make a list of."""
-        count = self.whole("num_hidden_layers", default)
+        count = self.get_int("num_hidden_layers", default)
         if not 1 <= count <= _MOST_LAYERS:
             raise self.error("num_hidden_layers", f"must be 1 to {_MOST_LAYERS}")
         return count
 
-    def number(self, key: str, default: float) -> float:
+    def get_float(self, key: str, default: float) -> float:
         """Return a number above zero that a float32 holds."""
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(key, "must be a number above zero")
         # Infinity and NaN, which Python's JSON takes, are outside too.
-        if not _SMALLEST_NUMBER <= value <= _LARGEST_NUMBER:
+        if not _SMALLEST_FLOAT <= value <= _LARGEST_FLOAT:
             raise self.error(key, "must be a number above zero that a float32 holds")
         return float(value)
 
-    def optional_number(self, key: str, default: float | None) -> float | None:
+    def get_optional_float(self, key: str, default: float | None) -> float | None:
         """Return a number above zero, or None where the file says null."""
         value = self.values.get(key, default)
-        return None if value is None else self.number(key, value)
+        return None if value is None else self.get_float(key, value)
 
-    def yes(self, key: str, default: bool) -> bool:
+    def get_bool(self, key: str, default: bool) -> bool:
         """Return a boolean."""
         value = self._value(key, default)
         if not isinstance(value, bool):
@@ -104,7 +104,7 @@ class PublishedConfig:
             return None
         if "sliding_window" in self.values and self.values["sliding_window"] is None:
             raise self.error("sliding_window", f"there are {LOCAL} layers; give their window")
-        return self.whole("sliding_window", default)
+        return self.get_int("sliding_window", default)
 
     def flat_rope(self) -> tuple[float, float]:
         """Return base and linear factor of a family with one RoPE, old keys or new."""
@@ -112,7 +112,7 @@ class PublishedConfig:
         values = self.mapping("rope_scaling") or self.mapping("rope_parameters")
         if LOCAL in values or GLOBAL in values:
             raise self.error("rope_parameters", "this family has one RoPE for all layers")
-        return self.rope("RoPE", values, self.number("rope_theta", 10_000.0))
+        return self.rope("RoPE", values, self.get_float("rope_theta", 10_000.0))
 
     def rope(
         self, key: str, values: Mapping[str, Any], default_theta: float
@@ -134,12 +134,12 @@ class PublishedConfig:
             )
         if values.get("partial_rotary_factor") not in (None, 1, 1.0):
             raise description.error("partial_rotary_factor", "partial rotation is not supported")
-        theta = description.number("rope_theta", default_theta)
+        theta = description.get_float("rope_theta", default_theta)
         if rope_type == "default":
             return theta, 1.0
         if "factor" not in values:
             raise description.error("factor", "linear RoPE scaling needs a factor")
-        return theta, description.number("factor", 1.0)
+        return theta, description.get_float("factor", 1.0)
 
     def error(self, key: str, why: str) -> ModelError:
         """Make the error about one key."""

@@ -17,22 +17,22 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
     config.require("hidden_activation", "gelu_pytorch_tanh", "another activation")
     config.require("attention_bias", False, "attention projections with a bias")
     config.require("use_bidirectional_attention", False, "an encoder, not a language model")
-    hidden_size = config.whole("hidden_size", 2304)
+    hidden_size = config.get_int("hidden_size", 2304)
     return ModelConfig(
         model_type="gemma2",
-        vocab_size=config.whole("vocab_size", 256_000),
+        vocab_size=config.get_int("vocab_size", 256_000),
         hidden_size=hidden_size,
         layers=_layers(config),
-        rms_norm_eps=config.number("rms_norm_eps", 1e-6),
-        max_position_embeddings=config.whole("max_position_embeddings", 8192),
-        attention_scale=config.number("query_pre_attn_scalar", 256) ** -0.5,
+        rms_norm_eps=config.get_float("rms_norm_eps", 1e-6),
+        max_position_embeddings=config.get_int("max_position_embeddings", 8192),
+        attention_scale=config.get_float("query_pre_attn_scalar", 256) ** -0.5,
         activation="gelu_tanh",
         norm_weight_offset=1.0,
         sandwich_norms=True,
         embedding_scale=hidden_size**0.5,
-        attention_softcap=config.optional_number("attn_logit_softcapping", 50.0),
-        logits_softcap=config.optional_number("final_logit_softcapping", 30.0),
-        tie_word_embeddings=config.yes("tie_word_embeddings", True),
+        attention_softcap=config.get_optional_float("attn_logit_softcapping", 50.0),
+        logits_softcap=config.get_optional_float("final_logit_softcapping", 30.0),
+        tie_word_embeddings=config.get_bool("tie_word_embeddings", True),
     )
 
 
@@ -44,10 +44,10 @@ def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
     theta, factor = config.flat_rope()
     return tuple(
         LayerConfig(
-            num_attention_heads=config.whole("num_attention_heads", 8),
-            num_key_value_heads=config.whole("num_key_value_heads", 4),
-            head_dim=config.whole("head_dim", 256),
-            intermediate_size=config.whole("intermediate_size", 9216),
+            num_attention_heads=config.get_int("num_attention_heads", 8),
+            num_key_value_heads=config.get_int("num_key_value_heads", 4),
+            head_dim=config.get_int("head_dim", 256),
+            intermediate_size=config.get_int("intermediate_size", 9216),
             window=window if layer_type == LOCAL else None,
             rope_theta=theta,
             rope_factor=factor,

@@ -24,7 +24,7 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
         gemma3_text.read_config(text.values),
         model_type="gemma3",
         # The head belongs to the outer model, and so does the word on tying it.
-        tie_word_embeddings=config.yes("tie_word_embeddings", True),
+        tie_word_embeddings=config.get_bool("tie_word_embeddings", True),
     )
 
 

@@ -20,27 +20,27 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
     config.require("use_bidirectional_attention", False, "an encoder, not a language model")
     # transformers reads this key and then does not apply it, so no checkpoint can mean it.
     config.require("attn_logit_softcapping", None, "Gemma 3 has no cap on attention scores")
-    hidden_size = config.whole("hidden_size", 2304)
+    hidden_size = config.get_int("hidden_size", 2304)
     return ModelConfig(
         model_type="gemma3_text",
-        vocab_size=config.whole("vocab_size", 262_208),
+        vocab_size=config.get_int("vocab_size", 262_208),
         hidden_size=hidden_size,
         layers=_layers(config),
-        rms_norm_eps=config.number("rms_norm_eps", 1e-6),
-        max_position_embeddings=config.whole("max_position_embeddings", 131_072),
-        attention_scale=config.number("query_pre_attn_scalar", 256) ** -0.5,
+        rms_norm_eps=config.get_float("rms_norm_eps", 1e-6),
+        max_position_embeddings=config.get_int("max_position_embeddings", 131_072),
+        attention_scale=config.get_float("query_pre_attn_scalar", 256) ** -0.5,
         activation="gelu_tanh",
         norm_weight_offset=1.0,
         sandwich_norms=True,
         query_key_norm=True,
         embedding_scale=hidden_size**0.5,
-        logits_softcap=config.optional_number("final_logit_softcapping", None),
-        tie_word_embeddings=config.yes("tie_word_embeddings", True),
+        logits_softcap=config.get_optional_float("final_logit_softcapping", None),
+        tie_word_embeddings=config.get_bool("tie_word_embeddings", True),
     )
 
 
 def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
-    pattern = config.whole("sliding_window_pattern", config.whole("_sliding_window_pattern", 6))
+    pattern = config.get_int("sliding_window_pattern", config.get_int("_sliding_window_pattern", 6))
     if pattern < 1:
         raise config.error("sliding_window_pattern", "must be at least 1")
     layer_types = config.layer_types(
@@ -50,10 +50,10 @@ def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
     window = config.window(layer_types, 4096)
     return tuple(
         LayerConfig(
-            num_attention_heads=config.whole("num_attention_heads", 8),
-            num_key_value_heads=config.whole("num_key_value_heads", 4),
-            head_dim=config.whole("head_dim", 256),
-            intermediate_size=config.whole("intermediate_size", 9216),
+            num_attention_heads=config.get_int("num_attention_heads", 8),
+            num_key_value_heads=config.get_int("num_key_value_heads", 4),
+            head_dim=config.get_int("head_dim", 256),
+            intermediate_size=config.get_int("intermediate_size", 9216),
             window=window if layer_type == LOCAL else None,
             rope_theta=ropes[layer_type][0],
             rope_factor=ropes[layer_type][1],
@@ -72,9 +72,11 @@ def _ropes(config: PublishedConfig) -> dict[str, tuple[float, float]]:
     # The older rope_scaling is meant for global layers alone.
     full = {**both.mapping(GLOBAL), **config.mapping("rope_scaling")}
     return {
-        GLOBAL: config.rope(f"RoPE of {GLOBAL}", full, config.number("rope_theta", 1_000_000.0)),
+        GLOBAL: config.rope(f"RoPE of {GLOBAL}", full, config.get_float("rope_theta", 1_000_000.0)),
         LOCAL: config.rope(
-            f"RoPE of {LOCAL}", both.mapping(LOCAL), config.number("rope_local_base_freq", 10_000.0)
+            f"RoPE of {LOCAL}",
+            both.mapping(LOCAL),
+            config.get_float("rope_local_base_freq", 10_000.0),
         ),
     }
 

@@ -18,27 +18,27 @@ def read_config(published: Mapping[str, Any]) -> ModelConfig:
     config.require("attention_bias", False, "attention projections with a bias")
     return ModelConfig(
         model_type="qwen3",
-        vocab_size=config.whole("vocab_size", 151_936),
-        hidden_size=config.whole("hidden_size", 4096),
-        attention_scale=config.number("head_dim", 128) ** -0.5,
+        vocab_size=config.get_int("vocab_size", 151_936),
+        hidden_size=config.get_int("hidden_size", 4096),
+        attention_scale=config.get_float("head_dim", 128) ** -0.5,
         layers=_layers(config),
-        rms_norm_eps=config.number("rms_norm_eps", 1e-6),
-        max_position_embeddings=config.whole("max_position_embeddings", 32_768),
+        rms_norm_eps=config.get_float("rms_norm_eps", 1e-6),
+        max_position_embeddings=config.get_int("max_position_embeddings", 32_768),
         activation="silu",
         query_key_norm=True,
-        tie_word_embeddings=config.yes("tie_word_embeddings", False),
+        tie_word_embeddings=config.get_bool("tie_word_embeddings", False),
     )
 
 
 def _key_value_heads(config: PublishedConfig, heads: int) -> int:
     # Written as null it means one per query head; left out it means the class's 32.
     said_null = "num_key_value_heads" in config.values
-    return config.whole("num_key_value_heads", heads if said_null else 32)
+    return config.get_int("num_key_value_heads", heads if said_null else 32)
 
 
 def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
-    windowed = config.yes("use_sliding_window", False)
-    first_local = config.whole("max_window_layers", 28)
+    windowed = config.get_bool("use_sliding_window", False)
+    first_local = config.get_int("max_window_layers", 28)
     layer_types = config.layer_types(
         [
             LOCAL if windowed and index >= first_local else GLOBAL
@@ -51,13 +51,13 @@ def _layers(config: PublishedConfig) -> tuple[LayerConfig, ...]:
         )
     window = config.window(layer_types, 4096)
     theta, factor = config.flat_rope()
-    heads = config.whole("num_attention_heads", 32)
+    heads = config.get_int("num_attention_heads", 32)
     return tuple(
         LayerConfig(
             num_attention_heads=heads,
             num_key_value_heads=_key_value_heads(config, heads),
-            head_dim=config.whole("head_dim", 128),
-            intermediate_size=config.whole("intermediate_size", 22_016),
+            head_dim=config.get_int("head_dim", 128),
+            intermediate_size=config.get_int("intermediate_size", 22_016),
             window=window if layer_type == LOCAL else None,
             rope_theta=theta,
             rope_factor=factor,
