@@ -10,6 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+_LISTED = "_get_aten_to_edge_passes"
+_REPLACED = (
+    _LISTED,
+    "ReplaceViewOpsWithViewCopyOpsPass",
+    "OpReplacePass",
+    "MemoryFormatOpsPass",
+)
+
 
 @contextmanager
 def fused_passes() -> Iterator[None]:
@@ -28,15 +36,6 @@ def fused_passes() -> Iterator[None]:
     finally:
         for name, value in known.items():
             setattr(_program, name, value)
-
-
-_LISTED = "_get_aten_to_edge_passes"
-_REPLACED = (
-    _LISTED,
-    "ReplaceViewOpsWithViewCopyOpsPass",
-    "OpReplacePass",
-    "MemoryFormatOpsPass",
-)
 
 
 def _fewer(before: Sequence[Any], after: Sequence[Any]) -> tuple[list[Any], Sequence[Any]]:
