@@ -1,8 +1,13 @@
 """Manifests of bundles that were only planned: files that tests may put in place, no answers."""
 
+import json
 from collections.abc import Mapping
+from typing import Any
+
+import pytest
 
 from pocketlm.runtime_py.components import DECODER, Component, Signature, TensorSignature
+from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.manifest import BackendEntry, Manifest
 from pocketlm.runtime_py.memory_inputs import MemoryInputs
 from pocketlm.runtime_py.memory_model import RunChoices
@@ -51,3 +56,10 @@ def _entry(choices: RunChoices, model: str, golden: str) -> BackendEntry:
         components=(Component(DECODER, model, "forward", signature, layers),),
         options=choices.options,
     )
+
+
+def error_of(document: dict[str, Any]) -> str:
+    """Return what reading such a document says is wrong with it."""
+    with pytest.raises(RunError) as caught:
+        Manifest.from_json(json.dumps(document))
+    return str(caught.value)

@@ -362,3 +362,10 @@ def fake_bundle(
         (folder / name).write_text(text, encoding="utf-8", newline="")
     bundle.write_manifest()
     return bundle
+
+
+@pytest.fixture
+def document(fake_bundle: FakeBundle) -> dict[str, Any]:
+    """The manifest of that bundle in plain JSON; a test may damage it."""
+    result: dict[str, Any] = json.loads(fake_bundle.manifest().to_json())
+    return result
