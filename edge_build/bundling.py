@@ -70,7 +70,7 @@ def write_manifest(
         stop_ids=text.stop_ids,
         tensors=tuple(parts.tensors),
         backends={
-            name: _backend_entry(artifact, parts.goldens[name])
+            name: backend_entry(artifact, parts.goldens[name])
             for name, artifact in parts.artifacts.items()
         },
         files=tuple(sorted(files, key=lambda file: file.path)),
@@ -88,6 +88,26 @@ def write_manifest(
     return manifest
 
 
+def backend_entry(artifact: Artifact, golden: str) -> BackendEntry:
+    """Return what a manifest says of an artifact.
+
+    Args:
+        golden: path of its golden answers, relative to the bundle.
+    """
+    return BackendEntry(
+        model=artifact.model,
+        activation_quantization=artifact.activation_quantization,
+        runtime_floor=dict(artifact.runtime_floor),
+        caches=artifact.caches,
+        rewind_tokens=artifact.rewind_tokens,
+        logits_size=artifact.logits_size,
+        golden=golden,
+        components=artifact.components,
+        options=dict(artifact.options),
+        attention_quantization=artifact.attention_quantization,
+    )
+
+
 def _origin(checkpoint: Path) -> dict[str, str]:
     """Return id and commit of what came from a hub; where a folder lies is nobody's business."""
     origin = hub_origin(checkpoint)
@@ -102,18 +122,3 @@ def _with_settings(manifest: Manifest, bundle: Path) -> Manifest:
     recorded = [file for file in file_entries(bundle) if file.path == SETTINGS]
     files = sorted((*manifest.files, *recorded), key=lambda file: file.path)
     return replace(manifest, files=tuple(files))
-
-
-def _backend_entry(artifact: Artifact, golden: str) -> BackendEntry:
-    return BackendEntry(
-        model=artifact.model,
-        activation_quantization=artifact.activation_quantization,
-        runtime_floor=dict(artifact.runtime_floor),
-        caches=artifact.caches,
-        rewind_tokens=artifact.rewind_tokens,
-        logits_size=artifact.logits_size,
-        golden=golden,
-        components=artifact.components,
-        options=dict(artifact.options),
-        attention_quantization=artifact.attention_quantization,
-    )

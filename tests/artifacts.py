@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import Artifact, LoweringInput
+from pocketlm.edge_build.bundling import backend_entry
 from pocketlm.edge_build.calibration.measuring import KvObserver
 from pocketlm.edge_build.kv_cache import KvPrecision, plan_caches
 from pocketlm.edge_build.kv_scales import KvScales, scales_of
@@ -36,6 +37,7 @@ from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.engine import LoadedModel
 from pocketlm.runtime_py.manifest import BackendEntry, Manifest
 from tests.conftest import TINY_PUBLISHED, WINDOW
+from tests.manifests import BARE_MANIFEST
 
 CHUNK = 5
 # More than three times around the ring of WINDOW + CHUNK - 1 slots.
@@ -65,36 +67,20 @@ class LoweredSource:
 
     @property
     def entry(self) -> BackendEntry:
-        artifact = self.artifact
-        return BackendEntry(
-            model=artifact.model,
-            activation_quantization=artifact.activation_quantization,
-            attention_quantization=artifact.attention_quantization,
-            runtime_floor=artifact.runtime_floor,
-            caches=artifact.caches,
-            rewind_tokens=artifact.rewind_tokens,
-            logits_size=artifact.logits_size,
-            golden=f"golden/{self.backend}.json",
-            components=artifact.components,
-            options=artifact.options,
-        )
+        return backend_entry(self.artifact, f"golden/{self.backend}.json")
 
     @property
     def manifest(self) -> Manifest:
         shapes, schemes = weight_shapes(self.source.config), self.source.weights.schemes
-        return Manifest(
-            name="tiny",
+        return replace(
+            BARE_MANIFEST,
             model=model_document(self.source.config),
             context_length=self.source.caches.context_length,
             prefill_chunk=self.source.caches.chunk,
-            recipe="",
             bos_id=self.source.bos_id,
             stop_ids=self.source.stop_ids,
             tensors=tuple(tensor_entry(name, shapes[name], schemes[name], "") for name in schemes),
             backends={self.backend: self.entry},
-            files=(),
-            notes=(),
-            build={},
         )
 
     def load(self) -> LoadedModel:

@@ -1,7 +1,8 @@
-"""Manifests of bundles that were only planned: files that tests may put in place, no answers."""
+"""Made-up manifests, without files and answers, and what reading a damaged one says."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,39 +13,62 @@ from pocketlm.runtime_py.manifest import BackendEntry, Manifest
 from pocketlm.runtime_py.memory_inputs import MemoryInputs
 from pocketlm.runtime_py.memory_model import RunChoices
 
+# What a test does not speak of; the rest it puts in its place.
+BARE_MANIFEST = Manifest(
+    name="tiny",
+    model={},
+    context_length=64,
+    prefill_chunk=5,
+    recipe="",
+    bos_id=None,
+    stop_ids=(),
+    tensors=(),
+    backends={},
+    files=(),
+    notes=(),
+    build={},
+)
+
 
 def manifest_of(inputs: MemoryInputs, models: Mapping[str, str]) -> Manifest:
-    """Return a manifest that lists no files yet.
+    """Return the manifest of a bundle that was only planned: it lists no files yet.
 
     Args:
         models: path of the artifact by backend.
     """
-    return Manifest(
+    return replace(
+        BARE_MANIFEST,
         name=inputs.name,
         model=inputs.model,
         context_length=inputs.context_length,
         prefill_chunk=inputs.prefill_chunk,
         recipe=inputs.recipe,
-        bos_id=None,
-        stop_ids=(),
         tensors=inputs.tensors,
         backends={
             name: _entry(inputs.backends[name], model, f"golden/{name}.json")
             for name, model in models.items()
         },
-        files=(),
-        notes=(),
-        build={},
         recipe_rules=inputs.recipe_rules,
     )
 
 
-def _entry(choices: RunChoices, model: str, golden: str) -> BackendEntry:
+def decoder_component(file: str, logits_size: int, layers: int) -> Component:
+    """Return a component that is all there is of a model."""
     signature = Signature(
         (TensorSignature("tokens", "int64", (1, "new")),),
-        (TensorSignature("logits", "float32", (1, 1, choices.logits_size)),),
+        (TensorSignature("logits", "float32", (1, 1, logits_size)),),
     )
-    layers = tuple(range(len(choices.caches)))
+    return Component(DECODER, file, "forward", signature, tuple(range(layers)))
+
+
+def error_of(document: dict[str, Any]) -> str:
+    """Return what reading such a document says is wrong with it."""
+    with pytest.raises(RunError) as caught:
+        Manifest.from_json(json.dumps(document))
+    return str(caught.value)
+
+
+def _entry(choices: RunChoices, model: str, golden: str) -> BackendEntry:
     return BackendEntry(
         model=model,
         activation_quantization="none",
@@ -53,13 +77,6 @@ def _entry(choices: RunChoices, model: str, golden: str) -> BackendEntry:
         rewind_tokens=None,
         logits_size=choices.logits_size,
         golden=golden,
-        components=(Component(DECODER, model, "forward", signature, layers),),
+        components=(decoder_component(model, choices.logits_size, len(choices.caches)),),
         options=choices.options,
     )
-
-
-def error_of(document: dict[str, Any]) -> str:
-    """Return what reading such a document says is wrong with it."""
-    with pytest.raises(RunError) as caught:
-        Manifest.from_json(json.dumps(document))
-    return str(caught.value)

@@ -15,7 +15,6 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.bundle import Bundle, open_bundle
-from pocketlm.runtime_py.components import DECODER, Component, Signature, TensorSignature
 from pocketlm.runtime_py.engine import Engine
 from pocketlm.runtime_py.golden import ChatCase, Golden, TokenizerCase
 from pocketlm.runtime_py.golden_cases import GoldenCase
@@ -32,6 +31,7 @@ from pocketlm.runtime_py.recorded_settings import SETTINGS, RecordedSettings
 from pocketlm.runtime_py.sampling import greedy_id
 from pocketlm.runtime_py.tokenizer import Tokenizer
 from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
+from tests.manifests import decoder_component
 
 SPECIALS = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
 LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,!?:\n€"
@@ -167,15 +167,6 @@ CACHES = (
 )
 
 
-def decoder(file: str, layers: int) -> Component:
-    """Return a component that is all there is of a model."""
-    signature = Signature(
-        (TensorSignature("tokens", "int64", (1, "new")),),
-        (TensorSignature("logits", "float32", (1, 1, 400)),),
-    )
-    return Component(DECODER, file, "forward", signature, tuple(range(layers)))
-
-
 def backend_entry(name: str, distribution: str) -> BackendEntry:
     return BackendEntry(
         model=f"{name}/model.bin",
@@ -185,7 +176,7 @@ def backend_entry(name: str, distribution: str) -> BackendEntry:
         rewind_tokens=4,
         logits_size=400,
         golden=f"golden/{name}.json",
-        components=(decoder(f"{name}/model.bin", len(CACHES)),),
+        components=(decoder_component(f"{name}/model.bin", 400, len(CACHES)),),
     )
 
 

@@ -1,6 +1,5 @@
 """The manifest as text and back: versions, digests, what other versions wrote."""
 
-import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -20,6 +19,7 @@ from pocketlm.runtime_py.manifest import (
     TensorEntry,
 )
 from tests.manifests import error_of
+from tests.older_bundles import signed
 
 BYTES = st.integers(0, 2**53)
 SIZES = st.integers(1, 2**31 - 1)
@@ -189,11 +189,7 @@ def test_a_manifest_without_rules_of_its_recipe_is_older_and_read(
     document: dict[str, Any], fake_bundle: Any
 ) -> None:
     assert [rule["pattern"] for rule in document.pop("recipe_rules")] == ["layers.*", "*"]
-    del document["manifest_sha256"]
-    document["manifest_sha256"] = hashlib.sha256(
-        (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
-    ).hexdigest()
-    assert Manifest.from_json(json.dumps(document)).recipe_rules == ()
+    assert Manifest.from_json(signed(document)).recipe_rules == ()
 
 
 def test_kv_cache_bytes_are_written_beside_the_caches(document: dict[str, Any]) -> None:
@@ -211,15 +207,11 @@ def test_bytes_of_int8_caches_count_scales_where_they_are_kept() -> None:
 
 
 def test_a_bundle_from_before_int8_caches_can_be_read(document: dict[str, Any]) -> None:
-    from pocketlm.runtime_py.manifest import _digest
-
     for backend in document["backends"].values():
         del backend["attention_quantization"], backend["kv_scale_bytes"]
         for cache in backend["caches"]:
             del cache["quantization"]
-    del document["manifest_sha256"]
-    document["manifest_sha256"] = _digest(document)
-    entry = Manifest.from_json(json.dumps(document)).backends["onnx"]
+    entry = Manifest.from_json(signed(document)).backends["onnx"]
     assert entry.attention_quantization == "none"
     assert {cache.quantization for cache in entry.caches} == {"none"}
 
@@ -262,8 +254,4 @@ def test_keys_of_a_later_writer_are_tolerated(fake_bundle: Any) -> None:
     document["files"][0]["mirror"] = "somewhere"
     document["backends"]["onnx"]["flavour"] = 3
     # The later writer signs what it wrote.
-    del document["manifest_sha256"]
-    from pocketlm.runtime_py.manifest import _digest
-
-    document["manifest_sha256"] = _digest(document)
-    assert Manifest.from_json(json.dumps(document)) == manifest
+    assert Manifest.from_json(signed(document)) == manifest

@@ -9,6 +9,7 @@ from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.engines.executorch.metadata import constant_methods, differences
 from pocketlm.runtime_py.manifest import Manifest
 from pocketlm.runtime_py.verification import verify
+from tests.manifests import BARE_MANIFEST
 
 MODEL = {"attention_softcap": None, "vocab_size": 512, "layers": [{}, {}, {}]}
 
@@ -29,20 +30,7 @@ class Program:
 
 @pytest.fixture
 def manifest() -> Manifest:
-    return Manifest(
-        name="tiny",
-        model=MODEL,
-        context_length=64,
-        prefill_chunk=5,
-        recipe="",
-        bos_id=2,
-        stop_ids=(1,),
-        tensors=(),
-        backends={},
-        files=(),
-        notes=(),
-        build={},
-    )
+    return replace(BARE_MANIFEST, model=MODEL, bos_id=2, stop_ids=(1,))
 
 
 def constants(**changes: Any) -> dict[str, Any]:
