@@ -4,7 +4,6 @@ import ctypes
 import gc
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import psutil
@@ -64,12 +63,7 @@ class PeakMemory:
         self._sampler.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._ended.set()
         self._sampler.join()
         mark = peak_resident_bytes()

@@ -7,7 +7,6 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.ports import free_port
@@ -46,12 +45,7 @@ class AdbServer:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._stack.close()
 
     @property

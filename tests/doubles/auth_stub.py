@@ -6,7 +6,6 @@ import os
 import socketserver
 import struct
 import threading
-from types import TracebackType
 
 from tests.doubles.adb_protocol import HEADER, message
 
@@ -30,12 +29,7 @@ class AuthStub:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

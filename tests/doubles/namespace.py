@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Literal
 
 from pocketlm.device_tests.errors import DeviceError
@@ -61,12 +60,7 @@ class Namespace:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._end()
 
     @property

@@ -8,7 +8,6 @@ only this double is (`inside.py`); outside there is one port of 127.0.0.1. Two c
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from tests.doubles.namespace import Namespace
 from tests.doubles.prepare import prepared
@@ -22,12 +21,7 @@ class _UserDouble:
         self._stack = ExitStack()
         self._namespace: Namespace | None = None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._stack.close()
 
     @property

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from threading import Lock
-from types import TracebackType
 from typing import IO, Any
 
 # A script that never ends must not stop the whole run.
@@ -58,12 +57,7 @@ class ForkedPython:
     def __enter__(self) -> "ForkedPython":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
