@@ -1,11 +1,11 @@
 """The backends: one folder each, found by folder name."""
 
-import difflib
 import pkgutil
 from importlib import import_module
 
 from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.errors import BuildError
+from pocketlm.runtime_py.errors import unknown_name
 
 
 def names() -> tuple[str, ...]:
@@ -21,8 +21,6 @@ def load(name: str) -> Backend:
     """
     known = names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ";"
-        raise BuildError(f"--backend {name}: unknown{hint} known: {', '.join(known)}")
+        raise BuildError(unknown_name("--backend", name, known))
     backend: Backend = import_module(f"{__name__}.{name}").BACKEND
     return backend

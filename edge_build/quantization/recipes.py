@@ -1,6 +1,5 @@
 """The named recipes, as data, recipes from a TOML file, and those that a manifest keeps."""
 
-import difflib
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from pocketlm.edge_build.quantization.recipe import (
     QuantRule,
     QuantScheme,
 )
+from pocketlm.runtime_py.errors import unknown_name
 from pocketlm.runtime_py.manifest import RecipeRule
 
 T = TypeVar("T", str, int)
@@ -73,11 +73,7 @@ def load(name: str) -> QuantRecipe:
             return recipe
     if name.endswith(".toml"):
         return _read_toml(Path(name))
-    near = difflib.get_close_matches(name, NAMES, 1)
-    hint = f"; did you mean {near[0]}?" if near else ";"
-    raise BuildError(
-        f"--recipe {name}: unknown{hint} known: {', '.join(NAMES)}, or the path of a .toml file"
-    )
+    raise BuildError(f"{unknown_name('--recipe', name, NAMES)}, or the path of a .toml file")
 
 
 def recorded(recipe: QuantRecipe) -> tuple[RecipeRule, ...]:

@@ -1,10 +1,9 @@
 """One file per family; the file's name is the `model_type` in config.json."""
 
-import difflib
 import importlib
 import pkgutil
 
-from pocketlm.models.errors import ModelError, shown
+from pocketlm.models.errors import ModelError, nearest_and_known, shown
 from pocketlm.models.family import Family, MakeLayer
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
@@ -17,10 +16,8 @@ def load(name: str) -> Family:
         ModelError: there is none; the message names the nearest and all known.
     """
     if name not in NAMES:
-        nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
         raise ModelError(
-            f"model_type {shown(name)} is not supported; the nearest known is {nearest!r}, "
-            f"and all known are {', '.join(NAMES)}"
+            f"model_type {shown(name)} is not supported; {nearest_and_known(name, NAMES)}"
         )
     family: Family = importlib.import_module(f"{__name__}.{name}").FAMILY
     return family

@@ -3,7 +3,6 @@
 A shape has no weights. One JSON file per shape; `pocketlm_note` in it labels a stand-in.
 """
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from pocketlm.models import families
 from pocketlm.models.config import ModelConfig
-from pocketlm.models.errors import ModelError
+from pocketlm.models.errors import ModelError, nearest_and_known
 
 _FOLDER = Path(__file__).parent
 
@@ -48,11 +47,7 @@ def load(name: str) -> Shape:
         ModelError: there is none; the message names the nearest and all known.
     """
     if name not in NAMES:
-        nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
-        raise ModelError(
-            f"shape {name!r} is unknown; the nearest known is {nearest!r}, "
-            f"and all known are {', '.join(NAMES)}"
-        )
+        raise ModelError(f"shape {name!r} is unknown; {nearest_and_known(name, NAMES)}")
     return shape_of(name, json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8")))
 
 

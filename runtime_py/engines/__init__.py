@@ -1,13 +1,12 @@
 """How each backend runs: a folder with engine, memory model and apps, found by name."""
 
-import difflib
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pocketlm.runtime_py.app_runtime import AppRuntime
-from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.errors import RunError, unknown_name
 
 if TYPE_CHECKING:
     from pocketlm.runtime_py.engine import Engine
@@ -27,9 +26,7 @@ def load(name: str) -> "Engine":
     """
     known = names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ";"
-        raise RunError(f"--backend {name}: unknown{hint} known: {', '.join(known)}")
+        raise RunError(unknown_name("--backend", name, known))
     engine: Engine = import_module(f"{__name__}.{name}.engine").ENGINE
     return engine
 
