@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pocketlm.device_tests.commands.flags import json_option
+from pocketlm.runtime_py.commands.flags import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pocketlm.device_tests.commands.fit_shown import Asked, print_fits
-from pocketlm.device_tests.commands.flags import json_option
+from pocketlm.runtime_py.commands.flags import json_option
 from pocketlm.runtime_py.terminal import is_verbose
 
 if TYPE_CHECKING:

@@ -9,9 +9,6 @@ import click
 if TYPE_CHECKING:
     from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout."
-)
 target_option = click.option(
     "--on",
     "target_name",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pocketlm.device_tests.commands.flags import json_option, shown_progress, target_option
+from pocketlm.device_tests.commands.flags import shown_progress, target_option
 from pocketlm.device_tests.commands.saving import save
 from pocketlm.device_tests.errors import DeviceError
+from pocketlm.runtime_py.commands.flags import json_option
 from pocketlm.runtime_py.terminal import say
 
 if TYPE_CHECKING:

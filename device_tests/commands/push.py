@@ -5,8 +5,8 @@ import shlex
 
 import click
 
-from pocketlm.device_tests.commands.flags import json_option, shown_progress, target_option
-from pocketlm.runtime_py.commands.flags import bundle_argument
+from pocketlm.device_tests.commands.flags import shown_progress, target_option
+from pocketlm.runtime_py.commands.flags import bundle_argument, json_option
 from pocketlm.runtime_py.terminal import say
 
 
