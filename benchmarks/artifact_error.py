@@ -6,21 +6,20 @@ codes and the same rounding of activations; and that eager model against itself 
 rounding of activations, and against the unquantized model. docs/numerics.md reads the figures.
 Unit: difference of a logit over the standard deviation of its row; the row's largest, then median,
 90th percentile and maximum over the positions.
-Command: python benchmarks/artifact_error.py BUNDLE
+Command: python -m benchmarks.artifact_error BUNDLE
 The last line of stdout is the JSON document that is saved below benchmarks/results/.
 """
 
 import argparse
-import datetime
 import json
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.documents import RESULTS, save, today, versions
 from pocketlm.edge_build.progress import silent
 from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.quantization.apply import quantize_weights
@@ -94,14 +93,10 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     torch.set_grad_enabled(False)
     document = measure(parser.parse_args().bundle)
-    document["date"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    document["versions"] = {
-        name: version(name) for name in ("pocketlm", "torch", "executorch", "onnxruntime")
-    }
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
+    document["date"] = today()
+    document["versions"] = versions("pocketlm", "torch", "executorch", "onnxruntime")
     name = f"{document['date']}-artifact-error-pico-{document['recipe']}.json"
-    (results / name).write_text(json.dumps(document, indent=1) + "\n")
+    save(document, RESULTS / name)
     print(json.dumps(document))
 
 

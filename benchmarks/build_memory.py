@@ -5,12 +5,11 @@ and its prediction in another; peaks are the process's highest resident size wit
 constants of edge_build/memory_prediction.py are fitted to this; fit them again when a stage
 changes: vary layers, shape, recipe and context one at a time and see which term moves.
 Units: bytes; the ratio is predicted / measured. Memory, not time: other work does not disturb it.
-Command: python benchmarks/build_memory.py pico gemma-3-270m:4 gemma-3-1b:4 --backend onnx
+Command: python -m benchmarks.build_memory pico gemma-3-270m:4 gemma-3-1b:4 --backend onnx
 The last line of stdout is the JSON document that is saved below benchmarks/results/.
 """
 
 import argparse
-import datetime
 import json
 import os
 import platform
@@ -18,12 +17,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.documents import RESULTS, save, today, versions
+
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 SHAPES = ("pico", "gemma-3-270m:4", "gemma-3-270m", "qwen3-0.6b:4", "gemma-3-1b:4")
 
 
@@ -96,14 +95,12 @@ def main() -> None:
         for backend in arguments.backend or ("onnx", "executorch")
     ]
     document = {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "date": today(),
         "machine": {"cpu_count": os.cpu_count(), "architecture": platform.machine()},
-        "versions": {name: version(name) for name in ("pocketlm", "torch", "executorch", "onnx")},
+        "versions": versions("pocketlm", "torch", "executorch", "onnx"),
         "builds": builds,
     }
-    RESULTS.mkdir(exist_ok=True)
-    name = f"{document['date']}-build-memory-{arguments.recipe}.json"
-    (RESULTS / name).write_text(json.dumps(document, indent=1) + "\n")
+    save(document, RESULTS / f"{document['date']}-build-memory-{arguments.recipe}.json")
     print(json.dumps(document))
 
 

@@ -1,23 +1,21 @@
 """The suite's command line: plan, run, save, print."""
 
 import argparse
-import datetime
 import json
 import signal
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from benchmarks import machine, plot, systems
 from benchmarks.artifacts import Reuse
+from benchmarks.documents import RESULTS, save, today, versions
 from benchmarks.processes import ROOT, Guard, SuiteError, say
 from benchmarks.rounds import DECODE_STEPS, PARTS, PREFILL_TOKENS, Plan, measure_part
 from benchmarks.systems.system import Target
 from benchmarks.table import render, write_between_markers
 
-RESULTS = ROOT / "benchmarks" / "results"
 _DESCRIPTION = """\
 Measures pocketlm's bundles and the systems that do the same job, on one random-weight checkpoint.
 
@@ -135,15 +133,12 @@ def _run_suite(parsed: argparse.Namespace) -> None:
 
 def _header(parsed: argparse.Namespace) -> dict[str, Any]:
     return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "date": today(),
         "shape": parsed.shape,
         "threads": parsed.threads,
         "baseline": parsed.baseline,
         "machine": machine.describe(),
-        "versions": {
-            name: version(name)
-            for name in ("pocketlm", "torch", "executorch", "onnxruntime", "onnxruntime-genai")
-        },
+        "versions": versions("pocketlm", "torch", "executorch", "onnxruntime", "onnxruntime-genai"),
         "prefill_tokens": PREFILL_TOKENS,
         "decode_steps": DECODE_STEPS,
         "parts": {},
@@ -153,8 +148,7 @@ def _header(parsed: argparse.Namespace) -> dict[str, Any]:
 def _save(document: dict[str, Any], parsed: argparse.Namespace) -> None:
     parts = "+".join(document["parts"])
     path = parsed.out or RESULTS / f"{document['date']}-{parsed.shape}-{parts}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    save(document, path)
     if "depth" in document["parts"]:
         if plot.can_draw():
             path.with_suffix(".svg").write_text(plot.draw(document))

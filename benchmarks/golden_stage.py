@@ -12,7 +12,6 @@ The last line of stdout is the JSON document that is saved below benchmarks/resu
 """
 
 import argparse
-import datetime
 import json
 import os
 import platform
@@ -21,7 +20,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,8 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.build_memory import RESULTS, ROOT, checkpoint_of
+from benchmarks.build_memory import ROOT, checkpoint_of
+from benchmarks.documents import RESULTS, save, today, versions
 from pocketlm.edge_build.backend import Artifact
 from pocketlm.edge_build.golden import record_golden
 from pocketlm.edge_build.preparation import Preparation, prepare
@@ -146,16 +145,14 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     stages = [measure(shape, arguments.recipe, arguments.work) for shape in arguments.shapes]
     document = {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "date": today(),
         "machine": {"cpu_count": os.cpu_count(), "architecture": platform.machine()},
-        "versions": {name: version(name) for name in ("pocketlm", "torch")},
+        "versions": versions("pocketlm", "torch"),
         "recipe": arguments.recipe,
         "stages": stages,
     }
     if not arguments.no_save:
-        RESULTS.mkdir(exist_ok=True)
-        name = f"{document['date']}-golden-stage-{arguments.recipe}.json"
-        (RESULTS / name).write_text(json.dumps(document, indent=1) + "\n")
+        save(document, RESULTS / f"{document['date']}-golden-stage-{arguments.recipe}.json")
     print(json.dumps(document))
 
 
