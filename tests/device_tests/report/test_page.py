@@ -11,11 +11,11 @@ from pocketlm.device_tests.device.facts import EMULATED, Provenance
 from pocketlm.device_tests.memory.values import AndroidAccount, Sample
 from pocketlm.device_tests.profiling.document import AnswerDifference, Report
 from pocketlm.device_tests.report.page import render_html
+from tests.device_tests.report.page_reports import REPORTS
 from tests.device_tests.report.sample_reports import (
     failed_report,
     folios_report,
     hostile_report,
-    killed_report,
     sample_report,
     wrong_report,
 )
@@ -55,19 +55,14 @@ class Page(HTMLParser):
             self.texts.append(data)
 
 
-REPORTS = {
-    "whole": sample_report(),
-    "emulated": sample_report("qemu-system"),
-    "failed": failed_report(),
-    "killed": killed_report(),
-    "wrong": wrong_report(),
-    "hostile": hostile_report(),
+PAGES = {
+    **REPORTS,
     "not sampled": replace(sample_report(), samples=()),
     "no phases": replace(sample_report(), phases=()),
 }
 
 
-@pytest.fixture(params=REPORTS.values(), ids=REPORTS.keys())
+@pytest.fixture(params=PAGES.values(), ids=PAGES.keys())
 def report(request: pytest.FixtureRequest) -> Report:
     found: Report = request.param
     return found

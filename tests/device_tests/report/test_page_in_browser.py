@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pocketlm.device_tests.report.page import render_html
-from tests.device_tests.report.sample_reports import (
-    failed_report,
-    hostile_report,
-    killed_report,
-    many_phases_report,
-    sample_report,
-    wrong_report,
-)
+from tests.device_tests.report.page_reports import REPORTS
+from tests.device_tests.report.sample_reports import many_phases_report, sample_report
 from tests.doubles.tools import advice
 from tools import screenshots
 from tools.screenshots import Screen, find_browser, main, opened_browser, shown_page
@@ -24,15 +18,7 @@ from tools.screenshots import Screen, find_browser, main, opened_browser, shown_
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-REPORTS = {
-    "whole": sample_report(),
-    "emulated": sample_report("qemu-system"),
-    "failed": failed_report(),
-    "killed": killed_report(),
-    "wrong": wrong_report(),
-    "hostile": hostile_report(),
-    "many phases": many_phases_report(),
-}
+PAGES = {**REPORTS, "many phases": many_phases_report()}
 ROOT = Path(__file__).parents[3]
 # Of real runs; what the documentation shows.
 DOCUMENTED = sorted((ROOT / "docs" / "reports").glob("*.html"))
@@ -75,12 +61,12 @@ def browser() -> Iterator["Browser"]:
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("name", PAGES)
 def test_the_page_fits_its_screen(
     browser: "Browser", tmp_path: Path, name: str, screen: str
 ) -> None:
     page = tmp_path / "report.html"
-    page.write_text(render_html(REPORTS[name]), encoding="utf-8")
+    page.write_text(render_html(PAGES[name]), encoding="utf-8")
     assert_fits(browser, page, SCREENS[screen])
 
 
