@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from pocketlm.edge_build import backends
 from pocketlm.edge_build import build as build_module
@@ -41,39 +42,41 @@ def edit_json(path: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def remove_tensor(checkpoint: Path) -> None:
-    path = checkpoint / "model.safetensors"
-    tensors = load_file(path)
+def edit_tensors(change: Callable[[dict[str, Tensor]], None]) -> Damage:
+    """Return what changes the tensors of a checkpoint's one file."""
+
+    def damage(checkpoint: Path) -> None:
+        path = checkpoint / "model.safetensors"
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path)
+
+    return damage
+
+
+@edit_tensors
+def remove_tensor(tensors: dict[str, Tensor]) -> None:
     del tensors["model.layers.1.mlp.up_proj.weight"]
-    save_file(tensors, path)
 
 
-def add_tensor(checkpoint: Path) -> None:
-    path = checkpoint / "model.safetensors"
-    tensors = load_file(path)
+@edit_tensors
+def add_tensor(tensors: dict[str, Tensor]) -> None:
     tensors["model.layers.9.mlp.up_proj.weight"] = tensors["model.norm.weight"].clone()
-    save_file(tensors, path)
 
 
-def reshape_tensor(checkpoint: Path) -> None:
-    path = checkpoint / "model.safetensors"
-    tensors = load_file(path)
+@edit_tensors
+def reshape_tensor(tensors: dict[str, Tensor]) -> None:
     tensors["model.norm.weight"] = tensors["model.norm.weight"][:32].clone()
-    save_file(tensors, path)
 
 
-def retype_tensor(checkpoint: Path) -> None:
-    path = checkpoint / "model.safetensors"
-    tensors = load_file(path)
+@edit_tensors
+def retype_tensor(tensors: dict[str, Tensor]) -> None:
     tensors["model.norm.weight"] = tensors["model.norm.weight"].int()
-    save_file(tensors, path)
 
 
-def poison_tensor(checkpoint: Path) -> None:
-    path = checkpoint / "model.safetensors"
-    tensors = load_file(path)
+@edit_tensors
+def poison_tensor(tensors: dict[str, Tensor]) -> None:
     tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
-    save_file(tensors, path)
 
 
 def truncate(checkpoint: Path) -> None:
