@@ -58,6 +58,11 @@ def lose(target: ShellTarget, link: BrokenLink, spec: JobSpec, out: Path) -> Job
     return result
 
 
+def processes_of(folder: Path) -> list[int]:
+    """Return the process ids of a job's shell and its runner."""
+    return [int((folder / name).read_text().split()[0]) for name in ("job.pid", "job.runner")]
+
+
 def test_lost_job_goes_on_and_is_collected_later(
     target: ShellTarget, link: BrokenLink, tmp_path: Path, script: Script
 ) -> None:
@@ -103,10 +108,7 @@ def test_dead_jobs_are_removed_at_the_next_start(
     target: ShellTarget, link: BrokenLink, tmp_path: Path, script: Script
 ) -> None:
     lost = lose(target, link, JobSpec(RUN, script(WAITS), timeout_s=60), tmp_path / "out")
-    folder = Path(job_folder(target, lost.nonce))
-    shell, runner = (
-        int((folder / name).read_text().split()[0]) for name in ("job.pid", "job.runner")
-    )
+    shell, runner = processes_of(Path(job_folder(target, lost.nonce)))
     os.kill(shell, signal.SIGKILL)
     wait_until(lambda: not is_alive(shell))
     assert run_job(target, JobSpec(("true",)), tmp_path / "out").verdict == "ok"
@@ -134,10 +136,7 @@ def test_restart_of_the_device_is_recognized(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lost = lose(target, link, JobSpec(RUN, script(WAITS), timeout_s=60), tmp_path / "out")
-    folder = Path(job_folder(target, lost.nonce))
-    shell, runner = (
-        int((folder / name).read_text().split()[0]) for name in ("job.pid", "job.runner")
-    )
+    shell, runner = processes_of(Path(job_folder(target, lost.nonce)))
     # The shell first: without its runner it would end by itself.
     os.killpg(shell, signal.SIGKILL)
     os.killpg(runner, signal.SIGKILL)
@@ -157,9 +156,8 @@ def test_restart_that_took_the_jobs_files_is_recognized(
 
     def restart(line: str) -> None:
         (folder,) = Path(target.folder, "jobs").iterdir()
-        runner = int((folder / "job.runner").read_text().split()[0])
-        os.killpg(int((folder / "job.pid").read_text().split()[0]), signal.SIGKILL)
-        os.killpg(runner, signal.SIGKILL)
+        for process in processes_of(folder):
+            os.killpg(process, signal.SIGKILL)
         # What was written last never came to the disk.
         (folder / "job.pid").write_text("")
         monkeypatch.setattr(state, "_BOOT_ID", f"'{tmp_path}/boot id'")
