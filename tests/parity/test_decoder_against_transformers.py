@@ -5,7 +5,7 @@ Every family found by name must have a case here.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +106,6 @@ def difference(reference: Any, checkpoint: Checkpoint) -> float:
     return float((ours - expected).abs().max() / expected.std())
 
 
-def rewrite_config(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    change(config)
-    path.write_text(json.dumps(config))
-
-
 @pytest.mark.parametrize("family", families.NAMES)
 def test_the_decoder_computes_what_transformers_computes(family: str, tmp_path: Path) -> None:
     assert family in CASES, f"add a tiny transformers model for {family} to CASES"
@@ -137,65 +130,50 @@ def test_a_sharded_checkpoint_gives_the_same_weights(family: str, tmp_path: Path
     assert whole.digest() == sharded.digest()
 
 
-def to_old_gemma3_keys(config: dict[str, Any]) -> None:
-    config.pop("rope_parameters")
-    config.pop("layer_types")
-    config |= {
+def reread_with_old_keys(
+    family: str, folder: Path, old: Mapping[str, Any]
+) -> tuple[Any, Checkpoint]:
+    """Put a family's older keys in place of layer types and RoPE; read the folder anew."""
+    made = randomized(CASES[family])
+    made.save_pretrained(folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["rope_parameters"], config["layer_types"]
+    path.write_text(json.dumps({**config, **old}))
+    reference = type(made).from_pretrained(folder, attn_implementation="eager")
+    return reference.eval(), open_checkpoint(folder)
+
+
+def test_old_gemma3_keys_mean_what_transformers_takes_them_for(tmp_path: Path) -> None:
+    old = {
         "rope_theta": 1_000_000.0,
         "rope_local_base_freq": 10_000.0,
         "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
         "sliding_window_pattern": 3,
     }
-
-
-def test_old_gemma3_keys_mean_what_transformers_takes_them_for(tmp_path: Path) -> None:
-    randomized(CASES["gemma3_text"]).save_pretrained(tmp_path)
-    rewrite_config(tmp_path, to_old_gemma3_keys)
-    reference = transformers.Gemma3ForCausalLM.from_pretrained(
-        tmp_path, attn_implementation="eager"
-    )
-    checkpoint = open_checkpoint(tmp_path)
+    reference, checkpoint = reread_with_old_keys("gemma3_text", tmp_path, old)
     assert [layer.window for layer in checkpoint.config.layers] == [8, 8, None, 8, 8]
     assert [layer.rope_factor for layer in checkpoint.config.layers] == [1, 1, 8, 1, 1]
-    assert difference(reference.eval(), checkpoint) <= TOLERANCE
+    assert difference(reference, checkpoint) <= TOLERANCE
 
 
 def test_old_gemma2_keys_mean_what_transformers_takes_them_for(tmp_path: Path) -> None:
-    randomized(CASES["gemma2"]).save_pretrained(tmp_path)
-
-    def change(config: dict[str, Any]) -> None:
-        config.pop("rope_parameters")
-        config.pop("layer_types")
-        config["rope_theta"] = 20_000.0
-
-    rewrite_config(tmp_path, change)
-    reference = transformers.Gemma2ForCausalLM.from_pretrained(
-        tmp_path, attn_implementation="eager"
-    )
-    checkpoint = open_checkpoint(tmp_path)
+    reference, checkpoint = reread_with_old_keys("gemma2", tmp_path, {"rope_theta": 20_000.0})
     assert [layer.window for layer in checkpoint.config.layers] == [8, None, 8, None, 8]
-    assert difference(reference.eval(), checkpoint) <= TOLERANCE
+    assert difference(reference, checkpoint) <= TOLERANCE
 
 
 def test_old_qwen3_keys_mean_what_transformers_takes_them_for(tmp_path: Path) -> None:
-    randomized(CASES["qwen3"]).save_pretrained(tmp_path)
-
-    def change(config: dict[str, Any]) -> None:
-        config.pop("rope_parameters")
-        config.pop("layer_types")
-        config |= {
-            "rope_theta": 1_000_000.0,
-            "rope_scaling": {"type": "linear", "factor": 4.0},
-            "use_sliding_window": True,
-            "sliding_window": WINDOW,
-            "max_window_layers": 3,
-        }
-
-    rewrite_config(tmp_path, change)
-    reference = transformers.Qwen3ForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
-    checkpoint = open_checkpoint(tmp_path)
+    old = {
+        "rope_theta": 1_000_000.0,
+        "rope_scaling": {"type": "linear", "factor": 4.0},
+        "use_sliding_window": True,
+        "sliding_window": WINDOW,
+        "max_window_layers": 3,
+    }
+    reference, checkpoint = reread_with_old_keys("qwen3", tmp_path, old)
     assert [layer.window for layer in checkpoint.config.layers] == [None, None, None, 8, 8]
-    assert difference(reference.eval(), checkpoint) <= TOLERANCE
+    assert difference(reference, checkpoint) <= TOLERANCE
 
 
 def test_an_untied_head_is_read_as_its_own_weight(tmp_path: Path) -> None:
