@@ -1,12 +1,8 @@
 """ExecuTorch's own TextLLMRunner runs our files unchanged and picks the ids that our engine picks.
 
-It runs in a process of its own: it is slow to import and writes to stdout from C++. It hands out
-text only, piece by piece, so ids are compared as the tokenizer's pieces.
+It hands out text only, piece by piece, so ids are compared as the tokenizer's pieces.
 """
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +15,9 @@ from pocketlm.runtime_py import open_bundle, open_session
 from pocketlm.runtime_py.sampling import greedy_id
 from tests.artifacts import CHUNK, CONTEXT, TOKENIZER_SIZE, lowered_executorch
 from tests.conftest import PICO
+from tests.stock_runners import ask_stock_runner
 
-_MARK = "pieces: "
-_SCRIPT = f"""
-import json, sys
+_SCRIPT = """
 import executorch.kernels.quantized
 from executorch.extension.llm.custom_ops import custom_ops
 from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
@@ -33,23 +28,14 @@ options = GenerationConfig(
 )
 pieces, stats = [], []
 runner.generate(prompt, options, pieces.append, stats.append)
-print()
-print("{_MARK}" + json.dumps([stats[0].num_prompt_tokens, pieces]))
+answer([stats[0].num_prompt_tokens, pieces])
 """
 
 
 def stock_pieces(pte: Path, prompt: str, new_tokens: int) -> tuple[int, list[str]]:
     """Return the stock runner's count of prompt tokens, and the pieces that it generates."""
     tokenizer = PICO / "tokenizer.model"
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _SCRIPT, pte, tokenizer, prompt, str(new_tokens)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    line = next(line for line in run.stdout.splitlines() if line.startswith(_MARK))
-    count, pieces = json.loads(line.removeprefix(_MARK))
+    count, pieces = ask_stock_runner(_SCRIPT, pte, tokenizer, prompt, new_tokens)
     return count, pieces
 
 

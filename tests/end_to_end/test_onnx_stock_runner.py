@@ -1,12 +1,6 @@
-"""The stock onnxruntime-genai runs our files unchanged and picks the ids that our session picks.
-
-It runs in a process of its own: it brings its own logging and reports leaks at exit.
-"""
+"""The stock onnxruntime-genai runs our files unchanged and picks the ids that our session picks."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +9,9 @@ from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.runtime_py import open_bundle, open_session
 from pocketlm.runtime_py.tokenizer import read_tokenizer
 from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx
+from tests.stock_runners import ask_stock_runner
 
 _SCRIPT = """
-import json, sys
 import onnxruntime_genai as genai
 model = genai.Model(sys.argv[1])
 params = genai.GeneratorParams(model)
@@ -29,32 +23,19 @@ for turn in json.loads(sys.argv[3]):
 while not generator.is_done():
     generator.generate_next_token()
     ids.append(int(generator.get_next_tokens()[0]))
-print(json.dumps(ids))
+answer(ids)
 """
 
 _TOKENIZE = """
-import json, sys
 import onnxruntime_genai as genai
 tokenizer = genai.Tokenizer(genai.Model(sys.argv[1]))
-print(json.dumps([int(token) for token in tokenizer.encode(sys.argv[2])]))
+answer([int(token) for token in tokenizer.encode(sys.argv[2])])
 """
 
 
 def stock_ids(folder: Path, turns: list[list[int]], max_length: int) -> list[int]:
-    """Return what the stock runner generates greedily.
-
-    Its attention kernel is the one that our engine asks for: the other adds up in another order,
-    which is enough to turn a near tie.
-    """
-    run = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, str(folder), str(max_length), json.dumps(turns)],
-        env={**os.environ, "ORT_GQA_DISABLE_FLASH_ATTENTION": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    ids: list[int] = json.loads(run.stdout.splitlines()[-1])
+    """Return what the stock runner generates greedily."""
+    ids: list[int] = ask_stock_runner(_SCRIPT, folder, max_length, json.dumps(turns))
     return ids
 
 
@@ -109,12 +90,5 @@ def test_pico_gives_our_ids_past_a_ring_wrap(pico_bundle: Path) -> None:
 
 def test_stock_tokenizer_reads_the_bundle(pico_bundle: Path) -> None:
     text = "def parse(line):\n    return line.split()"
-    run = subprocess.run(
-        [sys.executable, "-c", _TOKENIZE, str(pico_bundle), text],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    ids = json.loads(run.stdout.splitlines()[-1])
+    ids = ask_stock_runner(_TOKENIZE, pico_bundle, text)
     assert ids == read_tokenizer(open_bundle(pico_bundle)).encode(text)

@@ -1,9 +1,6 @@
 """Gemma 3 270M's published weights: stock runners answer with our very text, on both backends."""
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -19,6 +16,7 @@ from pocketlm.runtime_py.chat_template import read_chat_template
 from pocketlm.runtime_py.sampling import greedy_id
 from pocketlm.runtime_py.tokenizer import read_tokenizer
 from tests.assets import gemma3_270m
+from tests.stock_runners import ask_stock_runner
 
 pytestmark = pytest.mark.assets_heavy
 
@@ -28,9 +26,7 @@ CODE = (
     "    return result\n\n\ndef mean(values):\n    if not values:\n        return"
 )
 MESSAGES = [{"role": "user", "content": "Where does the café in Köln stand?\n    Be brief."}]
-_MARK = "answer: "
-_EXECUTORCH = f"""
-import json, sys
+_EXECUTORCH = """
 import executorch.kernels.quantized
 from executorch.extension.llm.custom_ops import custom_ops
 from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
@@ -41,11 +37,9 @@ options = GenerationConfig(
 )
 pieces, stats = [], []
 runner.generate(asked["prompt"], options, pieces.append, stats.append)
-print()
-print("{_MARK}" + json.dumps([stats[0].num_prompt_tokens, "".join(pieces)]))
+answer([stats[0].num_prompt_tokens, "".join(pieces)])
 """
-_GENAI = f"""
-import json, sys
+_GENAI = """
 import onnxruntime_genai as genai
 asked = json.loads(sys.argv[1])
 model = genai.Model(asked["folder"])
@@ -62,7 +56,7 @@ stream, text = tokenizer.create_stream(), ""
 while not generator.is_done():
     generator.generate_next_token()
     text += stream.decode(int(generator.get_next_tokens()[0]))
-print("{_MARK}" + json.dumps([len(ids), text]))
+answer([len(ids), text])
 """
 
 
@@ -95,16 +89,7 @@ def ours(bundle: Bundle, backend: str, prompt: str) -> tuple[int, str]:
 
 
 def stock(script: str, asked: dict[str, Any]) -> tuple[int, str]:
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, json.dumps(asked)],
-        env={**os.environ, "ORT_GQA_DISABLE_FLASH_ATTENTION": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    line = next(line for line in run.stdout.splitlines() if line.startswith(_MARK))
-    count, text = json.loads(line.removeprefix(_MARK))
+    count, text = ask_stock_runner(script, json.dumps(asked))
     return int(count), str(text)
 
 
