@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pocketlm.device_tests.errors import DeviceError
+from tests.doubles.one_process import OneProcess
 from tests.doubles.ports import free_port
 from tests.doubles.tools import guarded, tool
 
@@ -16,13 +17,12 @@ _POLL_S = 0.02
 _START_S = 20
 
 
-class AdbServer:
+class AdbServer(OneProcess):
     """A context in which adb, run with `environment`, knows only the devices that we connect."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.environment: dict[str, str] = {}
-        self._stack = ExitStack()
-        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "AdbServer":
         with ExitStack() as stack:
@@ -44,15 +44,6 @@ class AdbServer:
             self._wait(port, log)
             self._stack = stack.pop_all()
         return self
-
-    def __exit__(self, *ended: object) -> None:
-        self._stack.close()
-
-    @property
-    def pid(self) -> int:
-        """Of the server."""
-        assert self._process is not None, "only within the context"
-        return self._process.pid
 
     def run(
         self, *arguments: str | Path, timeout_s: float = 30
@@ -109,11 +100,6 @@ class AdbServer:
                 raise DeviceError(f"no adb server came up on port {port}: {said}")
             time.sleep(_POLL_S)
         self.run("devices")  # answered when it has made its keys
-
-    def _end(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
 
 
 def _environment(home: Path, port: int) -> dict[str, str]:

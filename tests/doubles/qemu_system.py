@@ -18,6 +18,7 @@ from pocketlm.device_tests.errors import DeviceError
 from tests.doubles.adb_protocol import daemon_answers
 from tests.doubles.cpus import cpu_called
 from tests.doubles.images import Entry, cpio, data_disk
+from tests.doubles.one_process import OneProcess
 from tests.doubles.ports import free_port
 from tests.doubles.prepare import Prepared, prepared
 from tests.doubles.ssh_access import SshAccess
@@ -67,7 +68,7 @@ class SystemMachine:
     boot_timeout_s: float = 120
 
 
-class SystemPhone:
+class SystemPhone(OneProcess):
     """A context in which a machine runs, booted.
 
     Attributes:
@@ -76,10 +77,9 @@ class SystemPhone:
     """
 
     def __init__(self, machine: SystemMachine | None = None) -> None:
+        super().__init__()
         self._machine = machine or SystemMachine()
-        self._stack = ExitStack()
         self._folder = Path()
-        self._process: subprocess.Popen[bytes] | None = None
         self._ports = (0, 0)
         self.serial = ""
         self.ssh: SshAccess
@@ -97,15 +97,6 @@ class SystemPhone:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *ended: object) -> None:
-        self._stack.close()
-
-    @property
-    def pid(self) -> int:
-        """Of the one process that the machine is."""
-        assert self._process is not None, "only within the context"
-        return self._process.pid
-
     @property
     def console(self) -> str:
         """What the kernel and the first programs said."""
@@ -113,9 +104,7 @@ class SystemPhone:
 
     def power_off(self) -> None:
         """End the machine as if its battery were taken out. The folder stays until the end."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._end()
 
     def reboot(self) -> None:
         """Reset the machine, and wait until it has booted again. Its disks keep what they have.
