@@ -15,6 +15,7 @@ pytest.importorskip("executorch")
 
 from pocketlm.edge_build.backends.executorch.inspection import inspect_program
 from pocketlm.edge_build.backends.executorch.unroll.arena import ALIGNMENT, Lifetime, place
+from pocketlm.edge_build.backends.executorch.unroll.fused_passes import fused_passes
 from pocketlm.edge_build.backends.executorch.unroll.template import covering_walk, make_template
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.lowered_cache import NO_CACHE
@@ -98,7 +99,9 @@ def test_repeated_layers_equal_layers_lowered_one_by_one(
     monkeypatch.setattr(ExportedProgram, "run_decompositions", lambda *args: decompose(*args))
     folder = folder.with_name("whole")
     plain = replace(source, options={**source.options, "unroll": "off"})
-    whole = Lowered(BACKEND, source, *write(BACKEND, plain, folder), checkpoint)
+    # executorch's own passes come to the same in twice the time: test_executorch_lowering.py.
+    with fused_passes():
+        whole = Lowered(BACKEND, source, *write(BACKEND, plain, folder), checkpoint)
     # Each time takes a sixth of the lowering: the graph is traced in what needs no decomposition.
     assert decompose.call_count == 1
 
