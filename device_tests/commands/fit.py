@@ -65,9 +65,10 @@ def fit(
 ) -> None:
     """Predict the memory of a bundle, a checkpoint, or a published shape.
 
-    A checkpoint is a folder or a hub id; only its config.json is read. Says for each device whether
-    it fits, is tight, or will not fit, and what would make it fit. Exit code 1: it will not fit one
-    of them.
+    A checkpoint is a folder or a hub id; only its config.json is read. The result for each device:
+    it fits, is tight (it runs, but the system kills other apps or reads file pages again), or will
+    not fit (out of memory). Commands that make it fit follow. Exit code 1: it will not fit one of
+    the devices.
 
     \b
     Examples:

@@ -1,15 +1,16 @@
-"""What `fit` prints: a line for each device, what would help, the arithmetic if asked."""
+"""What `fit` prints: a line for each device, commands that make it fit, with -v all details."""
 
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from pocketlm.device_tests.fit.changes import Change
+    from pocketlm.device_tests.fit.changes import Change, FitAnswer
     from pocketlm.device_tests.fit.fitting import Fit
     from pocketlm.runtime_py.memory_inputs import MemoryInputs
+    from pocketlm.runtime_py.memory_prediction import Prediction
 
 # More ways than these help nobody to choose.
 _MOST_CHANGES = 3
@@ -24,7 +25,7 @@ class Asked:
     """What the answers are of, as commands name it.
 
     Attributes:
-        checkpoint: a folder or hub id that can be built; None where its place is not known.
+        checkpoint: a folder or hub id that can be built; None where neither is known.
         bundle: a folder; None where nothing is built yet.
         options: of the build, by flag.
     """
@@ -40,24 +41,22 @@ def print_fits(
     """Print the answers.
 
     Args:
-        verbose: whether parts of memory and reasons follow.
+        verbose: whether options that only make it tight, the parts of memory and the comparisons
+            are printed too.
     """
     from pocketlm.runtime_py.terminal import make_console
 
     console = make_console()
     _print_summary(console, inputs, found)
-    commands = [line for one in found for line in _print_remedies(console, asked, one)]
-    if any(_CHECKPOINT in line for line in commands):
-        console.print(_whose_checkpoint(asked, inputs), soft_wrap=True)
-    if not verbose:
-        console.print("arithmetic: --verbose", style="dim")
-        return
-    for backend in dict.fromkeys(one.backend for one in found):
-        ours = [one for one in found if one.backend == backend]
-        _print_parts(console, ours[0])
-        for one in ours:
-            for reason in one.judgement.reasons:
-                console.print(f"{one.budget.name}: {reason}")
+    lines = list(remedy_lines(asked, found, verbose=verbose))
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+    if any(f" {_CHECKPOINT} " in line for line in lines):
+        console.print(_whose_checkpoint(asked, inputs), soft_wrap=True, markup=False)
+    if verbose:
+        _print_details(console, found)
+    else:
+        console.print("details: -v", style="dim")
 
 
 def _print_summary(console: Any, inputs: "MemoryInputs", found: "Sequence[Fit]") -> None:
@@ -66,12 +65,8 @@ def _print_summary(console: Any, inputs: "MemoryInputs", found: "Sequence[Fit]")
 
     from pocketlm.device_tests.quantities import size_text
 
-    console.print(
-        f"{inputs.name}, {inputs.recipe}: {found[0].positions.tokens:,} of "
-        f"{inputs.context_length:,} positions, chunks of {inputs.prefill_chunk}",
-        markup=False,
-    )
-    table = Table("device", "backend", "answer", "dirty", "at most", "peak", "available", box=None)
+    console.print(_headline(inputs, found[0].positions.tokens), markup=False)
+    table = Table("device", "backend", "result", "dirty", "limit", "peak", "available", box=None)
     for column in table.columns[3:]:
         column.justify = "right"
     for one in found:
@@ -88,22 +83,49 @@ def _print_summary(console: Any, inputs: "MemoryInputs", found: "Sequence[Fit]")
     console.print(table)
 
 
-def _print_remedies(console: Any, asked: Asked, one: "Fit") -> list[str]:
-    """Print what would make it fit; returns the commands."""
-    from pocketlm.device_tests.fit.changes import RANKS
+def _headline(inputs: "MemoryInputs", tokens: int) -> str:
+    used = "" if tokens == inputs.context_length else f", {tokens:,} of them used"
+    return (
+        f"{inputs.name}, {inputs.recipe}: context length {inputs.context_length:,} tokens{used}, "
+        f"prefill chunk {inputs.prefill_chunk}"
+    )
 
-    answer = one.judgement.answer
-    helps = [change for change in one.changes if RANKS[change.answer] < RANKS[answer]]
-    if answer == "fits":
-        return []
-    console.print(f"{one.budget.name}, {one.backend}: {answer}; it would")
-    commands = [command_of(asked, change) for change in helps[:_MOST_CHANGES]]
-    for change, command in zip(helps, commands, strict=False):
-        verb = "fit" if change.answer == "fits" else "be tight"
-        console.print(f"  {verb} with {command}", soft_wrap=True)
-    if not helps:
-        console.print("  do no better with any change of the build; choose a smaller model")
-    return commands
+
+def remedy_lines(asked: Asked, found: "Sequence[Fit]", *, verbose: bool) -> "Iterator[str]":
+    """Yield the commands that make it fit, once for all devices that have the same.
+
+    Args:
+        verbose: whether those follow that make a bundle tight that will not fit.
+    """
+    devices: dict[tuple[str, ...], list[str]] = {}
+    for one in found:
+        if one.judgement.answer != "fits":
+            lines = _remedies_of(asked, one, verbose=verbose)
+            devices.setdefault((one.backend, *lines), []).append(one.budget.name)
+    for (backend, first, *others), names in devices.items():
+        yield f"{backend} on {', '.join(names)}: {first}"
+        yield from others
+
+
+def _remedies_of(asked: Asked, one: "Fit", *, verbose: bool) -> tuple[str, ...]:
+    fits = _commands_to(asked, one, "fits")
+    tight = _commands_to(asked, one, "tight") if one.judgement.answer == "will not fit" else ()
+    if fits:
+        lines = ["to make it fit:", *fits]
+    elif tight:
+        hint = "" if verbose else " (see -v)"
+        lines = [f"no option that was tried makes it fit; some make it tight{hint}"]
+    else:
+        # Not every combination is tried.
+        lines = ["no option that was tried makes it fit; try several at once, or a smaller model"]
+    if verbose and tight:
+        lines += ["to make it tight:", *tight]
+    return tuple(lines)
+
+
+def _commands_to(asked: Asked, one: "Fit", answer: "FitAnswer") -> tuple[str, ...]:
+    changes = [change for change in one.changes if change.answer == answer]
+    return tuple(f"  {command_of(asked, change)}" for change in changes[:_MOST_CHANGES])
 
 
 def command_of(asked: Asked, change: "Change") -> str:
@@ -132,21 +154,33 @@ def _whose_checkpoint(asked: Asked, inputs: "MemoryInputs") -> str:
     return f"{_CHECKPOINT}: what {inputs.name} was built from{file}"
 
 
-def _print_parts(console: Any, one: "Fit") -> None:
+def _print_details(console: Any, found: "Sequence[Fit]") -> None:
+    """Print each prediction once, and what it was compared with on each device."""
+    devices: dict[tuple[str, Prediction], list[Fit]] = {}
+    for one in found:
+        devices.setdefault((one.backend, one.prediction), []).append(one)
+    for (backend, prediction), same in devices.items():
+        architectures = dict.fromkeys(one.budget.architecture for one in same)
+        console.print(f"{backend}, {', '.join(architectures)}:", markup=False)
+        _print_parts(console, prediction)
+        for one in same:
+            for reason in one.judgement.reasons:
+                console.print(f"{one.budget.name}: {reason}", markup=False)
+
+
+def _print_parts(console: Any, prediction: "Prediction") -> None:
     from rich.table import Table
 
     from pocketlm.device_tests.quantities import size_text
 
-    prediction = one.prediction
-    console.print(f"{one.backend}:")
     table = Table("part", "kind", "bytes", "how")
     table.columns[2].justify = "right"
     for part in prediction.parts:
         table.add_row(part.part, part.kind, size_text(part.size_bytes), part.arithmetic)
     table.add_section()
-    table.add_row("all", "dirty", size_text(prediction.dirty_bytes), "only swap or a kill frees it")
-    table.add_row("all", "clean", size_text(prediction.clean_bytes), "can be read again")
-    while_loading = prediction.load_peak_bytes > prediction.resident_bytes
-    how = f"while loading: {prediction.load_arithmetic}" if while_loading else "at the end: all"
+    table.add_row("all", "dirty", size_text(prediction.dirty_bytes), "cannot be read again")
+    table.add_row("all", "clean", size_text(prediction.clean_bytes), "pages of files, read again")
+    is_while_loading = prediction.load_peak_bytes > prediction.resident_bytes
+    how = f"while loading: {prediction.load_arithmetic}" if is_while_loading else "dirty and clean"
     table.add_row("peak", "", size_text(prediction.peak_bytes), how)
     console.print(table)

@@ -43,23 +43,22 @@ def judge(prediction: Prediction, budget: MemoryBudget) -> Judgement:
     dirty = int((1 + MARGIN_RATIO) * prediction.dirty_bytes)
     peak = int((1 + MARGIN_RATIO) * prediction.peak_bytes)
     reasons = [
-        f"dirty: {size_text(prediction.dirty_bytes)} + {MARGIN_RATIO:.0%} = {size_text(dirty)} "
-        f"against {size_text(budget.easy_bytes)} without strain and {size_text(budget.most_bytes)} "
-        f"at most ({budget.limits})"
+        f"dirty memory: {size_text(prediction.dirty_bytes)} + {MARGIN_RATIO:.0%} margin = "
+        f"{size_text(dirty)}; {size_text(budget.easy_bytes)} without memory pressure, "
+        f"{size_text(budget.most_bytes)} at most ({budget.limits})"
     ]
     if dirty > budget.most_bytes:
-        return Judgement("will not fit", (*reasons, "the system would kill it"))
+        return Judgement("will not fit", (*reasons, "the system would kill it (out of memory)"))
     reasons.append(
-        f"peak: {size_text(prediction.peak_bytes)} + {MARGIN_RATIO:.0%} = {size_text(peak)} "
-        f"against {size_text(budget.available_bytes)} available"
+        f"peak: {size_text(prediction.peak_bytes)} + {MARGIN_RATIO:.0%} margin = "
+        f"{size_text(peak)}; {size_text(budget.available_bytes)} available"
     )
     if dirty > budget.easy_bytes:
-        return Judgement("tight", (*reasons, "it would run, but other apps would be ended"))
+        return Judgement("tight", (*reasons, "it would run, but the system kills other apps"))
     if peak > budget.available_bytes:
-        what = (
-            "other apps may be ended while it loads, and" if budget.evicts else "it would run, but"
-        )
-        return Judgement("tight", (*reasons, f"{what} file pages would be dropped and read again"))
+        kills = "may kill other apps while it loads, and " if budget.evicts else ""
+        what = f"it would run, but the system {kills}drops file pages and reads them again"
+        return Judgement("tight", (*reasons, what))
     return Judgement("fits", tuple(reasons))
 
 

@@ -10,8 +10,8 @@ from pocketlm.device_tests.errors import DeviceError
 from pocketlm.device_tests.quantities import size_text
 
 _FILE = "device_profiles.json"
-# Android ends apps in the background for one in front, until that holds so much of the RAM: by
-# published runs, 39 % of it passes and 56 % is killed. A quarter is no strain.
+# Android kills background apps for the foreground app, until that holds so much of the RAM: in
+# published runs, 39 % of it passes and 56 % is killed. A quarter causes no memory pressure.
 _ANDROID_EASY_RATIO, _ANDROID_MOST_RATIO = 0.25, 0.40
 
 
@@ -21,7 +21,7 @@ class MemoryBudget:
 
     Attributes:
         name: of a profile, or of a device as it is now.
-        evicts: whether the system ends other apps to make room, as Android does.
+        evicts: whether the system kills other apps to free memory, as Android does.
     """
 
     name: str
@@ -33,14 +33,14 @@ class MemoryBudget:
 
     @property
     def easy_bytes(self) -> int:
-        """Memory that may be dirty without strain."""
+        """Dirty memory that causes no memory pressure."""
         if self.evicts:
             return int(_ANDROID_EASY_RATIO * self.ram_bytes)
         return self.available_bytes
 
     @property
     def most_bytes(self) -> int:
-        """Memory that may be dirty before the run is killed."""
+        """Dirty memory above which the run is killed."""
         if self.evicts:
             return max(int(_ANDROID_MOST_RATIO * self.ram_bytes), self.available_bytes)
         # Swap is mostly compressed RAM, and quantized weights do not compress: a model as large as
@@ -53,10 +53,11 @@ class MemoryBudget:
         if self.evicts:
             return (
                 f"{_ANDROID_EASY_RATIO:.0%} and {_ANDROID_MOST_RATIO:.0%} of "
-                f"{size_text(self.ram_bytes)} RAM: Android ends other apps for the one in front"
+                f"{size_text(self.ram_bytes)} RAM: Android kills background apps for the "
+                "foreground app"
             )
         swap = ", without swap, because weights do not compress" if self.swap_bytes else ""
-        return f"what is available{swap}: nothing else can be ended"
+        return f"what is available{swap}: the system kills no other app"
 
 
 def profiles() -> tuple[MemoryBudget, ...]:

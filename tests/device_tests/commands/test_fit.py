@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pocketlm import main
+from pocketlm.device_tests.fit import memory_budget
 from pocketlm.device_tests.fit.memory_budget import profiles
 from pocketlm.device_tests.quantities import size_text
 from pocketlm.models import shapes
@@ -46,20 +48,25 @@ def test_what_fits_exits_with_0_and_shows_its_arithmetic() -> None:
     asked = ("gemma-3-270m", "--device", "phone-6gb", "--backend", "executorch")
     short = invoke(*asked)
     assert short.exit_code == 0
-    assert "gemma-3-270m, int4-g32: 4,096 of 4,096 positions" in short.stdout
-    assert re.search(r"phone-6gb +executorch +fits ", short.stdout)
-    assert len(short.stdout.splitlines()) == 4
+    headline, _, row, hint = short.stdout.splitlines()
+    assert headline == "gemma-3-270m, int4-g32: context length 4,096 tokens, prefill chunk 128"
+    assert re.match(r" phone-6gb +executorch +fits ", row)
+    assert hint == "details: -v"
     result = invoke(*asked, "--verbose")
-    assert "against 1.40 GB without strain and 2.24 GB at most" in " ".join(result.stdout.split())
+    assert "1.40 GB without memory pressure, 2.24 GB at most" in " ".join(result.stdout.split())
 
 
-def test_what_will_not_fit_exits_with_1_and_says_what_would() -> None:
-    arguments = ("qwen3-4b", "--device", "phone-4gb", "--backend", "executorch")
+def test_what_will_not_fit_exits_with_1_and_shows_what_makes_it_fit() -> None:
+    arguments = ("qwen3-4b", "--device", "phone-8gb", "--backend", "executorch")
     result = invoke(*arguments)
     assert result.exit_code == 1
-    assert "phone-4gb, executorch: will not fit; it would" in result.stdout
-    remedy = "  be tight with pocketlm profile BUNDLE --on DEVICE --packed-cache\n"
-    assert remedy in result.stdout
+    commands = [
+        "executorch on phone-8gb: to make it fit:",
+        "  pocketlm build CHECKPOINT --out BUNDLE --kv int8, "
+        "then pocketlm profile BUNDLE --on DEVICE --packed-cache",
+    ]
+    assert result.stdout.splitlines()[3:5] == commands
+    assert "to make it tight" not in result.stdout
     assert "the system would kill it" in invoke(*arguments, "--verbose").stdout
     (one,) = document(*arguments)["fits"]
     answers = [change["answer"] for change in one["changes"]]
@@ -68,18 +75,54 @@ def test_what_will_not_fit_exits_with_1_and_says_what_would() -> None:
 
 
 def test_all_devices_are_one_line_each_with_one_peak() -> None:
-    text = invoke("gemma-3-4b").stdout
-    assert len(text.splitlines()) <= 30
-    for one in document("gemma-3-4b")["fits"]:
-        row = re.compile(
-            rf"{one['device']['name']} +{one['backend']} +{one['answer']} .* "
-            rf"{size_text(one['peak_bytes'])} +[\d.]+ GB"
-        )
-        assert row.search(text)
-    # No remedy is listed that does not help, and each is a command.
-    remedies = [line for line in text.splitlines() if line.startswith("  ")]
-    for line in remedies:
-        assert re.match(r"  (fit|be tight) with pocketlm |  do no better", line) or "device" in line
+    lines = invoke("gemma-3-4b").stdout.splitlines()
+    answers = document("gemma-3-4b")["fits"]
+    rows = lines[2 : 2 + len(answers)]
+    for row, one in zip(rows, answers, strict=True):
+        start = rf" {one['device']['name']} +{one['backend']} +{one['answer']} +"
+        assert re.match(start + rf"{size_text(one['dirty_bytes'])} ", row)
+        assert row.count(size_text(one["peak_bytes"])) == 1
+
+
+def test_what_only_makes_it_tight_is_shown_with_verbose_alone() -> None:
+    arguments = ("gemma-3-4b", "--device", "phone-6gb", "--backend", "executorch")
+    tried = "executorch on phone-6gb: no option that was tried makes it fit; some make it tight"
+    short = invoke(*arguments)
+    assert short.stdout.splitlines()[3:] == [f"{tried} (see -v)", "details: -v"]
+    details = invoke(*arguments, "--verbose").stdout
+    command = "pocketlm profile BUNDLE --on DEVICE --packed-cache"
+    assert f"{tried}\nto make it tight:\n  {command}\n" in details
+
+
+def test_devices_with_the_same_remedy_share_its_lines() -> None:
+    devices = ("--device", "phone-6gb", "--device", "phone-8gb", "--device", "phone-4gb")
+    lines = invoke("gemma-3-4b", *devices, "--backend", "executorch").stdout.splitlines()
+    assert lines[5:-1] == [
+        "executorch on phone-6gb, phone-4gb: no option that was tried makes it fit; some make it "
+        "tight (see -v)",
+        "executorch on phone-8gb: to make it fit:",
+        "  pocketlm profile BUNDLE --on DEVICE --packed-cache",
+    ]
+
+
+def test_details_show_each_prediction_once_and_one_peak_for_it() -> None:
+    phones = ("--device", "phone-6gb", "--device", "phone-8gb")
+    text = invoke("gemma-3-270m", *phones, "--backend", "onnx", "--verbose").stdout
+    assert text.count("onnx, aarch64:\n") == 1
+    assert len(re.findall(r"│ peak ", text)) == 1
+    assert "phone-6gb: peak: " in text and "phone-8gb: peak: " in text
+
+
+def test_details_show_a_prediction_for_each_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    phone = profiles()[1]
+    monkeypatch.setattr(
+        memory_budget,
+        "find_budget",
+        lambda name: replace(phone, name=name, architecture={"a": "aarch64", "b": "x86_64"}[name]),
+    )
+    asked = ("gemma-3-270m", "--device", "a", "--device", "b", "--backend", "executorch")
+    text = invoke(*asked, "--verbose").stdout
+    assert "executorch, aarch64:\n" in text and "executorch, x86_64:\n" in text
 
 
 def test_a_checkpoint_is_planned_by_its_config_alone(tmp_path: Path) -> None:
@@ -135,13 +178,13 @@ def test_one_device_that_it_will_not_fit_is_enough_for_1() -> None:
     assert invoke(*arguments, "phone-16gb", "--device", "phone-4gb").exit_code == 1
 
 
-def test_a_model_that_no_change_makes_fit_is_told_so() -> None:
-    arguments = ("nano-3.25b-standin", "--recipe", "none", "--device", "phone-4gb")
-    result = invoke(*arguments, "--backend", "onnx")
+def test_where_no_option_helps_none_is_shown() -> None:
+    arguments = ("gemma-3-4b", "--device", "phone-4gb", "--backend", "onnx")
+    tried = "onnx on phone-4gb: no option that was tried makes it fit; try several at once, or a "
+    result = invoke(*arguments)
     assert result.exit_code == 1
-    (one,) = document(*arguments, "--backend", "onnx")["fits"]
-    helped = any(change["answer"] != "will not fit" for change in one["changes"])
-    assert ("choose a smaller model" in result.stdout) != helped
+    assert result.stdout.splitlines()[3:] == [f"{tried}smaller model", "details: -v"]
+    assert "pocketlm " not in invoke(*arguments, "--verbose").stdout
 
 
 def test_choices_of_a_shape_change_what_it_needs() -> None:
@@ -173,6 +216,8 @@ def test_a_bundle_is_what_it_is(pico_bundle: Path) -> None:
         assert part["positions"] == 100
         assert part["dirty_bytes"] < whole["dirty_bytes"]
     assert invoke(pico_bundle, "--device", "phone-4gb").exit_code == 0
+    text = invoke(pico_bundle, "--device", "phone-4gb", "--context", 100).stdout
+    assert "context length 512 tokens, 100 of them used, prefill chunk 32\n" in text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What `fit` tells to type: whole commands, of a bundle, a checkpoint or a shape."""
+"""The commands that `fit` prints: whole commands, of a bundle, a checkpoint or a shape."""
 
 import json
 import shutil
@@ -110,10 +110,10 @@ def test_a_bundles_remedy_names_its_checkpoint_and_not_the_bundle(
     pico_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     just_too_small(pico_bundle, monkeypatch)
-    result = invoke(pico_bundle, "--device", "board", "--backend", "onnx")
+    result = invoke(pico_bundle, "--device", "board", "--backend", "onnx", "--verbose")
     assert result.exit_code == 1
     build = "pocketlm build CHECKPOINT --out BUNDLE --recipe int4-g32 --context 512 --chunk 32"
-    assert f"with {build} --kv int8\n" in result.stdout
+    assert f"to make it tight:\n  {build} --kv int8\n" in result.stdout
     assert "CHECKPOINT: what pico was built from\n" in result.stdout
 
 
@@ -124,7 +124,7 @@ def test_a_recipe_from_a_file_is_read_from_the_manifest_whatever_the_file_says_n
     monkeypatch.chdir(tmp_path)
     Path("int4-g32.toml").write_text("edited after the build, and not even TOML", encoding="utf-8")
     asked = (bundle_by_file.name, "--device", "board", "--backend", "onnx")
-    result = invoke(*asked)
+    result = invoke(*asked, "--verbose")
     assert result.exit_code == 1
     assert "--recipe int4-g32.toml --context 512 --chunk 32 --kv int8\n" in result.stdout
     assert "int4-g32.toml: as it was then, pocketlm inspect mine shows its rules" in result.stdout

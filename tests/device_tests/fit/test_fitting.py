@@ -58,22 +58,46 @@ def test_a_phone_with_much_available_may_use_it() -> None:
     assert judge(needs(2000), idle).answer == "tight"
 
 
-def test_the_arithmetic_is_told() -> None:
+def test_each_comparison_is_a_sentence() -> None:
     assert judge(needs(1530), PHONE).reasons == (
-        "dirty: 1.53 GB + 5% = 1.61 GB against 1.00 GB without strain and 1.60 GB at most "
-        "(25% and 40% of 4.00 GB RAM: Android ends other apps for the one in front)",
-        "the system would kill it",
+        "dirty memory: 1.53 GB + 5% margin = 1.61 GB; 1.00 GB without memory pressure, 1.60 GB at "
+        "most (25% and 40% of 4.00 GB RAM: Android kills background apps for the foreground app)",
+        "the system would kill it (out of memory)",
     )
     assert judge(needs(1150), BOARD).reasons == (
-        "dirty: 1.15 GB + 5% = 1.21 GB against 1.20 GB without strain and 1.20 GB at most "
-        "(what is available, without swap, because weights do not compress: nothing else can be "
-        "ended)",
-        "the system would kill it",
+        "dirty memory: 1.15 GB + 5% margin = 1.21 GB; 1.20 GB without memory pressure, 1.20 GB at "
+        "most (what is available, without swap, because weights do not compress: the system kills "
+        "no other app)",
+        "the system would kill it (out of memory)",
     )
-    assert "other apps would be ended" in judge(needs(960), PHONE).reasons[-1]
-    assert "file pages would be dropped" in judge(needs(900, load_mb=1150), PHONE).reasons[-1]
+    assert judge(needs(950), PHONE).reasons[1:] == (
+        "peak: 950 MB + 5% margin = 998 MB; 1.20 GB available",
+    )
     no_swap = replace(BOARD, swap_bytes=0)
-    assert "(what is available: nothing else" in judge(needs(10), no_swap).reasons[0]
+    assert "(what is available: the system kills no" in judge(needs(10), no_swap).reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "need", "reason"),
+    [
+        (PHONE, needs(960), "it would run, but the system kills other apps"),
+        (
+            PHONE,
+            needs(900, load_mb=1150),
+            "it would run, but the system may kill other apps while it loads, and drops file pages "
+            "and reads them again",
+        ),
+        (
+            BOARD,
+            needs(1140, clean_mb=5),
+            "it would run, but the system drops file pages and reads them again",
+        ),
+    ],
+)
+def test_what_is_tight_says_what_the_system_does(
+    budget: MemoryBudget, need: Prediction, reason: str
+) -> None:
+    assert judge(need, budget).reasons[-1] == reason
 
 
 SIZES = st.integers(0, 20_000)
