@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pocketlm.runtime_py.generation import GenerationResult
     from pocketlm.runtime_py.sampling import SamplingOptions
     from pocketlm.runtime_py.text import Chat
-    from pocketlm.runtime_py.verdict import Verdict
+    from pocketlm.runtime_py.verification_result import VerificationResult
 
 _LOG = logging.getLogger("pocketlm.api")
 
@@ -160,7 +160,7 @@ def verify(
     backends: Sequence[str] = (),
     threads: int | None = None,
     strict: bool | None = None,
-) -> "tuple[Verdict, ...]":
+) -> "tuple[VerificationResult, ...]":
     """Replay a bundle's golden answers on its artifacts; `passed` of each says whether it is right.
 
     Args:

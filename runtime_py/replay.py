@@ -9,7 +9,7 @@ from pocketlm.runtime_py.engine import LoadedModel
 from pocketlm.runtime_py.golden import Golden
 from pocketlm.runtime_py.golden_cases import GoldenCase, PlacedCase
 from pocketlm.runtime_py.session import Session
-from pocketlm.runtime_py.verdict import Replay
+from pocketlm.runtime_py.verification_result import Replay
 
 # A case with more tokens is fed token by token only if no other is shorter.
 _LONGEST_BY_TOKEN = 512

@@ -9,11 +9,11 @@ from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.bundle import Bundle
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.golden import Golden
-from pocketlm.runtime_py.judging import Judge
+from pocketlm.runtime_py.golden_comparison import GoldenComparison
 from pocketlm.runtime_py.replay import placed_errors, replay_steps
 from pocketlm.runtime_py.session import Session, open_model
 from pocketlm.runtime_py.tokenizer import Tokenizer
-from pocketlm.runtime_py.verdict import Mismatch, StrictVerdict
+from pocketlm.runtime_py.verification_result import Mismatch, StrictResult
 
 # The strict part runs unasked if it needs no more memory than this beyond the ordinary part.
 _UNASKED_BYTES = 2 << 30
@@ -24,7 +24,7 @@ Done = Callable[[int, str], None]
 
 def reason_against(
     bundle: Bundle, backend: str, golden: Golden, strict: bool | None
-) -> StrictVerdict | None:
+) -> StrictResult | None:
     """Return why the strict part is not run; None if it is to run.
 
     Args:
@@ -34,19 +34,19 @@ def reason_against(
         RunError: it was asked for, and the engine has no way.
     """
     if golden.activation_quantization == "none":
-        return StrictVerdict("not needed", "no activations are rounded")
+        return StrictResult("not needed", "no activations are rounded")
     if strict is False:
-        return StrictVerdict("not run", "left out by --no-strict")
+        return StrictResult("not run", "left out by --no-strict")
     exact = engines.load(backend).exact
     if exact is None:
         reason = f"backend {backend} cannot run without rounded activations"
         if strict:
             raise RunError(f"--strict: {reason}; leave the flag out, or verify another backend")
-        return StrictVerdict("not run", reason)
+        return StrictResult("not run", reason)
     extra = exact.extra_bytes(bundle.manifest, bundle.backend(backend))
     if strict is None and extra > _UNASKED_BYTES:
         gib = extra / (1 << 30)
-        return StrictVerdict("not run", f"takes about {gib:.1f} GiB more memory; add --strict")
+        return StrictResult("not run", f"takes about {gib:.1f} GiB more memory; add --strict")
     return None
 
 
@@ -60,28 +60,28 @@ def strict_steps(golden: Golden) -> int:
 def run_strict(
     bundle: Bundle, backend: str, golden: Golden, tokenizer: Tokenizer, threads: int | None,
     done: Done,
-) -> tuple[StrictVerdict, list[Mismatch]]:  # fmt: skip
+) -> tuple[StrictResult, list[Mismatch]]:  # fmt: skip
     """Replay the golden answers without rounded activations.
 
     Raises:
         RunError: the artifact cannot be loaded that way.
     """
-    judge = Judge(tokenizer, golden.exact_tolerance, is_exact=True)
+    comparison = GoldenComparison(tokenizer, golden.exact_tolerance, is_exact=True)
     model = open_model(bundle, backend, threads, exact=True)
     with Session(model, bundle.manifest, backend) as session:
         for case in golden.cases:
             answers = replay_steps(session, case, "in chunks", tokenizer.size, exact=True)
-            judge.judge(case, "in chunks", answers)
+            comparison.compare(case, "in chunks", answers)
             done(len(case.continuation_ids), f"{case.name} strict")
         for placed in golden.placed_cases:
-            judge.judge_placed(placed, placed_errors(model, placed, exact=True))
+            comparison.compare_placed(placed, placed_errors(model, placed, exact=True))
             done(len(placed.exact), f"{placed.name} strict")
-    statistics = judge.statistics()
-    verdict = StrictVerdict(
-        state="failed" if judge.mismatches else "passed",
+    statistics = comparison.statistics()
+    result = StrictResult(
+        state="failed" if comparison.mismatches else "passed",
         tolerance_std=golden.exact_tolerance,
         median_std=statistics.median_std,
         allowed_median_std=statistics.allowed_median_std,
-        cases=tuple(judge.cases),
+        cases=tuple(comparison.cases),
     )
-    return verdict, judge.mismatches
+    return result, comparison.mismatches

@@ -10,7 +10,7 @@ from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.golden import Golden
 from pocketlm.runtime_py.recorded_settings import SETTINGS, RecordedSettings, differences
 from pocketlm.runtime_py.tokenizer import Tokenizer, read_tokenizer
-from pocketlm.runtime_py.verdict import Mismatch
+from pocketlm.runtime_py.verification_result import Mismatch
 
 
 def check_texts(bundle: Bundle, backend: str, golden: Golden) -> Iterator[Mismatch]:

@@ -13,7 +13,7 @@ from pocketlm.runtime_py.bundle import Bundle
 from pocketlm.runtime_py.generation import GenerationResult
 from pocketlm.runtime_py.session import Session
 from pocketlm.runtime_py.text import Answer, Chat, TextModel
-from pocketlm.runtime_py.verdict import Verdict
+from pocketlm.runtime_py.verification_result import VerificationResult
 
 PAGE = Path(__file__).parents[1] / "docs" / "python-api.md"
 _HEAD = """\
@@ -55,8 +55,8 @@ print(bundle.folder, bundle.manifest.recipe)
 ```python verify
 import pocketlm
 
-for verdict in pocketlm.verify("pico", backends=["onnx"], strict=False):
-    print(verdict.backend, verdict.passed, verdict.max_logit_error_std)
+for result in pocketlm.verify("pico", backends=["onnx"], strict=False):
+    print(result.backend, result.passed, result.max_logit_error_std)
 ```
 
 ```python fit
@@ -102,8 +102,8 @@ kept off stderr. Decoding on ExecuTorch may be faster with it.
 _FUNCTIONS = ("open_chat", "generate", "open_model", "open_session")
 _OTHERS = ("build", "verify", "fit", "profile")
 _CLASSES = (
-    Chat, Answer, GenerationResult, TextModel, Session, pocketlm.SamplingOptions, Bundle, Verdict,
-    Fit, Judgement, Report,
+    Chat, Answer, GenerationResult, TextModel, Session, pocketlm.SamplingOptions, Bundle,
+    VerificationResult, Fit, Judgement, Report,
 )  # fmt: skip
 _SECTIONS = {"Args": "argument", "Attributes": "attribute"}
 

@@ -17,7 +17,7 @@ from pocketlm.runtime_py.golden_cases import GoldenCase
 from pocketlm.runtime_py.logits_digest import LogitsDigest
 from pocketlm.runtime_py.replay import ReplayStep, pieces_of, replays_of
 from pocketlm.runtime_py.tokenizer import read_tokenizer
-from pocketlm.runtime_py.verdict import Replay
+from pocketlm.runtime_py.verification_result import Replay
 
 
 def script(bundle: Bundle, backend: str) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def compare_answers(
             start += columns
             yield ReplayStep(call.greedy_id, _error(digest, row, call))
 
-    found = verification.judge(bundle, backend, (answers(*replay) for replay in replays))
+    found = verification.verify_answers(bundle, backend, (answers(*replay) for replay in replays))
     return Answers(
         steps=sum(case.steps for case in found.cases),
         # JSON has no infinity; a row that is not finite differs by more than any number.

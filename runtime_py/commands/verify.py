@@ -13,7 +13,7 @@ from pocketlm.runtime_py.terminal import say
 
 if TYPE_CHECKING:
     from pocketlm.runtime_py.bundle import Bundle
-    from pocketlm.runtime_py.verdict import CaseVerdict, Verdict
+    from pocketlm.runtime_py.verification_result import CaseResult, VerificationResult
 
 # More differences than this say nothing new at a terminal; --json has all.
 _MOST_SHOWN = 20
@@ -55,7 +55,7 @@ def verify(
     from pocketlm.runtime_py.bundle import open_bundle
     from pocketlm.runtime_py.terminal import bar_text, make_console
 
-    verdicts = []
+    results = []
     with Progress(console=make_console(stderr=True), transient=True) as progress:
         task = progress.add_task("sha256", total=None)
 
@@ -73,21 +73,21 @@ def verify(
                 shown = bar_text(f"{name} {what}")
                 progress.update(task, completed=done, total=total, description=shown)
 
-            verdicts.append(verification.verify(bundle, name, threads, replayed, strict=strict))
-    if not verdicts:
+            results.append(verification.verify(bundle, name, threads, replayed, strict=strict))
+    if not results:
         raise RunError("; ".join(not_checked.values()) or f"{folder}: the bundle has no artifact")
-    passed = all(verdict.passed for verdict in verdicts)
+    passed = all(result.passed for result in results)
     if as_json:
         document = {
             "bundle": str(bundle.folder),
             "passed": passed,
             "not_checked": not_checked,
-            "backends": {verdict.backend: verdict.to_document() for verdict in verdicts},
+            "backends": {result.backend: result.to_document() for result in results},
         }
         click.echo(json.dumps(document, indent=1))
     else:
-        for verdict in verdicts:
-            _print(folder, verdict)
+        for result in results:
+            _print(folder, result)
         for name, reason in not_checked.items():
             say(f"{folder} on {name}: NOT CHECKED: {reason}")
     if not passed:
@@ -108,46 +108,46 @@ def _without_runtime(bundle: "Bundle") -> dict[str, str]:
     return reasons
 
 
-def _print(folder: str, verdict: "Verdict") -> None:
+def _print(folder: str, result: "VerificationResult") -> None:
     from rich.table import Table
 
     from pocketlm.runtime_py.terminal import make_console
 
     console = make_console(soft_wrap=True)
     table = Table("case", "replayed", "steps", "near ties", "largest error / std", "")
-    for case in verdict.cases:
+    for case in result.cases:
         table.add_row(*_row(case, case.replay))
-    for case in verdict.strict.cases:
+    for case in result.strict.cases:
         table.add_row(*_row(case, f"strict, {case.replay}"))
     console.print(table)
-    for mismatch in verdict.mismatches[:_MOST_SHOWN]:
+    for mismatch in result.mismatches[:_MOST_SHOWN]:
         step = "" if mismatch.step is None else f", step {mismatch.step}"
         place = "" if mismatch.position is None else f", position {mismatch.position}"
         console.print(
             f"{mismatch.check}: {mismatch.case}{step}{place}: expected {mismatch.expected}, "
             f"found {mismatch.found}"
         )
-    hidden = len(verdict.mismatches) - _MOST_SHOWN
+    hidden = len(result.mismatches) - _MOST_SHOWN
     if hidden > 0:
         console.print(f"and {hidden} more; --json has all")
-    state = "verified" if verdict.passed else "DIFFERS from its golden answers"
+    state = "verified" if result.passed else "DIFFERS from its golden answers"
     console.print(
-        f"{folder} on {verdict.backend}: {state}; {verdict.tokenizer_cases} texts, "
-        f"{verdict.chat_cases} chats, largest logit error {verdict.max_logit_error_std:.2g} of "
-        f"{verdict.tolerance_std:.2g} std allowed, {verdict.near_ties} near ties"
+        f"{folder} on {result.backend}: {state}; {result.tokenizer_cases} texts, "
+        f"{result.chat_cases} chats, largest logit error {result.max_logit_error_std:.2g} of "
+        f"{result.tolerance_std:.2g} std allowed, {result.near_ties} near ties"
     )
-    for line in _proof(verdict):
+    for line in _proof(result):
         console.print(f"  {line}")
 
 
-def _row(case: "CaseVerdict", replayed: str) -> tuple[str, ...]:
+def _row(case: "CaseResult", replayed: str) -> tuple[str, ...]:
     error, mark = f"{case.max_logit_error_std:.2g}", "ok" if case.passed else "DIFFERS"
     return case.name, replayed, str(case.steps), str(case.near_ties), error, mark
 
 
-def _proof(verdict: "Verdict") -> Iterator[str]:
-    """Yield what the verdict rests on besides the largest error."""
-    strict, statistics = verdict.strict, verdict.statistics
+def _proof(result: "VerificationResult") -> Iterator[str]:
+    """Yield what the result rests on besides the largest error."""
+    strict, statistics = result.strict, result.statistics
     if strict.cases:
         yield (
             f"strict, activations not rounded: {strict.state}; largest logit error "
@@ -161,5 +161,5 @@ def _proof(verdict: "Verdict") -> Iterator[str]:
             f"{statistics.allowed_median_std:.2g}, mean {statistics.mean_std:.2g} of "
             f"{statistics.allowed_mean_std:.2g} std allowed"
         )
-    if verdict.coverage.not_touched:
-        yield f"not touched: {'; '.join(verdict.coverage.not_touched)}"
+    if result.coverage.not_touched:
+        yield f"not touched: {'; '.join(result.coverage.not_touched)}"

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from pocketlm.runtime_py.bundle import open_bundle
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.manifest import MANIFEST_NAME, BackendEntry, FileEntry
-from pocketlm.runtime_py.verdict import Verdict
 from pocketlm.runtime_py.verification import verify
+from pocketlm.runtime_py.verification_result import VerificationResult
 
 # Why verify misses a fault.
 BELOW_FLOAT_NOISE = "it changes no logit by more than the order of float sums does"
-NEVER_FED = "the verdict says how many rows none feeds; here the head has rows of its own"
+NEVER_FED = "the result says how many rows none feeds; here the head has rows of its own"
 
 _ALL_EXACT = "exact logits, exact median error, exact mean error"
 # Changes numbers in place.
@@ -110,7 +110,7 @@ class Corruption(Generic[Copied]):
     missed: str = ""
 
 
-def verdict_on(copy: Copied, corruption: Corruption[Copied]) -> Verdict | None:
+def result_on(copy: Copied, corruption: Corruption[Copied]) -> VerificationResult | None:
     """Return what verify finds in a corrupted copy; None if it cannot even be opened."""
     corruption.apply(copy)
     try:
@@ -121,7 +121,7 @@ def verdict_on(copy: Copied, corruption: Corruption[Copied]) -> Verdict | None:
         shutil.rmtree(copy.folder)
 
 
-def table_row(corruption: Corruption[Any], found: Verdict | None) -> str:
+def table_row(corruption: Corruption[Any], found: VerificationResult | None) -> str:
     """Return a line of the table in docs/numerics.md."""
     if found is None:
         return f"| {corruption.what} | refused | | |"

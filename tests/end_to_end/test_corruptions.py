@@ -14,7 +14,7 @@ pytest.importorskip("executorch")
 from pocketlm.runtime_py.bundle import open_bundle
 from pocketlm.runtime_py.verification import verify
 from tests.corruptions import executorch_faults, onnx_faults
-from tests.corruptions.bundle_copy import Corruption, table_row, verdict_on
+from tests.corruptions.bundle_copy import Corruption, result_on, table_row
 from tests.corruptions.onnx_faults import OnnxCopy
 from tests.corruptions.program_copy import ProgramCopy
 
@@ -53,7 +53,7 @@ ALL = [(backend, fault) for backend, faults in CORRUPTIONS.items() for fault in 
 
 
 def check(bundle: Path, backend: str, corruption: Corruption[Any], folder: Path) -> str:
-    found = verdict_on(COPIES[backend](bundle, folder / "copy"), corruption)
+    found = result_on(COPIES[backend](bundle, folder / "copy"), corruption)
     assert (found is None or not found.passed) == (not corruption.missed), corruption.what
     return table_row(corruption, found)
 
@@ -104,10 +104,10 @@ def test_a_program_that_is_written_again_without_a_fault_is_the_same(
 
 @pytest.mark.parametrize("backend", CORRUPTIONS)
 def test_a_bundle_without_a_fault_passes_the_strict_part(pico_bundle: Path, backend: str) -> None:
-    verdict = verify(open_bundle(pico_bundle), backend, threads=1)
-    assert verdict.passed
-    assert verdict.strict.state == "passed"
+    result = verify(open_bundle(pico_bundle), backend, threads=1)
+    assert result.passed
+    assert result.strict.state == "passed"
     # Far below the bounds of 1e-3 and 1e-4: only then is a fault above them no accident.
-    assert verdict.strict.max_logit_error_std < 1e-4
-    assert verdict.strict.median_std < 2e-5
-    assert not verdict.coverage.not_touched[1:], "all but rows of the table"
+    assert result.strict.max_logit_error_std < 1e-4
+    assert result.strict.median_std < 2e-5
+    assert not result.coverage.not_touched[1:], "all but rows of the table"

@@ -48,10 +48,10 @@ def test_placed_tokens_show_a_window_that_is_wrong_by_one(
     window.i += change
     try:
         path.write_bytes(model.SerializeToString())
-        verdict = verify(open_bundle(placed_bundle, check_hashes=False), "onnx")
+        result = verify(open_bundle(placed_bundle, check_hashes=False), "onnx")
     finally:
         path.write_bytes(sound)
-    assert {m.check for m in verdict.mismatches} & {"exact logits", "logits"}
+    assert {m.check for m in result.mismatches} & {"exact logits", "logits"}
 
 
 def test_rows_of_a_text_prove_an_artifact_too(

@@ -23,8 +23,8 @@ def older(pico_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("backend", backends.names())
 def test_it_is_verified(older: Path, backend: str) -> None:
-    verdict = verify(open_bundle(older), backend)
-    assert verdict.passed, verdict
+    result = verify(open_bundle(older), backend)
+    assert result.passed, result
 
 
 @pytest.mark.parametrize("backend", backends.names())

@@ -22,15 +22,15 @@ def test_artifact_answers_as_the_eager_model_that_rounds_alike(
     pico_int8_bundle: Path, backend: str
 ) -> None:
     bundle = open_bundle(pico_int8_bundle)
-    verdict = verify(bundle, backend)
-    assert verdict.passed, verdict
+    result = verify(bundle, backend)
+    assert result.passed, result
     golden = Golden.from_json((pico_int8_bundle / f"golden/{backend}.json").read_text())
     entry = bundle.backend(backend)
     assert golden.attention_quantization == entry.attention_quantization != "none"
     # What rounding explains is measured while building, so its size is the processor's own. That it
     # hides nothing is for the strict part, which rounds keys and values alone.
-    assert verdict.strict.state == "passed"
-    assert verdict.strict.tolerance_std == golden.exact_tolerance < golden.tolerance
+    assert result.strict.state == "passed"
+    assert result.strict.tolerance_std == golden.exact_tolerance < golden.tolerance
 
 
 @pytest.mark.parametrize("backend", INT8_BACKENDS)

@@ -75,6 +75,6 @@ def test_a_sound_bundle_is_verified(
         backend_options=options,
     )
     build(spec)
-    verdict = verify(open_bundle(spec.out), sound.backend, threads=1)
-    assert verdict.mismatches == ()
-    assert verdict.strict.state == ("not needed" if sound.recipe == "none" else "passed")
+    result = verify(open_bundle(spec.out), sound.backend, threads=1)
+    assert result.mismatches == ()
+    assert result.strict.state == ("not needed" if sound.recipe == "none" else "passed")

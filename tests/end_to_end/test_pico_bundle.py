@@ -15,8 +15,8 @@ from pocketlm.runtime_py.verification import verify
 
 @pytest.mark.parametrize("backend", backends.names())
 def test_artifact_answers_as_the_eager_model_for_64_tokens(pico_bundle: Path, backend: str) -> None:
-    verdict = verify(open_bundle(pico_bundle), backend)
-    assert verdict.passed, verdict
+    result = verify(open_bundle(pico_bundle), backend)
+    assert result.passed, result
     golden = Golden.from_json((pico_bundle / f"golden/{backend}.json").read_text())
     assert {len(case.continuation_ids) for case in golden.cases} == {64}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.mutations.judging import Failure, SeenFile, Snapshot, compare, snapshot, too_long
+from tests.mutations.checking import Failure, SeenFile, Snapshot, compare, snapshot, too_long
 from tests.mutations.subjects import Subject, subjects
 from tests.mutations.surroundings import Surroundings, doubled_surroundings
 from tests.mutations.world import TEMPORARY, make_world

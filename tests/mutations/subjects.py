@@ -20,8 +20,8 @@ from tests.mutations.changes import (
     change_template,
     change_words,
 )
+from tests.mutations.checking import Failure, run_command, run_function
 from tests.mutations.job_device import JOB, LISTING, STATE, STORED, job_device
-from tests.mutations.judging import Failure, run_command, run_function
 from tests.mutations.world import (
     BUNDLE,
     CHECKPOINT,

@@ -50,7 +50,7 @@ with pocketlm.open_chat({bundle!r}, **options) as chat:
 BUILD = """
 from pathlib import Path
 pocketlm.build(Path({checkpoint!r}), Path({out!r}), backends=["onnx"], context_length=64, chunk=8)
-assert all(verdict.passed for verdict in pocketlm.verify({out!r}))
+assert all(result.passed for result in pocketlm.verify({out!r}))
 assert pocketlm.fit({out!r}, devices=["phone-6gb"])
 """
 

@@ -13,9 +13,9 @@ from pocketlm.runtime_py.verification import verify
 
 
 def places(fake_bundle: Any) -> list[tuple[str, str, str]]:
-    verdict = verify(fake_bundle.open(), "onnx")
-    assert {mismatch.check for mismatch in verdict.mismatches} == {"settings"}
-    return [(m.case, m.expected, m.found) for m in verdict.mismatches]
+    result = verify(fake_bundle.open(), "onnx")
+    assert {mismatch.check for mismatch in result.mismatches} == {"settings"}
+    return [(m.case, m.expected, m.found) for m in result.mismatches]
 
 
 def test_another_bos_id_is_named(fake_bundle: Any) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pocketlm.runtime_py.golden import Golden
-from pocketlm.runtime_py.verdict import Mismatch, Verdict
 from pocketlm.runtime_py.verification import verify
+from pocketlm.runtime_py.verification_result import Mismatch, VerificationResult
 
 
 @pytest.fixture
@@ -16,42 +16,42 @@ def golden(fake_bundle: Any) -> Golden:
     return Golden.from_json((fake_bundle.folder / "golden/onnx.json").read_text())
 
 
-def verdict_of(fake_bundle: Any, golden: Golden | None = None) -> Verdict:
+def result_of(fake_bundle: Any, golden: Golden | None = None) -> VerificationResult:
     if golden is not None:
         fake_bundle.write("golden/onnx.json", golden.to_json())
-    verdict = verify(fake_bundle.open(), "onnx")
+    result = verify(fake_bundle.open(), "onnx")
     # Whatever came out must be a JSON document.
-    json.dumps(verdict.to_document(), allow_nan=False)
-    return verdict
+    json.dumps(result.to_document(), allow_nan=False)
+    return result
 
 
-def only(verdict: Verdict) -> Mismatch:
-    assert not verdict.passed
-    assert len(verdict.mismatches) == 1, verdict.mismatches
-    return verdict.mismatches[0]
+def only(result: VerificationResult) -> Mismatch:
+    assert not result.passed
+    assert len(result.mismatches) == 1, result.mismatches
+    return result.mismatches[0]
 
 
 def test_a_right_artifact_passes_every_replay(fake_bundle: Any) -> None:
-    verdict = verdict_of(fake_bundle)
-    assert verdict.passed
-    assert verdict.mismatches == ()
-    assert [(case.name, case.replay, case.steps) for case in verdict.cases] == [
+    result = result_of(fake_bundle)
+    assert result.passed
+    assert result.mismatches == ()
+    assert [(case.name, case.replay, case.steps) for case in result.cases] == [
         ("short", "in chunks", 4),
         ("wraps", "in chunks", 5),
         ("short", "token by token", 4),
         ("wraps", "token by token", 5),
         ("short", "after reset", 4),
     ]
-    assert (verdict.tokenizer_cases, verdict.chat_cases, verdict.near_ties) == (1, 1, 0)
+    assert (result.tokenizer_cases, result.chat_cases, result.near_ties) == (1, 1, 0)
     # Digests keep nine digits.
-    assert 0 <= verdict.max_logit_error_std < 1e-7
-    document = verdict.to_document()
+    assert 0 <= result.max_logit_error_std < 1e-7
+    document = result.to_document()
     assert document["passed"] is True
     assert document["bundle"] == "tiny"
 
 
 def test_prompts_are_replayed_in_chunks_and_token_by_token(fake_bundle: Any) -> None:
-    verdict_of(fake_bundle)
+    result_of(fake_bundle)
     lengths = [len(tokens) for _, tokens in fake_bundle.model.calls]
     # 2 tokens and 3 more steps; 17 in chunks of 4 and 4 more steps.
     assert lengths[:12] == [2, 1, 1, 1, 4, 4, 4, 4, 1, 1, 1, 1]
@@ -63,7 +63,7 @@ def test_a_long_prompt_is_fed_token_by_token_only_if_it_is_the_shortest(
     fake_bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pocketlm.runtime_py.replay._LONGEST_BY_TOKEN", 1)
-    cases = verdict_of(fake_bundle).cases
+    cases = result_of(fake_bundle).cases
     assert [case.name for case in cases if case.replay == "token by token"] == ["short"]
 
 
@@ -76,20 +76,20 @@ def test_progress_runs_to_the_end(fake_bundle: Any) -> None:
 def test_another_tokenization_is_named(fake_bundle: Any, golden: Golden) -> None:
     case = golden.tokenizer_cases[0]
     wrong = replace(golden, tokenizer_cases=(replace(case, ids=(1, 2)),))
-    mismatch = only(verdict_of(fake_bundle, wrong))
+    mismatch = only(result_of(fake_bundle, wrong))
     assert (mismatch.check, mismatch.case) == ("tokenizer", "'hello €'")
     assert mismatch.expected == "(1, 2)"
     assert mismatch.found == str(case.ids)
 
 
 def test_other_stop_ids_are_named(fake_bundle: Any, golden: Golden) -> None:
-    mismatch = only(verdict_of(fake_bundle, replace(golden, stop_ids=(1,))))
+    mismatch = only(result_of(fake_bundle, replace(golden, stop_ids=(1,))))
     assert mismatch == Mismatch("stop ids", "", None, None, "(1,)", "(1, 5)")
 
 
 def test_another_activation_quantization_is_named(fake_bundle: Any, golden: Golden) -> None:
     wrong = replace(golden, activation_quantization="per_token_asymmetric")
-    mismatch = only(verdict_of(fake_bundle, wrong))
+    mismatch = only(result_of(fake_bundle, wrong))
     assert (mismatch.check, mismatch.expected, mismatch.found) == (
         "activations",
         "per_token_asymmetric",
@@ -98,7 +98,7 @@ def test_another_activation_quantization_is_named(fake_bundle: Any, golden: Gold
 
 
 def test_another_attention_quantization_is_named(fake_bundle: Any, golden: Golden) -> None:
-    mismatch = only(verdict_of(fake_bundle, replace(golden, attention_quantization="kv_per_token")))
+    mismatch = only(result_of(fake_bundle, replace(golden, attention_quantization="kv_per_token")))
     assert (mismatch.check, mismatch.expected, mismatch.found) == (
         "attention",
         "kv_per_token",
@@ -109,7 +109,7 @@ def test_another_attention_quantization_is_named(fake_bundle: Any, golden: Golde
 def test_another_rendering_is_named_with_both_texts(fake_bundle: Any, golden: Golden) -> None:
     chat = golden.chat_cases[0]
     mismatch = only(
-        verdict_of(fake_bundle, replace(golden, chat_cases=(replace(chat, rendered="x"),)))
+        result_of(fake_bundle, replace(golden, chat_cases=(replace(chat, rendered="x"),)))
     )
     assert (mismatch.check, mismatch.case, mismatch.expected) == ("chat", "chat 1", "'x'")
     assert mismatch.found == repr(chat.rendered)
@@ -118,7 +118,7 @@ def test_another_rendering_is_named_with_both_texts(fake_bundle: Any, golden: Go
 def test_other_ids_of_a_chat_are_named(fake_bundle: Any, golden: Golden) -> None:
     chat = golden.chat_cases[0]
     wrong = replace(golden, chat_cases=(chat, replace(chat, ids=(2,))))
-    mismatch = only(verdict_of(fake_bundle, wrong))
+    mismatch = only(result_of(fake_bundle, wrong))
     assert (mismatch.case, mismatch.expected, mismatch.found) == ("chat 2", "(2,)", str(chat.ids))
 
 
@@ -130,27 +130,27 @@ def test_template_variables_reach_the_template(fake_bundle: Any, golden: Golden)
         rendered="False",
         ids=tuple(fake_bundle.tokenizer.encode("False")),
     )
-    assert verdict_of(fake_bundle, replace(golden, chat_cases=(chat,))).passed
+    assert result_of(fake_bundle, replace(golden, chat_cases=(chat,))).passed
 
 
 def test_a_broken_template_is_a_difference_and_the_rest_is_still_checked(
     fake_bundle: Any,
 ) -> None:
     fake_bundle.write("chat_template.jinja", "{{ ''.__class__ }}")
-    verdict = verdict_of(fake_bundle)
-    assert "the chat template was stopped" in only(verdict).found
-    assert len(verdict.cases) == 5
+    result = result_of(fake_bundle)
+    assert "the chat template was stopped" in only(result).found
+    assert len(result.cases) == 5
 
 
 def test_a_missing_template_is_a_difference(fake_bundle: Any) -> None:
     fake_bundle.remove("chat_template.jinja")
-    mismatch = only(verdict_of(fake_bundle))
+    mismatch = only(result_of(fake_bundle))
     assert (mismatch.expected, mismatch.found) == ("a chat template", "none in the bundle")
 
 
 def test_no_chats_need_no_template(fake_bundle: Any, golden: Golden) -> None:
     fake_bundle.remove("chat_template.jinja")
-    assert verdict_of(fake_bundle, replace(golden, chat_cases=())).passed
+    assert result_of(fake_bundle, replace(golden, chat_cases=())).passed
 
 
 def at_step(step: int, change: Callable[[Any], None]) -> Callable[[Any, Any], Any]:
@@ -172,8 +172,8 @@ def test_another_greedy_id_is_named_with_its_text_and_margin(
 
     hello = fake_bundle.tokenizer.encode("hello")[0]
     fake_bundle.model.disturb = at_step(1, prefer_hello)
-    verdict = verdict_of(fake_bundle)
-    greedy = [mismatch for mismatch in verdict.mismatches if mismatch.check == "greedy id"]
+    result = result_of(fake_bundle)
+    greedy = [mismatch for mismatch in result.mismatches if mismatch.check == "greedy id"]
     assert [(m.case, m.step, m.position) for m in greedy] == [
         ("short (in chunks)", 1, 2),
         ("short (token by token)", 1, 2),
@@ -183,7 +183,7 @@ def test_another_greedy_id_is_named_with_its_text_and_margin(
     assert greedy[0].expected.startswith(f"{expected} {fake_bundle.tokenizer.token(expected)!r}, ")
     assert "std ahead" in greedy[0].expected
     assert greedy[0].found == f"{hello} 'hello'"
-    assert [case.passed for case in verdict.cases] == [False, True, False, True, False]
+    assert [case.passed for case in result.cases] == [False, True, False, True, False]
 
 
 def test_a_logit_beyond_the_tolerance_is_named_with_its_error(
@@ -195,13 +195,13 @@ def test_a_logit_beyond_the_tolerance_is_named_with_its_error(
         logits[digest.sample_ids[5]] -= 0.01
 
     fake_bundle.model.disturb = at_step(2, shift)
-    verdict = verdict_of(fake_bundle)
-    mismatch = verdict.mismatches[0]
+    result = result_of(fake_bundle)
+    mismatch = result.mismatches[0]
     assert (mismatch.check, mismatch.step, mismatch.position) == ("logits", 2, 3)
     assert mismatch.expected == "error up to 0.001 std"
     # float32 subtraction; three digits shown.
     assert mismatch.found == f"{0.01 / digest.std:.3g} std"
-    assert verdict.max_logit_error_std == pytest.approx(0.01 / digest.std, rel=1e-3)
+    assert result.max_logit_error_std == pytest.approx(0.01 / digest.std, rel=1e-3)
 
 
 def test_a_near_tie_is_counted_and_does_not_fail(fake_bundle: Any, golden: Golden) -> None:
@@ -217,9 +217,9 @@ def test_a_near_tie_is_counted_and_does_not_fail(fake_bundle: Any, golden: Golde
 
     fake_bundle.model.disturb = at_step(1, swap)
     wide = replace(golden, tolerance=gap * 1.1, cases=(close, golden.cases[1]))
-    verdict = verdict_of(fake_bundle, wide)
-    assert verdict.passed
-    assert verdict.near_ties == 3
+    result = result_of(fake_bundle, wide)
+    assert result.passed
+    assert result.near_ties == 3
 
 
 def test_another_id_than_the_tied_ones_is_a_difference_however_close(
@@ -234,8 +234,8 @@ def test_another_id_than_the_tied_ones_is_a_difference_however_close(
 
     fake_bundle.model.disturb = at_step(1, prefer_third)
     wide = replace(golden, tolerance=9.0, cases=(close, golden.cases[1]))
-    verdict = verdict_of(fake_bundle, wide)
-    assert {mismatch.check for mismatch in verdict.mismatches} == {"greedy id"}
+    result = result_of(fake_bundle, wide)
+    assert {mismatch.check for mismatch in result.mismatches} == {"greedy id"}
 
 
 def test_a_step_with_too_many_ties_is_not_judged(fake_bundle: Any, golden: Golden) -> None:
@@ -247,7 +247,7 @@ def test_a_step_with_too_many_ties_is_not_judged(fake_bundle: Any, golden: Golde
 
     fake_bundle.model.disturb = at_step(1, prefer_any)
     wide = replace(golden, tolerance=9.0, cases=(open_step, golden.cases[1]))
-    assert verdict_of(fake_bundle, wide).near_ties == 3
+    assert result_of(fake_bundle, wide).near_ties == 3
 
 
 def test_what_a_reset_leaves_behind_is_found(fake_bundle: Any) -> None:
@@ -263,10 +263,10 @@ def test_what_a_reset_leaves_behind_is_found(fake_bundle: Any) -> None:
         return original(tokens, position) + np.float32(state["leak"])
 
     fake_bundle.model.run = run
-    verdict = verdict_of(fake_bundle)
-    assert verdict.cases[0].passed
-    assert not verdict.cases[-1].passed
-    assert verdict.cases[-1].replay == "after reset"
+    result = result_of(fake_bundle)
+    assert result.cases[0].passed
+    assert not result.cases[-1].passed
+    assert result.cases[-1].replay == "after reset"
 
 
 def test_a_dependence_on_the_split_is_found(fake_bundle: Any) -> None:
@@ -281,16 +281,16 @@ def test_a_dependence_on_the_split_is_found(fake_bundle: Any) -> None:
 
     fake_bundle.model.on_run = forget_calls
     fake_bundle.model.disturb = tell_writes_apart
-    verdict = verdict_of(fake_bundle)
-    failed = {case.replay for case in verdict.cases if not case.passed}
+    result = result_of(fake_bundle)
+    failed = {case.replay for case in result.cases if not case.passed}
     assert failed == {"token by token"}
 
 
 def test_logits_that_are_no_numbers_fail_and_still_print(fake_bundle: Any) -> None:
     fake_bundle.model.disturb = lambda model, logits: np.full_like(logits, np.nan)
-    verdict = verdict_of(fake_bundle)
-    assert not verdict.passed
-    assert verdict.to_document()["max_logit_error_std"] is None
+    result = result_of(fake_bundle)
+    assert not result.passed
+    assert result.to_document()["max_logit_error_std"] is None
 
 
 def test_ids_without_a_token_do_not_count_as_greedy(fake_bundle: Any, golden: Golden) -> None:
@@ -302,4 +302,4 @@ def test_ids_without_a_token_do_not_count_as_greedy(fake_bundle: Any, golden: Go
         return logits
 
     fake_bundle.model.disturb = prefer_padding
-    assert verdict_of(fake_bundle, replace(golden, cases=cases)).passed
+    assert result_of(fake_bundle, replace(golden, cases=cases)).passed

@@ -20,8 +20,8 @@ from pocketlm.runtime_py.golden import Golden
 from pocketlm.runtime_py.golden_cases import GoldenCase
 from pocketlm.runtime_py.replay import replays_of
 from pocketlm.runtime_py.session import Session, open_session
-from pocketlm.runtime_py.verdict import Replay
 from pocketlm.runtime_py.verification import read_golden
+from pocketlm.runtime_py.verification_result import Replay
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Judges answers: which errors and which other choices rounding explains. Runs no artifact."""
+"""Compares answers with golden answers: which errors and other choices rounding explains."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,7 @@ from pocketlm.runtime_py.golden_cases import GoldenCase, PlacedCase
 from pocketlm.runtime_py.logits_digest import LogitsDigest
 from pocketlm.runtime_py.replay import ReplayStep
 from pocketlm.runtime_py.tokenizer import Tokenizer
-from pocketlm.runtime_py.verdict import CaseVerdict, ErrorStatistics, Mismatch, Replay
+from pocketlm.runtime_py.verification_result import CaseResult, ErrorStatistics, Mismatch, Replay
 
 # Two roundings that have nothing to do with each other are √2 as far apart as one is from the exact
 # row; the rest is for the chance of which rows were taken (docs/numerics.md).
@@ -20,7 +20,7 @@ _FEWEST_ROWS, _FEWEST_EXACT_ROWS = 64, 32
 _FLOAT_NOISE_STD = 1e-4
 
 
-class Judge:
+class GoldenComparison:
     """Compares answers with a golden case's, and remembers all errors.
 
     Args:
@@ -31,12 +31,12 @@ class Judge:
     def __init__(self, tokenizer: Tokenizer, tolerance: float, *, is_exact: bool = False) -> None:
         self.tokenizer, self.tolerance, self.is_exact = tokenizer, tolerance, is_exact
         self.mismatches: list[Mismatch] = []
-        self.cases: list[CaseVerdict] = []
+        self.cases: list[CaseResult] = []
         self._errors: list[float] = []
         self._roundings: list[float] = []
 
-    def judge(self, case: GoldenCase, replay: Replay, answers: Iterable[ReplayStep]) -> None:
-        """Hold each step's answer against the case's."""
+    def compare(self, case: GoldenCase, replay: Replay, answers: Iterable[ReplayStep]) -> None:
+        """Compare each step's answer with the case's."""
         name = f"{case.name} ({replay})"
         near_ties, worst, before = 0, 0.0, len(self.mismatches)
         for step, (expected, answer) in enumerate(zip(case.continuation_ids, answers, strict=True)):
@@ -55,10 +55,10 @@ class Judge:
             self._check(name, step, position, answer.error_std)
         steps = len(case.continuation_ids)
         passed = len(self.mismatches) == before
-        self.cases.append(CaseVerdict(case.name, replay, steps, near_ties, worst, passed))
+        self.cases.append(CaseResult(case.name, replay, steps, near_ties, worst, passed))
 
-    def judge_placed(self, case: PlacedCase, errors: Sequence[float]) -> None:
-        """Hold the error after each recorded call against the tolerance."""
+    def compare_placed(self, case: PlacedCase, errors: Sequence[float]) -> None:
+        """Compare the error after each recorded call with the tolerance."""
         digests = case.exact if self.is_exact else case.logits
         before = len(self.mismatches)
         for step, (digest, error) in enumerate(zip(digests, errors, strict=True)):
@@ -66,10 +66,10 @@ class Judge:
             self._check(f"{case.name} (placed)", step, digest.position, error)
         passed = len(self.mismatches) == before
         worst = max(errors, default=0.0)
-        self.cases.append(CaseVerdict(case.name, "placed", len(errors), 0, worst, passed))
+        self.cases.append(CaseResult(case.name, "placed", len(errors), 0, worst, passed))
 
     def statistics(self) -> ErrorStatistics:
-        """Hold the errors of all rows together against what rounding explains."""
+        """Compare the errors of all rows together with what rounding explains."""
         fewest = _FEWEST_EXACT_ROWS if self.is_exact else _FEWEST_ROWS
         if len(self._errors) < fewest:
             return ErrorStatistics()

@@ -66,12 +66,12 @@ def run_command(arguments: tuple[str, ...], makes: Path | None = None) -> Failur
     if isinstance(result.exception, _TooSlowError):
         return Failure("slow", " ".join(arguments))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
-        return Failure("traceback", _told(result.exception))
+        return Failure("traceback", _shown(result.exception))
     # A job that failed is collected too; one may have left nothing.
     is_made = result.exit_code == 0 or f"files are in {makes}" in result.output
     if makes is not None and is_made:
         shutil.rmtree(makes, ignore_errors=True)
-    return _judge_text(result.output, result.exit_code)
+    return _check_text(result.output, result.exit_code)
 
 
 def run_function(function: Callable[[], object]) -> Failure | None:
@@ -81,7 +81,7 @@ def run_function(function: Callable[[], object]) -> Failure | None:
         try:
             function()
         except _KNOWN as error:
-            found.append(_judge_text(f"error: {error}\n", 2))
+            found.append(_check_text(f"error: {error}\n", 2))
 
     found: list[Failure | None] = []
     return _timed(guarded) or next(iter(found), None)
@@ -143,7 +143,7 @@ def compare(before: Snapshot, after: Snapshot) -> Failure | None:
     return Failure("input changed", ", ".join(changed)) if changed else None
 
 
-def _judge_text(output: str, status: int) -> Failure | None:
+def _check_text(output: str, status: int) -> Failure | None:
     hidden = {c for c in output if unicodedata.category(c) in ("Cc", "Cf", "Cs")} - {"\n"}
     if hidden:
         return Failure("unescaped", f"{sorted(hidden)!r} in {output[:300]!r}")
@@ -169,7 +169,7 @@ def _timed(work: Callable[[], object]) -> Failure | None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a panic of a library in Rust is no Exception
-        return Failure("traceback", _told(error))
+        return Failure("traceback", _shown(error))
     return too_long(_children_s() - before)
 
 
@@ -199,7 +199,7 @@ def _children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _told(error: BaseException) -> str:
+def _shown(error: BaseException) -> str:
     """Return an error's kind, the place that raised it, and the beginning of its text."""
     place, traceback = "", error.__traceback__
     while traceback is not None:

@@ -31,7 +31,7 @@ class Mismatch:
 
 
 @dataclass(frozen=True)
-class CaseVerdict:
+class CaseResult:
     """One case, replayed in one way."""
 
     name: str
@@ -58,7 +58,7 @@ class ErrorStatistics:
 
 
 @dataclass(frozen=True)
-class StrictVerdict:
+class StrictResult:
     """The artifact without rounded activations, against the eager model without.
 
     Attributes:
@@ -72,7 +72,7 @@ class StrictVerdict:
     tolerance_std: float = 0.0
     median_std: float = 0.0
     allowed_median_std: float = 0.0
-    cases: tuple[CaseVerdict, ...] = ()
+    cases: tuple[CaseResult, ...] = ()
 
     @property
     def max_logit_error_std(self) -> float:
@@ -80,7 +80,7 @@ class StrictVerdict:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerificationResult:
     """What verify found.
 
     Attributes:
@@ -94,10 +94,10 @@ class Verdict:
     tolerance_std: float
     tokenizer_cases: int
     chat_cases: int
-    cases: tuple[CaseVerdict, ...]
+    cases: tuple[CaseResult, ...]
     mismatches: tuple[Mismatch, ...]
     statistics: ErrorStatistics
-    strict: StrictVerdict
+    strict: StrictResult
     coverage: Coverage
 
     @property
