@@ -212,10 +212,10 @@ def fit(
     Raises:
         DeviceError, BuildError, ModelError, RunError: what was asked cannot be answered.
     """
-    from pocketlm.device_tests.fit.request import FitRequest, answer
+    from pocketlm.device_tests.fit.request import FitRequest, predict_fits
 
     asked = str(what.folder if isinstance(what, Bundle) else what)
-    _, found = answer(
+    _, found = predict_fits(
         FitRequest(
             asked,
             tuple(devices),
@@ -262,7 +262,7 @@ def profile(
         DeviceError, RunError: what was asked cannot be run, or no device answers.
     """
     from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks
-    from pocketlm.device_tests.profiling.request import ProfileRequest, answer
+    from pocketlm.device_tests.profiling.request import ProfileRequest, run_profile
 
     request = ProfileRequest(
         bundle, on, backend, prompt_tokens, decode_tokens, threads, packed_cache, answers, timeout_s
@@ -274,7 +274,7 @@ def profile(
     def silent(*said: object) -> None:
         pass
 
-    return answer(request, ProgressCallbacks(step=step, sending=silent, line=silent))
+    return run_profile(request, ProgressCallbacks(step=step, sending=silent, line=silent))
 
 
 def _log_event(event: "Event") -> None:

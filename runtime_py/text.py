@@ -17,7 +17,7 @@ from pocketlm.runtime_py.tokenizer import Tokenizer, read_tokenizer
 _GENERATION_CONFIG = "generation_config.json"
 
 
-class Answer:
+class StreamedText:
     """A text that is made while it is read: iterate over its pieces, or take `text` at once."""
 
     def __init__(self, generation: Generation) -> None:
@@ -57,9 +57,9 @@ class Chat(Closing):
         self._session = session
         self._conversation = conversation
         self._request = request
-        self._last: tuple[str, Answer] | None = None
+        self._last: tuple[str, StreamedText] | None = None
 
-    def stream(self, message: str) -> Answer:
+    def stream(self, message: str) -> StreamedText:
         """Return the answer to a user's message; what was not read of the last is left out.
 
         It is made while it is read: iterate over its pieces, or take `.text`.
@@ -69,7 +69,7 @@ class Chat(Closing):
         """
         self._keep()
         generation = self._conversation.ask(message, self._request)
-        answer = Answer(generation)
+        answer = StreamedText(generation)
         self._last = message, answer
         return answer
 
@@ -128,7 +128,7 @@ class TextModel(Closing):
         prompt: str,
         max_new_tokens: int | None = None,
         sampling: SamplingOptions | None = None,
-    ) -> Answer:
+    ) -> StreamedText:
         """Continue a text as it stands, without a chat template; forgets what was before.
 
         Args:
@@ -141,7 +141,7 @@ class TextModel(Closing):
         self.session.reset()
         ids = self.tokenizer.encode_prompt(prompt)
         request = self._request(max_new_tokens, sampling)
-        return Answer(generate(self.session, self.tokenizer, ids, request))
+        return StreamedText(generate(self.session, self.tokenizer, ids, request))
 
     def chat(
         self,

@@ -111,13 +111,13 @@ def test_the_example_of_a_profile_asks_for_what_it_says(
 
     asked = []
 
-    def answer(request: Any, told: Any) -> Double:
+    def run_profile(request: Any, progress: Any) -> Double:
         asked.append((request.bundle, request.target, request.decode_tokens))
-        told.step("step")
-        told.line("line")
+        progress.step("step")
+        progress.line("line")
         return Double()
 
-    monkeypatch.setattr("pocketlm.device_tests.profiling.request.answer", answer)
+    monkeypatch.setattr("pocketlm.device_tests.profiling.request.run_profile", run_profile)
     exec(EXAMPLES["profile"], {})
     assert asked == [("pico", "adb", 64)]
     assert capsys.readouterr().out == "ended {}\n"

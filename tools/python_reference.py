@@ -7,12 +7,12 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pocketlm
-from pocketlm.device_tests.fit.fitting import Fit, Judgement
+from pocketlm.device_tests.fit.fitting import Fit, FitResult
 from pocketlm.device_tests.profiling.document import Report
 from pocketlm.runtime_py.bundle import Bundle
 from pocketlm.runtime_py.generation import GenerationResult
 from pocketlm.runtime_py.session import Session
-from pocketlm.runtime_py.text import Answer, Chat, TextModel
+from pocketlm.runtime_py.text import Chat, StreamedText, TextModel
 from pocketlm.runtime_py.verification_result import VerificationResult
 
 PAGE = Path(__file__).parents[1] / "docs" / "python-api.md"
@@ -63,7 +63,7 @@ for result in pocketlm.verify("pico", backends=["onnx"], strict=False):
 import pocketlm
 
 for fit in pocketlm.fit("gemma-3-1b", devices=["phone-6gb"], kv="int8"):
-    print(fit.backend, fit.judgement.answer, fit.prediction.peak_bytes)
+    print(fit.backend, fit.result.status, fit.prediction.peak_bytes)
 ```
 
 ```python profile
@@ -102,8 +102,8 @@ kept off stderr. Decoding on ExecuTorch may be faster with it.
 _FUNCTIONS = ("open_chat", "generate", "open_model", "open_session")
 _OTHERS = ("build", "verify", "fit", "profile")
 _CLASSES = (
-    Chat, Answer, GenerationResult, TextModel, Session, pocketlm.SamplingOptions, Bundle,
-    VerificationResult, Fit, Judgement, Report,
+    Chat, StreamedText, GenerationResult, TextModel, Session, pocketlm.SamplingOptions, Bundle,
+    VerificationResult, Fit, FitResult, Report,
 )  # fmt: skip
 _SECTIONS = {"Args": "argument", "Attributes": "attribute"}
 

@@ -15,6 +15,7 @@ from pocketlm.runtime_py.terminal import is_verbose
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pocketlm.device_tests.fit.changes import Change
     from pocketlm.device_tests.fit.fitting import Fit
     from pocketlm.device_tests.fit.request import FitRequest
     from pocketlm.runtime_py.memory_inputs import MemoryInputs
@@ -77,18 +78,18 @@ def fit(
       pocketlm fit ./qwen3-checkpoint --verbose
       pocketlm fit ./my-bundle --device adb --json
     """
-    from pocketlm.device_tests.fit.request import FitRequest, answer
+    from pocketlm.device_tests.fit.request import FitRequest, predict_fits
 
     request = FitRequest(
         what, device_names, backend, context, recipe, chunk, kv, packed_cache, revision
     )
-    inputs, found = answer(request)
+    inputs, found = predict_fits(request)
     if as_json:
         click.echo(json.dumps(_document(inputs, found), indent=1))
     else:
         asked = _asked_of_bundle(request, inputs) if request.is_built else _asked_of_plan(request)
         print_fits(asked, inputs, found, verbose=is_verbose())
-    if any(one.judgement.answer == "will not fit" for one in found):
+    if any(one.result.status == "will not fit" for one in found):
         sys.exit(1)
 
 
@@ -128,16 +129,22 @@ def _document(inputs: "MemoryInputs", found: "Sequence[Fit]") -> dict[str, Any]:
             {
                 "backend": one.backend,
                 "device": asdict(one.budget),
-                "answer": one.judgement.answer,
-                "reasons": one.judgement.reasons,
+                "answer": one.result.status,
+                "reasons": one.result.reasons,
                 "positions": one.positions.tokens,
                 "dirty_bytes": one.prediction.dirty_bytes,
                 "clean_bytes": one.prediction.clean_bytes,
                 "load_peak_bytes": one.prediction.load_peak_bytes,
                 "peak_bytes": one.prediction.peak_bytes,
                 "parts": [asdict(part) for part in one.prediction.parts],
-                "changes": [asdict(change) for change in one.changes],
+                "changes": [_change_document(change) for change in one.changes],
             }
             for one in found
         ],
     }
+
+
+def _change_document(change: "Change") -> dict[str, Any]:
+    """Return a change with its status under the document's name for it."""
+    names = {"status": "answer"}
+    return {names.get(name, name): value for name, value in asdict(change).items()}

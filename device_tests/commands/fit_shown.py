@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pocketlm.device_tests.fit.changes import Change, FitAnswer
+    from pocketlm.device_tests.fit.changes import Change, FitStatus
     from pocketlm.device_tests.fit.fitting import Fit
     from pocketlm.runtime_py.memory_inputs import MemoryInputs
     from pocketlm.runtime_py.memory_prediction import Prediction
@@ -22,7 +22,7 @@ _CHECKPOINT = "CHECKPOINT"
 
 @dataclass(frozen=True)
 class Asked:
-    """What the answers are of, as commands name it.
+    """The model that `fit` was asked about, as commands name it.
 
     Attributes:
         checkpoint: a folder or hub id that can be built; None where neither is known.
@@ -38,7 +38,7 @@ class Asked:
 def print_fits(
     asked: Asked, inputs: "MemoryInputs", found: "Sequence[Fit]", *, verbose: bool
 ) -> None:
-    """Print the answers.
+    """Print the predictions.
 
     Args:
         verbose: whether options that only make it tight, the parts of memory and the comparisons
@@ -70,7 +70,7 @@ def _print_summary(console: Any, inputs: "MemoryInputs", found: "Sequence[Fit]")
     for column in table.columns[3:]:
         column.justify = "right"
     for one in found:
-        answer = one.judgement.answer
+        status = one.result.status
         prediction, budget = one.prediction, one.budget
         sizes = (
             prediction.dirty_bytes,
@@ -79,7 +79,7 @@ def _print_summary(console: Any, inputs: "MemoryInputs", found: "Sequence[Fit]")
             budget.available_bytes,
         )
         shown = map(size_text, sizes)
-        table.add_row(budget.name, one.backend, Text(answer, _STYLES[answer]), *shown)
+        table.add_row(budget.name, one.backend, Text(status, _STYLES[status]), *shown)
     console.print(table)
 
 
@@ -99,7 +99,7 @@ def remedy_lines(asked: Asked, found: "Sequence[Fit]", *, verbose: bool) -> "Ite
     """
     devices: dict[tuple[str, ...], list[str]] = {}
     for one in found:
-        if one.judgement.answer != "fits":
+        if one.result.status != "fits":
             lines = _remedies_of(asked, one, verbose=verbose)
             devices.setdefault((one.backend, *lines), []).append(one.budget.name)
     for (backend, first, *others), names in devices.items():
@@ -109,7 +109,7 @@ def remedy_lines(asked: Asked, found: "Sequence[Fit]", *, verbose: bool) -> "Ite
 
 def _remedies_of(asked: Asked, one: "Fit", *, verbose: bool) -> tuple[str, ...]:
     fits = _commands_to(asked, one, "fits")
-    tight = _commands_to(asked, one, "tight") if one.judgement.answer == "will not fit" else ()
+    tight = _commands_to(asked, one, "tight") if one.result.status == "will not fit" else ()
     if fits:
         lines = ["to make it fit:", *fits]
     elif tight:
@@ -123,8 +123,8 @@ def _remedies_of(asked: Asked, one: "Fit", *, verbose: bool) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _commands_to(asked: Asked, one: "Fit", answer: "FitAnswer") -> tuple[str, ...]:
-    changes = [change for change in one.changes if change.answer == answer]
+def _commands_to(asked: Asked, one: "Fit", status: "FitStatus") -> tuple[str, ...]:
+    changes = [change for change in one.changes if change.status == status]
     return tuple(f"  {command_of(asked, change)}" for change in changes[:_MOST_CHANGES])
 
 
@@ -164,7 +164,7 @@ def _print_details(console: Any, found: "Sequence[Fit]") -> None:
         console.print(f"{backend}, {', '.join(architectures)}:", markup=False)
         _print_parts(console, prediction)
         for one in same:
-            for reason in one.judgement.reasons:
+            for reason in one.result.reasons:
                 console.print(f"{one.budget.name}: {reason}", markup=False)
 
 

@@ -9,7 +9,12 @@ import click
 from pocketlm.device_tests.commands.flags import shown_progress
 from pocketlm.device_tests.commands.saving import check_writable, save
 from pocketlm.device_tests.errors import DeviceError
-from pocketlm.device_tests.profiling.request import DECODE_TOKENS, TIMEOUT_S, ProfileRequest, answer
+from pocketlm.device_tests.profiling.request import (
+    DECODE_TOKENS,
+    TIMEOUT_S,
+    ProfileRequest,
+    run_profile,
+)
 
 if TYPE_CHECKING:
     from pocketlm.device_tests.profiling.document import Report
@@ -102,7 +107,7 @@ def profile_bundle(
         not no_verify, timeout_s,
     )  # fmt: skip
     with shown_progress() as progress:
-        report = answer(request, progress)
+        report = run_profile(request, progress)
     if out is not None:
         save(report.to_json(), out)
     if html is not None:

@@ -1,6 +1,6 @@
 """What to change about a bundle so that it fits: the price of each change, and which are worth it.
 
-Judges no fit itself.
+Compares predictions that `fitting` made.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ from typing import Literal
 
 from pocketlm.runtime_py.memory_inputs import MemoryInputs
 
-FitAnswer = Literal["fits", "tight", "will not fit"]
-RANKS: dict[FitAnswer, int] = {"fits": 0, "tight": 1, "will not fit": 2}
+FitStatus = Literal["fits", "tight", "will not fit"]
+RANKS: dict[FitStatus, int] = {"fits": 0, "tight": 1, "will not fit": 2}
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +46,7 @@ class Change:
     what: str
     saved_bytes: int
     saved_dirty_bytes: int
-    answer: FitAnswer
+    status: FitStatus
     price: Price
 
 
@@ -69,27 +69,27 @@ def price_of(before: MemoryInputs, after: MemoryInputs, backend: str, packed: bo
     )
 
 
-def cheapest(changes: Sequence[Change], now: FitAnswer) -> tuple[Change, ...]:
-    """Return what leads to a better answer, the best first, and of equal ones the cheapest.
+def cheapest(changes: Sequence[Change], now: FitStatus) -> tuple[Change, ...]:
+    """Return what leads to a better status, the best first, and of equal ones the cheapest.
 
-    Of two with the same answer, one that costs nowhere less is left out. Where nothing leads to a
+    Of two with the same status, one that costs nowhere less is left out. Where nothing leads to a
     better one, all are returned, most helpful first.
     """
 
     def saved(change: Change) -> int:
         return max(change.saved_bytes, change.saved_dirty_bytes)
 
-    better = [change for change in changes if RANKS[change.answer] < RANKS[now]]
+    better = [change for change in changes if RANKS[change.status] < RANKS[now]]
     if not better:
         return tuple(sorted((c for c in changes if saved(c) > 0), key=saved, reverse=True))
     worth = [change for change in better if not _is_outdone(change, better)]
-    return tuple(sorted(worth, key=lambda change: (RANKS[change.answer], change.price)))
+    return tuple(sorted(worth, key=lambda change: (RANKS[change.status], change.price)))
 
 
 def _is_outdone(change: Change, others: Sequence[Change]) -> bool:
-    """Say whether another leads to as good an answer for less."""
+    """Say whether another leads to as good a status for less."""
     return any(
-        RANKS[other.answer] <= RANKS[change.answer]
+        RANKS[other.status] <= RANKS[change.status]
         and other.price != change.price
         and all(o <= c for o, c in zip(astuple(other.price), astuple(change.price), strict=True))
         for other in others

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pocketlm.device_tests.fit.changes import Change, FitAnswer, Price, cheapest, price_of
+from pocketlm.device_tests.fit.changes import Change, FitStatus, Price, cheapest, price_of
 from pocketlm.device_tests.fit.memory_budget import MemoryBudget
 from pocketlm.device_tests.quantities import size_text
 from pocketlm.runtime_py import engines
@@ -15,14 +15,14 @@ MARGIN_RATIO = 0.05
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """An answer with its arithmetic.
+class FitResult:
+    """Whether it fits, with the arithmetic.
 
     Attributes:
         reasons: one sentence for each comparison that was made.
     """
 
-    answer: FitAnswer
+    status: FitStatus
     reasons: tuple[str, ...]
 
 
@@ -34,12 +34,12 @@ class Fit:
     budget: MemoryBudget
     positions: Positions
     prediction: Prediction
-    judgement: Judgement
+    result: FitResult
     changes: tuple[Change, ...]
 
 
-def judge(prediction: Prediction, budget: MemoryBudget) -> Judgement:
-    """Hold a prediction against what a device has."""
+def compare_with_budget(prediction: Prediction, budget: MemoryBudget) -> FitResult:
+    """Compare a prediction with what a device has."""
     dirty = int((1 + MARGIN_RATIO) * prediction.dirty_bytes)
     peak = int((1 + MARGIN_RATIO) * prediction.peak_bytes)
     reasons = [
@@ -48,18 +48,18 @@ def judge(prediction: Prediction, budget: MemoryBudget) -> Judgement:
         f"{size_text(budget.most_bytes)} at most ({budget.limits})"
     ]
     if dirty > budget.most_bytes:
-        return Judgement("will not fit", (*reasons, "the system would kill it (out of memory)"))
+        return FitResult("will not fit", (*reasons, "the system would kill it (out of memory)"))
     reasons.append(
         f"peak: {size_text(prediction.peak_bytes)} + {MARGIN_RATIO:.0%} margin = "
         f"{size_text(peak)}; {size_text(budget.available_bytes)} available"
     )
     if dirty > budget.easy_bytes:
-        return Judgement("tight", (*reasons, "it would run, but the system kills other apps"))
+        return FitResult("tight", (*reasons, "it would run, but the system kills other apps"))
     if peak > budget.available_bytes:
         kills = "may kill other apps while it loads, and " if budget.evicts else ""
         what = f"it would run, but the system {kills}drops file pages and reads them again"
-        return Judgement("tight", (*reasons, what))
-    return Judgement("fits", tuple(reasons))
+        return FitResult("tight", (*reasons, what))
+    return FitResult("fits", tuple(reasons))
 
 
 # A way to ask for less, and what it leads to; None where it changes nothing.
@@ -86,10 +86,10 @@ def fit(
         positions = positions_of(source, tokens)
         return predict(source, backend, positions, budget.architecture, packed_cache=packed)
 
-    now = predicted(inputs)
-    judgement = judge(now, budget)
+    before = predicted(inputs)
+    result = compare_with_budget(before, budget)
     changes = []
-    if judgement.answer != "fits":
+    if result.status != "fits":
         others = list(variants)
         can_map = backend in engines.packed_cache_names() and not packed_cache
         if can_map:
@@ -99,14 +99,14 @@ def fit(
                 options = f"{what} --packed-cache".lstrip() if packed else what
                 price = price_of(inputs, other, backend, packed)
                 after = predicted(other, packed or packed_cache)
-                changes.append(_change(options, price, now, after, budget))
+                changes.append(_change(options, price, before, after, budget))
     return Fit(
         backend,
         budget,
         positions_of(inputs, tokens),
-        now,
-        judgement,
-        cheapest(changes, judgement.answer),
+        before,
+        result,
+        cheapest(changes, result.status),
     )
 
 
@@ -126,6 +126,6 @@ def _change(
         what,
         before.peak_bytes - after.peak_bytes,
         before.dirty_bytes - after.dirty_bytes,
-        judge(after, budget).answer,
+        compare_with_budget(after, budget).status,
         price,
     )

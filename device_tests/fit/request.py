@@ -1,4 +1,4 @@
-"""What `fit` is asked, and its answers: from a bundle, checkpoint or shape to predictions."""
+"""A request to `fit` and what it predicts: from a bundle, checkpoint or shape to predictions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +56,11 @@ class FitRequest:
         return {flag: value for flag, value in flags.items() if value is not None}
 
 
-def answer(request: FitRequest) -> "tuple[MemoryInputs, tuple[Fit, ...]]":
+def predict_fits(request: FitRequest) -> "tuple[MemoryInputs, tuple[Fit, ...]]":
     """Predict; runs nothing.
 
     Returns:
-        The bundle, built or planned, and an answer for each backend on each device.
+        The bundle, built or planned, and a prediction for each backend on each device.
 
     Raises:
         DeviceError, BuildError, ModelError, RunError: what was asked cannot be answered.

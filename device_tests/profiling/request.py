@@ -45,7 +45,7 @@ class ProfileRequest:
     timeout_s: int = TIMEOUT_S
 
 
-def answer(request: ProfileRequest, told: "ProgressCallbacks") -> "Report":
+def run_profile(request: ProfileRequest, progress: "ProgressCallbacks") -> "Report":
     """Run a bundle on a device and account for its memory.
 
     Raises:
@@ -73,7 +73,7 @@ def answer(request: ProfileRequest, told: "ProgressCallbacks") -> "Report":
     target = open_target(request.target)
     try:
         load = _workload(request, backend, prompt_of(bundle, backend, prompt_tokens), target)
-        return profile(target, bundle, load, told)
+        return profile(target, bundle, load, progress)
     finally:
         target.close()
 

@@ -12,7 +12,7 @@ from pocketlm.edge_build.runner_files.repairing import CONFIG, TOKENIZER, Runner
 from pocketlm.edge_build.runner_files.template_writing import runner_template
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.lint.own_process import run_module
-from pocketlm.runtime_py.lint.reader import Answers
+from pocketlm.runtime_py.lint.reader import ReaderOutput
 
 _CLASS = "tokenizer_class"
 
@@ -23,7 +23,7 @@ def write_runner_files(
     template: str | None,
     special_tokens: Mapping[str, str],
     stop_ids: Sequence[int],
-) -> Answers:
+) -> ReaderOutput:
     """Write `BACKEND/tokenizer.json` and `BACKEND/tokenizer_config.json`.
 
     Returns:
@@ -72,7 +72,7 @@ def complete_config(
     return config
 
 
-def _write(published: Path, wanted: Sequence[RunnerFiles]) -> Answers:
+def _write(published: Path, wanted: Sequence[RunnerFiles]) -> ReaderOutput:
     request = {
         "published": str(published.absolute()),
         "wanted": [{**vars(one), "folder": str(one.folder)} for one in wanted],
@@ -85,7 +85,7 @@ def _write(published: Path, wanted: Sequence[RunnerFiles]) -> Answers:
             run_module("pocketlm.edge_build.runner_files.repairing", (asked, answered), what)
         except RunError as error:
             raise BuildError(f"{error}; free some memory or disk, and run it again") from error
-        return Answers(**json.loads(answered.read_bytes()))
+        return ReaderOutput(**json.loads(answered.read_bytes()))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import Any
 
 from pocketlm.runtime_py.lint import readers
 from pocketlm.runtime_py.lint.own_process import limit_processor_time, run_module
-from pocketlm.runtime_py.lint.reader import Answers, Questions
+from pocketlm.runtime_py.lint.reader import Questions, ReaderOutput
 
 
-def answers_of(name: str, folder: Path, questions: Questions) -> Answers:
+def answers_of(name: str, folder: Path, questions: Questions) -> ReaderOutput:
     """Ask a reader about the files of a bundle.
 
     Raises:
@@ -29,7 +29,7 @@ def answers_of(name: str, folder: Path, questions: Questions) -> Answers:
         what = f"{name} on the tokenizer files of {folder}"
         run_module("pocketlm.runtime_py.lint.answering", (name, asked, answered), what)
         document: Mapping[str, Any] = json.loads(answered.read_bytes())
-    return Answers(**document)
+    return ReaderOutput(**document)
 
 
 def main(name: str, asked: str, answered: str) -> None:

@@ -1,4 +1,4 @@
-"""Answers of every reader against our host's → differences by kind. Runs the readers."""
+"""Runs every reader and compares its output with our host's: differences by kind."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from pocketlm.runtime_py.lint.edge_cases import (
     edge_case_texts,
 )
 from pocketlm.runtime_py.lint.known_differences import What, explained
-from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.lint.reader import Questions, Reader, ReaderOutput
 from pocketlm.runtime_py.readings import ReadingDifference, Readings, RuntimeReading
 
 REFERENCE = "pocketlm"
@@ -71,7 +71,7 @@ def read_alike(
     folder: Path,
     texts: tuple[EdgeCaseText, ...] | None = None,
     chats: tuple[EdgeCaseChat, ...] | None = None,
-    expected: Answers | None = None,
+    expected: ReaderOutput | None = None,
     others: bool = False,
 ) -> Readings:
     """Ask every installed reader, and compare.
@@ -124,8 +124,8 @@ def _questions(texts: tuple[EdgeCaseText, ...], chats: tuple[EdgeCaseChat, ...])
 def _compare(
     texts: tuple[EdgeCaseText, ...],
     chats: tuple[EdgeCaseChat, ...],
-    expected: Answers,
-    answers: Answers,
+    expected: ReaderOutput,
+    answers: ReaderOutput,
 ) -> Iterator[_Found]:
     for i, text in enumerate(texts):
         found = answers.ids[i]

@@ -20,7 +20,7 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Answers:
+class ReaderOutput:
     """What a reader makes of the questions, in their order.
 
     Attributes:
@@ -44,7 +44,7 @@ class Reader:
     Attributes:
         distribution: whose version says how it reads.
         files: relative to the bundle; a bundle without one of them is not read.
-        answer: bundle folder, questions → answers. Runs in a process of its own.
+        answer: bundle folder, questions → output. Runs in a process of its own.
         runs_bundles: False where the runtime reads such a tokenizer from files of its own; then it
             is asked by `pocketlm lint` alone, and what it reads otherwise fails nothing.
         needs: other distributions without which it is not asked.
@@ -54,7 +54,7 @@ class Reader:
     name: str
     distribution: str
     files: tuple[str, ...]
-    answer: Callable[[Path, Questions], Answers]
+    answer: Callable[[Path, Questions], ReaderOutput]
     runs_bundles: bool = True
     needs: tuple[str, ...] = ()
     known: tuple[KnownDifference, ...] = ()

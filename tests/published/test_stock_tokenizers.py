@@ -21,7 +21,7 @@ from pocketlm.runtime_py.lint import readers
 from pocketlm.runtime_py.lint.answering import answers_of
 from pocketlm.runtime_py.lint.edge_cases import edge_case_chats, edge_case_texts
 from pocketlm.runtime_py.lint.known_differences import explained
-from pocketlm.runtime_py.lint.reader import Answers, Questions
+from pocketlm.runtime_py.lint.reader import Questions, ReaderOutput
 from tests.assets import TOKENIZERS, tokenizer_of
 from tests.text_bundles import text_bundle
 
@@ -40,7 +40,7 @@ class Read:
     """What one runtime and transformers make of the same texts."""
 
     expected: Sequence[Sequence[int]]
-    answers: Answers
+    answers: ReaderOutput
 
 
 @cache

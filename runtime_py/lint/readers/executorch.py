@@ -8,12 +8,12 @@ from pocketlm.runtime_py.lint.known_differences import (
     holds,
     is_not_nfc,
 )
-from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.lint.reader import Questions, Reader, ReaderOutput
 
 _FILE = "executorch/tokenizer.json"
 
 
-def _answer(folder: Path, questions: Questions) -> Answers:
+def _answer(folder: Path, questions: Questions) -> ReaderOutput:
     from pytorch_tokenizers import CppHFTokenizer
 
     tokenizer = CppHFTokenizer()
@@ -23,7 +23,7 @@ def _answer(folder: Path, questions: Questions) -> Answers:
         found = [int(token) for token in tokenizer.encode(text)]
         ids.append(found)
         decoded.append(_decoded(tokenizer.decode, found))
-    return Answers(ids, decoded)
+    return ReaderOutput(ids, decoded)
 
 
 def _decoded(decode: object, ids: list[int]) -> str | None:

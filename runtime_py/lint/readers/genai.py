@@ -18,14 +18,14 @@ from pocketlm.runtime_py.lint.known_differences import (
     holds,
     is_not_nfc,
 )
-from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.lint.reader import Questions, Reader, ReaderOutput
 
 _CONFIG = "genai_config.json"
 _CLOCK = "strftime_now"
 _PATTERNS = re.compile(_CLOCK + r"""\(\s*['"]([^'"\\]*)['"]""")
 
 
-def _answer(folder: Path, questions: Questions) -> Answers:
+def _answer(folder: Path, questions: Questions) -> ReaderOutput:
     import onnxruntime_genai as genai
 
     errors: list[str] = []
@@ -42,7 +42,7 @@ def _answer(folder: Path, questions: Questions) -> Answers:
         except Exception as error:  # RuntimeError with the template engine's message
             chats.append(None)
             errors.append((str(error) or "no message").splitlines()[0])
-    return Answers(ids, decoded, chats, errors[:1])
+    return ReaderOutput(ids, decoded, chats, errors[:1])
 
 
 def _render(tokenizer: Any, template: str | None, messages: object, prompt: bool) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketlm.runtime_py.errors import RunError
-from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.lint.reader import Questions, Reader, ReaderOutput
 
 _FILE = "tokenizer.json"
 # A part of a pre-tokenizer's expression → llama.cpp's name of it.
@@ -107,7 +107,7 @@ def write_gguf(vocabulary: Vocabulary, path: Path) -> None:
     writer.close()
 
 
-def _answer(folder: Path, questions: Questions) -> Answers:
+def _answer(folder: Path, questions: Questions) -> ReaderOutput:
     import llama_cpp
 
     with tempfile.TemporaryDirectory() as place:
@@ -119,7 +119,7 @@ def _answer(folder: Path, questions: Questions) -> Answers:
         found = model.tokenize(text.encode(), add_bos=False, special=True)
         ids.append([int(token) for token in found])
         decoded.append(model.detokenize(found).decode(errors="replace") if found else "")
-    return Answers(ids, decoded)
+    return ReaderOutput(ids, decoded)
 
 
 READER = Reader(

@@ -4,26 +4,26 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.lint.reader import Questions, Reader, ReaderOutput
 
 if TYPE_CHECKING:
     from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
 
-def _answer(folder: Path, questions: Questions) -> Answers:
+def _answer(folder: Path, questions: Questions) -> ReaderOutput:
     from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 
     return answers_with(LibraryTokenizer.from_file(folder / "tokenizer.json"), folder, questions)
 
 
-def answers_with(loaded: "LibraryTokenizer", folder: Path, questions: Questions) -> Answers:
+def answers_with(loaded: "LibraryTokenizer", folder: Path, questions: Questions) -> ReaderOutput:
     """Answer with the bundle's tokenizer where it is loaded already."""
     from pocketlm.runtime_py.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(loaded, None)
     ids = [tokenizer.encode(text) for text in questions.texts]
     chats, errors = _render(folder, questions)
-    return Answers(ids, [tokenizer.decode(found) for found in ids], chats, errors)
+    return ReaderOutput(ids, [tokenizer.decode(found) for found in ids], chats, errors)
 
 
 def _render(folder: Path, questions: Questions) -> tuple[list[str | None], list[str]]:

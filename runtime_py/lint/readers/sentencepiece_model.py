@@ -3,17 +3,17 @@
 from pathlib import Path
 
 from pocketlm.runtime_py.lint.known_differences import KnownDifference, holds
-from pocketlm.runtime_py.lint.reader import Answers, Questions, Reader
+from pocketlm.runtime_py.lint.reader import Questions, Reader, ReaderOutput
 
 _FILE = "tokenizer.model"
 
 
-def _answer(folder: Path, questions: Questions) -> Answers:
+def _answer(folder: Path, questions: Questions) -> ReaderOutput:
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor(str(folder / _FILE))
     ids = [[int(token) for token in processor.encode(text)] for text in questions.texts]
-    return Answers(ids, [str(processor.decode(found)) for found in ids])
+    return ReaderOutput(ids, [str(processor.decode(found)) for found in ids])
 
 
 _KNOWN = (

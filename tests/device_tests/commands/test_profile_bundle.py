@@ -148,7 +148,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
 def test_a_run_that_failed_is_written_and_exits_with_3(
     pico_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profile_bundle, "answer", lambda *arguments: failed_report())
+    monkeypatch.setattr(profile_bundle, "run_profile", lambda *arguments: failed_report())
     out, html = tmp_path / "r.json", tmp_path / "r.html"
     result = invoke(pico_bundle, "--on", "adb", "--out", out, "--html", html)
     assert result.exit_code == 3
@@ -167,7 +167,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_run(
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(profile_bundle, "answer", never)
+    monkeypatch.setattr(profile_bundle, "run_profile", never)
     monkeypatch.setattr("pocketlm.device_tests.commands.saving.tempfile.TemporaryFile", full)
     result = invoke("bundle", "--on", "host", flag, tmp_path / "r")
     assert result.exit_code == 2
@@ -186,7 +186,7 @@ def test_a_report_that_cannot_be_written_at_the_end_is_kept_elsewhere(
         there.rmdir()
         return sample_report()
 
-    monkeypatch.setattr(profile_bundle, "answer", run)
+    monkeypatch.setattr(profile_bundle, "run_profile", run)
     monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
     out, html = there / "r.json", there / "r.html"
     result = invoke("bundle", "--on", "host", "--out", out, "--html", html)

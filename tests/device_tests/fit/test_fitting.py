@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketlm.device_tests.fit.fitting import Variant, fit, judge, positions_of
+from pocketlm.device_tests.fit.fitting import Variant, compare_with_budget, fit, positions_of
 from pocketlm.device_tests.fit.memory_budget import MemoryBudget
 from pocketlm.runtime_py.memory_prediction import Positions, PredictedPart, Prediction
 from tests.small_memory import FLOATS, TENSORS, small_memory
@@ -30,7 +30,7 @@ def needs(dirty_mb: int, clean_mb: int = 0, load_mb: int = 0) -> Prediction:
 
 
 @pytest.mark.parametrize(
-    ("budget", "need", "answer"),
+    ("budget", "need", "status"),
     [
         # A quarter of the RAM is 1000 MB, and 950 + 5 % = 997.5 MB.
         (PHONE, needs(950), "fits"),
@@ -48,33 +48,36 @@ def needs(dirty_mb: int, clean_mb: int = 0, load_mb: int = 0) -> Prediction:
         (BOARD, needs(1150), "will not fit"),
     ],
 )
-def test_the_rule(budget: MemoryBudget, need: Prediction, answer: str) -> None:
-    assert judge(need, budget).answer == answer
+def test_the_rule(budget: MemoryBudget, need: Prediction, status: str) -> None:
+    assert compare_with_budget(need, budget).status == status
 
 
 def test_a_phone_with_much_available_may_use_it() -> None:
     idle = replace(PHONE, available_bytes=3000 * MB)
     assert (idle.easy_bytes, idle.most_bytes) == (1000 * MB, 3000 * MB)
-    assert judge(needs(2000), idle).answer == "tight"
+    assert compare_with_budget(needs(2000), idle).status == "tight"
 
 
 def test_each_comparison_is_a_sentence() -> None:
-    assert judge(needs(1530), PHONE).reasons == (
+    assert compare_with_budget(needs(1530), PHONE).reasons == (
         "dirty memory: 1.53 GB + 5% margin = 1.61 GB; 1.00 GB without memory pressure, 1.60 GB at "
         "most (25% and 40% of 4.00 GB RAM: Android kills background apps for the foreground app)",
         "the system would kill it (out of memory)",
     )
-    assert judge(needs(1150), BOARD).reasons == (
+    assert compare_with_budget(needs(1150), BOARD).reasons == (
         "dirty memory: 1.15 GB + 5% margin = 1.21 GB; 1.20 GB without memory pressure, 1.20 GB at "
         "most (what is available, without swap, because weights do not compress: the system kills "
         "no other app)",
         "the system would kill it (out of memory)",
     )
-    assert judge(needs(950), PHONE).reasons[1:] == (
+    assert compare_with_budget(needs(950), PHONE).reasons[1:] == (
         "peak: 950 MB + 5% margin = 998 MB; 1.20 GB available",
     )
     no_swap = replace(BOARD, swap_bytes=0)
-    assert "(what is available: the system kills no" in judge(needs(10), no_swap).reasons[0]
+    assert (
+        "(what is available: the system kills no"
+        in compare_with_budget(needs(10), no_swap).reasons[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_each_comparison_is_a_sentence() -> None:
 def test_what_is_tight_says_what_the_system_does(
     budget: MemoryBudget, need: Prediction, reason: str
 ) -> None:
-    assert judge(need, budget).reasons[-1] == reason
+    assert compare_with_budget(need, budget).reasons[-1] == reason
 
 
 SIZES = st.integers(0, 20_000)
@@ -111,25 +114,26 @@ SIZES = st.integers(0, 20_000)
     more=st.tuples(SIZES, SIZES, SIZES),
     evicts=st.booleans(),
 )
-def test_more_room_never_gives_a_worse_answer(
+def test_more_memory_never_gives_a_worse_status(
     need: Prediction, ram: int, available: int, swap: int, more: tuple[int, int, int], evicts: bool
 ) -> None:
     small = MemoryBudget("a", ram * MB, available * MB, swap * MB, evicts)
     large = MemoryBudget(
         "b", (ram + more[0]) * MB, (available + more[1]) * MB, (swap + more[2]) * MB, evicts
     )
-    answers = [ORDER.index(judge(need, budget).answer) for budget in (small, large)]
-    assert answers[0] <= answers[1]
+    ranks = [ORDER.index(compare_with_budget(need, budget).status) for budget in (small, large)]
+    assert ranks[0] <= ranks[1]
 
 
 @given(need=st.tuples(SIZES, SIZES, SIZES), more=st.tuples(SIZES, SIZES, SIZES))
-def test_needing_more_never_gives_a_better_answer(
+def test_needing_more_never_gives_a_better_status(
     need: tuple[int, int, int], more: tuple[int, int, int]
 ) -> None:
     larger = tuple(size + grown for size, grown in zip(need, more, strict=True))
     for budget in (PHONE, BOARD):
         before, after = (
-            ORDER.index(judge(needs(*sizes), budget).answer) for sizes in (need, larger)
+            ORDER.index(compare_with_budget(needs(*sizes), budget).status)
+            for sizes in (need, larger)
         )
         assert after <= before
 
@@ -149,7 +153,7 @@ def budget_for(prediction: Prediction, ratio: float) -> MemoryBudget:
 
 def test_what_fits_needs_no_change() -> None:
     now = fit(small_memory(), "executorch", PHONE, [("--x", small_memory())])
-    assert now.judgement.answer == "fits"
+    assert now.result.status == "fits"
     assert now.changes == ()
     assert now.prediction == fit(small_memory(), "executorch", PHONE).prediction
 
@@ -171,9 +175,9 @@ def test_what_makes_it_fit_is_proposed_and_nothing_more() -> None:
     # Small enough that only the shortest chunks fit; what is a little too large is tight.
     budget = budget_for(fit(inputs, "onnx", PHONE).prediction, 0.97)
     found = fit(inputs, "onnx", budget, chunks_of(995, 990, 10, 5, 1000))
-    assert found.judgement.answer != "fits"
+    assert found.result.status != "fits"
     # Nobody gives up more than it takes, or something for nothing.
-    assert [(change.what, change.answer == "fits") for change in found.changes] == [
+    assert [(change.what, change.status == "fits") for change in found.changes] == [
         ("--chunk 10", True),
     ]
     first = found.changes[0]
@@ -185,7 +189,7 @@ def test_what_a_part_of_it_achieves_as_well_is_not_proposed() -> None:
     budget = budget_for(fit(inputs, "executorch", PHONE).prediction, 0.97)
     found = fit(inputs, "executorch", budget, chunks_of(10))
     # Not both, because a shorter chunk is enough.
-    assert [(change.what, change.answer) for change in found.changes] == [
+    assert [(change.what, change.status) for change in found.changes] == [
         ("--chunk 10", "fits"),
     ]
 
@@ -200,8 +204,8 @@ def weights_of(*sizes_mb: int) -> list[Variant]:
 def test_where_it_cannot_run_what_lets_it_run_is_proposed_too() -> None:
     ((_, inputs),) = weights_of(2000)
     found = fit(inputs, "onnx", PHONE, weights_of(500, 600, 1200, 1300, 1900))
-    assert found.judgement.answer == "will not fit"
-    assert [(change.what, change.answer) for change in found.changes] == [
+    assert found.result.status == "will not fit"
+    assert [(change.what, change.status) for change in found.changes] == [
         ("--recipe 600", "fits"),
         ("--recipe 1300", "tight"),
     ]
@@ -221,7 +225,7 @@ def test_where_nothing_is_enough_what_helps_most_comes_first() -> None:
     none = MemoryBudget("none", MB, MB, 0, evicts=False)
     found = fit(inputs, "onnx", none, chunks_of(500, 1000, 10, 100))
     assert [change.what for change in found.changes] == ["--chunk 10", "--chunk 100", "--chunk 500"]
-    assert {change.answer for change in found.changes} == {"will not fit"}
+    assert {change.status for change in found.changes} == {"will not fit"}
 
 
 def test_every_change_may_come_with_a_packed_cache() -> None:
@@ -240,7 +244,7 @@ def test_a_packed_cache_is_a_change_of_executorch_alone() -> None:
         ("onnx", False, []),
     ):
         found = fit(small_memory(), backend, tiny, packed_cache=packed_cache)
-        assert found.judgement.answer != "fits"
+        assert found.result.status != "fits"
         assert [change.what for change in found.changes] == expected
     before = fit(small_memory(), "executorch", tiny)
     after = fit(small_memory(), "executorch", tiny, packed_cache=True)

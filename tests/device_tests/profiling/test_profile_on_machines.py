@@ -164,7 +164,7 @@ def test_fit_foresees_how_a_run_ends(
         manifest = open_bundle(wide_bundle).manifest
         budget = device_budget(target.name, target.facts())
         foreseen = fit(MemoryInputs.of(manifest), "executorch", budget, tokens=prompt + DECODE)
-        assert foreseen.judgement.answer == answer, foreseen.judgement
+        assert foreseen.result.status == answer, foreseen.result
         report = profiled(target, wide_bundle, "executorch", prompt, answers=False)
         assert report.verdict == verdict, report.reason
         if verdict == "ok":
