@@ -19,7 +19,7 @@ from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models.errors import ModelError
 from pocketlm.runtime_py.bundle import Bundle, read_bundle
 from pocketlm.runtime_py.errors import RunError
-from tests.workshop import Workshop, open_workshop
+from tests.staged_build import StagedBuild, make_staged_build
 from tools import python_reference
 
 PAGE = python_reference.PAGE.read_text(encoding="utf-8")
@@ -124,18 +124,18 @@ def test_the_example_of_a_profile_asks_for_what_it_says(
 
 
 @pytest.fixture
-def workshop(
+def staged_build(
     tmp_path: Path, tiny_checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> Workshop:
+) -> StagedBuild:
     """A build of a tiny model whose stages are doubles."""
-    return open_workshop(tmp_path, tiny_checkpoint("gemma3_text"), monkeypatch)
+    return make_staged_build(tmp_path, tiny_checkpoint("gemma3_text"), monkeypatch)
 
 
 def test_a_build_returns_the_bundle_and_logs_what_it_does(
-    workshop: Workshop, caplog: pytest.LogCaptureFixture
+    staged_build: StagedBuild, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "pocketlm")
-    spec = workshop.spec
+    spec = staged_build.spec
     built = pocketlm.build(spec.checkpoint, str(spec.out), context_length=64, chunk=8)
     assert isinstance(built, Bundle)
     assert built.manifest == read_bundle(spec.out).manifest
@@ -144,9 +144,9 @@ def test_a_build_returns_the_bundle_and_logs_what_it_does(
         pocketlm.build(spec.checkpoint, spec.out, context_length=64, chunk=8)
 
 
-def test_events_of_a_build_go_to_whoever_asks(workshop: Workshop) -> None:
+def test_events_of_a_build_go_to_whoever_asks(staged_build: StagedBuild) -> None:
     events: list[Event] = []
-    spec = workshop.spec
+    spec = staged_build.spec
     pocketlm.build(spec.checkpoint, spec.out, context_length=64, chunk=8, notify=events.append)
     planned = [event.names for event in events if isinstance(event, StagesPlanned)]
     finished = [event.report.name for event in events if isinstance(event, StageFinished)]

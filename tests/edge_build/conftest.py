@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.workshop import Workshop, open_workshop
+from tests.staged_build import StagedBuild, make_staged_build
 
 
 @pytest.fixture
-def workshop(
+def staged_build(
     tmp_path: Path, tiny_checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> Workshop:
+) -> StagedBuild:
     """A build of a tiny model whose stages are doubles."""
-    return open_workshop(tmp_path, tiny_checkpoint("gemma3_text"), monkeypatch)
+    return make_staged_build(tmp_path, tiny_checkpoint("gemma3_text"), monkeypatch)

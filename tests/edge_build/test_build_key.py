@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.workshop import STAGES, Workshop
+from tests.staged_build import STAGES, StagedBuild
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,11 @@ from tests.workshop import STAGES, Workshop
     ],
     ids=str,
 )
-def test_other_options_start_over(workshop: Workshop, change: dict[str, Any]) -> None:
-    workshop.build_until("golden", KeyboardInterrupt())
-    workshop.build(**change)
-    assert "quantize" in workshop.worked
-    assert "with other input, options or tools" in workshop.notices[0]
+def test_other_options_start_over(staged_build: StagedBuild, change: dict[str, Any]) -> None:
+    staged_build.build_until("golden", KeyboardInterrupt())
+    staged_build.build(**change)
+    assert "quantize" in staged_build.worked
+    assert "with other input, options or tools" in staged_build.notices[0]
 
 
 def change_a_weight(checkpoint: Path) -> None:
@@ -49,33 +49,33 @@ def change_the_tokenizer(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [change_a_weight, change_the_config, change_the_tokenizer])
-def test_another_checkpoint_starts_over(workshop: Workshop, change: Callable[[Path], None]) -> None:
-    workshop.build_until("golden", KeyboardInterrupt())
-    change(workshop.spec.checkpoint)
-    workshop.build()
-    assert workshop.worked == STAGES
+def test_another_checkpoint_starts_over(staged_build: StagedBuild, change: Callable[[Path], None]) -> None:
+    staged_build.build_until("golden", KeyboardInterrupt())
+    change(staged_build.spec.checkpoint)
+    staged_build.build()
+    assert staged_build.worked == STAGES
 
 
 def test_another_version_of_a_tool_starts_over(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    staged_build: StagedBuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop.build_until("golden", KeyboardInterrupt())
+    staged_build.build_until("golden", KeyboardInterrupt())
     monkeypatch.setattr("pocketlm.edge_build.build_key.tool_versions", lambda: {"torch": "0.0.1"})
-    workshop.build()
-    assert workshop.worked == STAGES
+    staged_build.build()
+    assert staged_build.worked == STAGES
 
 
-def test_another_program_starts_over(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    workshop.build_until("golden", KeyboardInterrupt())
+def test_another_program_starts_over(staged_build: StagedBuild, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged_build.build_until("golden", KeyboardInterrupt())
     monkeypatch.setattr("pocketlm.edge_build.build_key.program_digest", lambda: "another")
-    workshop.build()
-    assert workshop.worked == STAGES
+    staged_build.build()
+    assert staged_build.worked == STAGES
 
 
 def test_memory_and_place_of_the_checkpoint_do_not_matter(
-    workshop: Workshop, tmp_path: Path
+    staged_build: StagedBuild, tmp_path: Path
 ) -> None:
-    workshop.build_until("golden", KeyboardInterrupt())
-    workshop.spec.checkpoint.rename(tmp_path / "moved")
-    workshop.build(checkpoint=tmp_path / "moved", max_ram_bytes=1 << 40)
-    assert workshop.worked == ["golden"]
+    staged_build.build_until("golden", KeyboardInterrupt())
+    staged_build.spec.checkpoint.rename(tmp_path / "moved")
+    staged_build.build(checkpoint=tmp_path / "moved", max_ram_bytes=1 << 40)
+    assert staged_build.worked == ["golden"]

@@ -8,7 +8,7 @@ import pytest
 from pocketlm.edge_build.runner_files.writing import write_runner_files
 from pocketlm.runtime_py.bundle import read_bundle
 from pocketlm.runtime_py.lint.comparison import read_alike
-from tests.workshop import Workshop
+from tests.staged_build import StagedBuild
 
 pytest.importorskip("pytorch_tokenizers")
 pytest.importorskip("onnxruntime_genai")
@@ -18,16 +18,16 @@ CLOCK = "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}"
 
 
 def test_builds_at_two_moments_are_equal_with_a_template_that_reads_the_clock(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    staged_build: StagedBuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pocketlm.edge_build.bundling.write_runner_files", write_runner_files)
     monkeypatch.setattr("pocketlm.edge_build.bundling.read_alike", read_alike)
-    template = workshop.spec.checkpoint / "chat_template.jinja"
+    template = staged_build.spec.checkpoint / "chat_template.jinja"
     template.write_text(template.read_text(encoding="utf-8") + CLOCK, encoding="utf-8")
     built = []
     for name in ("first", "second"):
-        workshop.build(out=workshop.out.with_name(name), name="tiny")
-        built.append(workshop.out.with_name(name))
+        staged_build.build(out=staged_build.out.with_name(name), name="tiny")
+        built.append(staged_build.out.with_name(name))
     first, second = (_files(folder) for folder in built)
     assert first == second
     readings = json.loads(first["manifest.json"])["readings"]
@@ -35,12 +35,12 @@ def test_builds_at_two_moments_are_equal_with_a_template_that_reads_the_clock(
     assert all(reading["texts"] for reading in readings.values())
 
 
-def test_a_checkpoint_of_a_hub_is_recorded_with_its_commit(workshop: Workshop) -> None:
-    cached = workshop.out.parents[1] / "models--org--tiny-1b" / "snapshots" / "dcc83ea841ab"
+def test_a_checkpoint_of_a_hub_is_recorded_with_its_commit(staged_build: StagedBuild) -> None:
+    cached = staged_build.out.parents[1] / "models--org--tiny-1b" / "snapshots" / "dcc83ea841ab"
     cached.parent.mkdir(parents=True)
-    workshop.spec.checkpoint.rename(cached)
-    workshop.build(checkpoint=cached)
-    manifest = read_bundle(workshop.out).manifest
+    staged_build.spec.checkpoint.rename(cached)
+    staged_build.build(checkpoint=cached)
+    manifest = read_bundle(staged_build.out).manifest
     assert manifest.name == "tiny-1b"
     recorded = manifest.build["hub_id"], manifest.build["hub_revision"]
     assert recorded == ("org/tiny-1b", "dcc83ea841ab")

@@ -12,7 +12,7 @@ from pocketlm.edge_build.memory_limit import MemoryEstimate, estimate_memory
 from pocketlm.edge_build.memory_prediction import MemoryTerm, StageMemory
 from pocketlm.edge_build.preparation import prepare
 from pocketlm.edge_build.progress import Event, Notice
-from tests.workshop import Workshop
+from tests.staged_build import StagedBuild
 
 GB = 1_000_000_000
 LOWERING = StageMemory(
@@ -88,32 +88,34 @@ def test_what_fits_is_no_news() -> None:
     assert notices_of(estimate(available_bytes=4 * GB, max_ram_bytes=None)) == []
 
 
-def test_a_build_that_is_refused_writes_nothing(workshop: Workshop) -> None:
+def test_a_build_that_is_refused_writes_nothing(staged_build: StagedBuild) -> None:
     with pytest.raises(BuildError, match=r"--max-ram 1M \(1 MB\)"):
-        workshop.build(max_ram_bytes=1 << 20)
-    assert workshop.worked == []
-    workshop.assert_nothing_left()
+        staged_build.build(max_ram_bytes=1 << 20)
+    assert staged_build.worked == []
+    staged_build.assert_nothing_left()
 
 
-def test_a_build_that_is_refused_does_not_cost_an_interrupted_one(workshop: Workshop) -> None:
-    workshop.build_until("golden", KeyboardInterrupt())
+def test_a_build_that_is_refused_does_not_cost_an_interrupted_one(
+    staged_build: StagedBuild,
+) -> None:
+    staged_build.build_until("golden", KeyboardInterrupt())
     with pytest.raises(BuildError, match="--max-ram"):
-        workshop.build(max_ram_bytes=1 << 20)
-    workshop.build()
-    assert workshop.worked == ["golden"]
+        staged_build.build(max_ram_bytes=1 << 20)
+    staged_build.build()
+    assert staged_build.worked == ["golden"]
 
 
 def test_a_build_that_might_not_fit_is_tried(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    staged_build: StagedBuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_limit, "available_bytes", lambda: 0)
-    workshop.build()
-    assert any("the system may end it" in notice for notice in workshop.notices)
-    assert workshop.out.exists()
+    staged_build.build()
+    assert any("the system may end it" in notice for notice in staged_build.notices)
+    assert staged_build.out.exists()
 
 
-def test_a_single_backend_has_no_alternative(workshop: Workshop, tmp_path: Path) -> None:
-    spec = workshop.spec
+def test_a_single_backend_has_no_alternative(staged_build: StagedBuild, tmp_path: Path) -> None:
+    spec = staged_build.spec
     both = estimate_memory(prepare(spec))
     assert set(both.alone) == {"executorch", "onnx"}
     assert all(peak <= both.peak_bytes for peak in both.alone.values())

@@ -20,7 +20,7 @@ from pocketlm.edge_build.build import build
 from pocketlm.edge_build.errors import BuildError, InterruptedBuildError
 from pocketlm.edge_build.progress import Event, StageAdvanced, StageFinished
 from pocketlm.edge_build.spec import BuildSpec
-from tests.workshop import STAGES, Workshop
+from tests.staged_build import STAGES, StagedBuild
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,13 +34,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_a_build_leaves_the_bundle_and_nothing_else(workshop: Workshop) -> None:
-    workshop.build()
-    assert workshop.worked == STAGES
-    assert [path.name for path in workshop.out.parent.iterdir()] == ["tiny"]
-    manifest = json.loads((workshop.out / "manifest.json").read_text())
+def test_a_build_leaves_the_bundle_and_nothing_else(staged_build: StagedBuild) -> None:
+    staged_build.build()
+    assert staged_build.worked == STAGES
+    assert [path.name for path in staged_build.out.parent.iterdir()] == ["tiny"]
+    manifest = json.loads((staged_build.out / "manifest.json").read_text())
     listed = {file["path"]: file["size_bytes"] for file in manifest["files"]}
-    found = {path: len(data) for path, data in files_of(workshop.out).items()}
+    found = {path: len(data) for path, data in files_of(staged_build.out).items()}
     assert listed == {path: size for path, size in found.items() if path != "manifest.json"}
 
 
@@ -57,108 +57,108 @@ INTERRUPTIONS: Mapping[str, Callable[[], BaseException]] = {
 @pytest.mark.parametrize("stage", STAGES[1:])
 @pytest.mark.parametrize("error", INTERRUPTIONS.values(), ids=INTERRUPTIONS.keys())
 def test_an_interrupted_build_says_how_to_continue_and_continues(
-    workshop: Workshop, stage: str, error: Callable[[], BaseException]
+    staged_build: StagedBuild, stage: str, error: Callable[[], BaseException]
 ) -> None:
     before = STAGES[: STAGES.index(stage)]
-    seen = workshop.build_until(stage, error())
+    seen = staged_build.build_until(stage, error())
     (note,) = seen.__notes__
     assert note == (
         f"finished: {', '.join(sorted(before))}; run the same command again to continue, or "
-        f"remove {workshop.kept} to start over"
+        f"remove {staged_build.kept} to start over"
     )
-    assert not workshop.out.exists()
-    workshop.build()
-    assert workshop.worked == STAGES[STAGES.index(stage) :]
-    assert workshop.notices == [
+    assert not staged_build.out.exists()
+    staged_build.build()
+    assert staged_build.worked == STAGES[STAGES.index(stage) :]
+    assert staged_build.notices == [
         f"continuing an interrupted build: {', '.join(before)} done before; the last run ended "
         f"during {stage}"
     ]
-    assert [path.name for path in workshop.out.parent.iterdir()] == ["tiny"]
+    assert [path.name for path in staged_build.out.parent.iterdir()] == ["tiny"]
 
 
-def test_a_continued_bundle_is_the_same_byte_by_byte(workshop: Workshop, tmp_path: Path) -> None:
-    workshop.build()
-    whole = files_of(workshop.out)
-    shutil.rmtree(workshop.out)
-    workshop.build_until("golden", KeyboardInterrupt())
-    workshop.build()
-    assert files_of(workshop.out) == whole
+def test_a_continued_bundle_is_the_same_byte_by_byte(staged_build: StagedBuild, tmp_path: Path) -> None:
+    staged_build.build()
+    whole = files_of(staged_build.out)
+    shutil.rmtree(staged_build.out)
+    staged_build.build_until("golden", KeyboardInterrupt())
+    staged_build.build()
+    assert files_of(staged_build.out) == whole
 
 
 @pytest.mark.parametrize("error", INTERRUPTIONS.values(), ids=INTERRUPTIONS.keys())
 def test_with_nothing_finished_nothing_is_left(
-    workshop: Workshop, error: Callable[[], BaseException]
+    staged_build: StagedBuild, error: Callable[[], BaseException]
 ) -> None:
-    seen = workshop.build_until("quantize", error())
+    seen = staged_build.build_until("quantize", error())
     assert getattr(seen, "__notes__", []) == ["nothing was kept"]
-    workshop.assert_nothing_left()
+    staged_build.assert_nothing_left()
 
 
-def test_a_mistake_in_what_was_asked_leaves_nothing(workshop: Workshop) -> None:
-    seen = workshop.build_until("quantize", BuildError("norm: the checkpoint holds NaN"))
+def test_a_mistake_in_what_was_asked_leaves_nothing(staged_build: StagedBuild) -> None:
+    seen = staged_build.build_until("quantize", BuildError("norm: the checkpoint holds NaN"))
     assert str(seen) == "norm: the checkpoint holds NaN" and not hasattr(seen, "__notes__")
-    workshop.assert_nothing_left()
+    staged_build.assert_nothing_left()
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
-def test_an_error_of_a_later_stage_costs_no_finished_one(workshop: Workshop, stage: str) -> None:
-    seen = workshop.build_until(stage, BuildError("executorch: cannot import its build tools"))
+def test_an_error_of_a_later_stage_costs_no_finished_one(staged_build: StagedBuild, stage: str) -> None:
+    seen = staged_build.build_until(stage, BuildError("executorch: cannot import its build tools"))
     (note,) = seen.__notes__
     assert "run the same command again to continue" in note
-    workshop.build()
-    assert workshop.worked == STAGES[STAGES.index(stage) :]
+    staged_build.build()
+    assert staged_build.worked == STAGES[STAGES.index(stage) :]
 
 
-def test_a_mistake_made_while_a_build_is_interrupted_does_not_cost_it(workshop: Workshop) -> None:
-    workshop.build_until("golden", KeyboardInterrupt())
+def test_a_mistake_made_while_a_build_is_interrupted_does_not_cost_it(staged_build: StagedBuild) -> None:
+    staged_build.build_until("golden", KeyboardInterrupt())
     with pytest.raises(BuildError, match="--chunk 65"):
-        workshop.build(chunk=65)
-    workshop.build()
-    assert workshop.worked == ["golden"]
+        staged_build.build(chunk=65)
+    staged_build.build()
+    assert staged_build.worked == ["golden"]
 
 
 @pytest.mark.parametrize("error", INTERRUPTIONS.values(), ids=INTERRUPTIONS.keys())
 def test_interrupted_after_the_last_stage_nothing_is_worked_twice(
-    workshop: Workshop, error: Callable[[], BaseException], monkeypatch: pytest.MonkeyPatch
+    staged_build: StagedBuild, error: Callable[[], BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(
             "pocketlm.edge_build.build.write_manifest", lambda *arguments: _raise(error())
         )
         with pytest.raises(BaseException):  # noqa: B017
-            workshop.build()
-    workshop.build()
-    assert workshop.worked == []
-    assert "golden/onnx.json" in files_of(workshop.out)
+            staged_build.build()
+    staged_build.build()
+    assert staged_build.worked == []
+    assert "golden/onnx.json" in files_of(staged_build.out)
 
 
-def test_fresh_starts_over(workshop: Workshop) -> None:
-    workshop.build_until("golden", KeyboardInterrupt())
-    workshop.build(fresh=True)
-    assert workshop.worked == STAGES
-    assert workshop.notices == []
+def test_fresh_starts_over(staged_build: StagedBuild) -> None:
+    staged_build.build_until("golden", KeyboardInterrupt())
+    staged_build.build(fresh=True)
+    assert staged_build.worked == STAGES
+    assert staged_build.notices == []
 
 
-def test_a_damaged_artifact_is_made_again(workshop: Workshop) -> None:
-    workshop.build_until("golden", KeyboardInterrupt())
-    (workshop.kept / "onnx" / "onnx" / "model").write_bytes(b"onyx" * 100)
-    workshop.build()
-    assert workshop.worked == ["onnx", "golden"]
-    assert (workshop.out / "onnx" / "model").read_bytes() == b"onnx" * 100
+def test_a_damaged_artifact_is_made_again(staged_build: StagedBuild) -> None:
+    staged_build.build_until("golden", KeyboardInterrupt())
+    (staged_build.kept / "onnx" / "onnx" / "model").write_bytes(b"onyx" * 100)
+    staged_build.build()
+    assert staged_build.worked == ["onnx", "golden"]
+    assert (staged_build.out / "onnx" / "model").read_bytes() == b"onnx" * 100
 
 
 def test_too_small_a_disk_keeps_what_is_finished(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    staged_build: StagedBuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop.build_until("golden", KeyboardInterrupt())
+    staged_build.build_until("golden", KeyboardInterrupt())
     full = shutil._ntuple_diskusage(total=10, used=10, free=0)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: full)
         with pytest.raises(InterruptedBuildError, match="0 MB are free; make room") as caught:
-            workshop.build()
+            staged_build.build()
     assert "run the same command again" in caught.value.__notes__[0]
-    workshop.build()
-    assert workshop.worked == ["golden"]
+    staged_build.build()
+    assert staged_build.worked == ["golden"]
 
 
 # The command line, but that one step of a build is a signal to the own process.

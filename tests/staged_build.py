@@ -1,4 +1,4 @@
-"""Doubles of a build's stages that write a few bytes, for tests of what happens around them."""
+"""A build whose stages are doubles that write a few bytes and can be made to fail."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,12 +21,12 @@ from pocketlm.runtime_py.manifest import TensorEntry
 STAGES = ["quantize", "executorch", "onnx", "golden"]
 
 
-class Workshop:
-    """Doubles of every stage: they remember that they worked, and do what a test wants meanwhile.
+class StagedBuild:
+    """A build whose stages are doubles: it records the stages that ran and can make one fail.
 
     Attributes:
-        during: stage → what happens in it.
-        worked: stages of the last build that were worked.
+        during: stage → what is called while it runs.
+        worked: stages of the last build that ran.
     """
 
     def __init__(self, folder: Path, checkpoint: Path) -> None:
@@ -66,26 +66,26 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def open_workshop(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """Put the doubles in place of the stages.
+def make_staged_build(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> StagedBuild:
+    """Replace the stages of `build` by doubles.
 
     Args:
         source: a checkpoint; what is built is a copy, which a test may change.
     """
-    workshop = Workshop(folder, Path(shutil.copytree(source, folder / "checkpoint")))
+    staged_build = StagedBuild(folder, Path(shutil.copytree(source, folder / "checkpoint")))
 
     def quantize(
         checkpoint: object, rules: object, folder: Path, _: Advance, calibration: object
     ) -> QuantizedModel:
         (folder / "embed_tokens.codes.npy").write_bytes(b"codes")
-        workshop.work("quantize")
+        staged_build.work("quantize")
         tensor = TensorEntry("embed_tokens", (512, 64), 4, 32, 18_432, 20.3, "double")
         return QuantizedModel(WeightStore(folder, {}), (tensor,))
 
     def lower(name: str, source: LoweringInput, bundle: Path) -> Artifact:
         (bundle / name).mkdir()
         (bundle / name / "model").write_bytes(name.encode() * 100)
-        workshop.work(name)
+        staged_build.work(name)
         caches = source.caches.layers
         decoder = Component(DECODER, f"{name}/model", None, None, tuple(range(len(caches))))
         kinds = ("none", {}, caches, None, source.tokenizer_size, (decoder,), {})
@@ -96,7 +96,7 @@ def open_workshop(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -
         (bundle / "golden").mkdir()
         for name in artifacts:
             (bundle / "golden" / f"{name}.json").write_text(name)
-        workshop.work("golden")
+        staged_build.work("golden")
         return {name: f"golden/{name}.json" for name in artifacts}
 
     def load(name: str) -> Backend:
@@ -113,4 +113,4 @@ def open_workshop(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("pocketlm.edge_build.build.record_golden", record)
     monkeypatch.setattr("pocketlm.edge_build.build.untouched_notes", lambda *_: ())
     monkeypatch.setattr(backends, "load", load)
-    return workshop
+    return staged_build
