@@ -24,7 +24,7 @@ from pocketlm.models.foreign_tensors import (
     refuse_foreign,
 )
 from pocketlm.models.safetensors_files import StoredTensor, parse_json, read_headers
-from pocketlm.models.stored_weight import DTYPES, StoredPart, StoredWeight
+from pocketlm.models.stored_weight import DTYPES, StoredSlice, StoredWeight
 from pocketlm.models.tensor_prefixes import Spelling, find_spelling
 from pocketlm.models.tensor_views import lay_out, published_name
 from pocketlm.models.weight_shapes import weight_shapes
@@ -39,7 +39,7 @@ class Checkpoint:
 
     Attributes:
         config_json: bytes of config.json.
-        notes: what a user should be told about building this.
+        notes: what a build prints for the user.
         tensors: where each weight lies, by the Decoder's name without ".weight".
     """
 
@@ -86,8 +86,8 @@ class Checkpoint:
         digest = hashlib.sha256(self.config_json)
         for name, tensor in sorted(self.tensors.items()):
             digest.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
-            for part in tensor.parts:
-                for block in part.blocks():
+            for piece in tensor.slices:
+                for block in piece.blocks():
                     digest.update(block)
         return digest.hexdigest()
 
@@ -134,12 +134,12 @@ def _open(folder: Path) -> Checkpoint:
         if theirs not in stored:
             raise _missing(folder, theirs, shape, spelling)
         _check(theirs, stored[theirs], shape)
-    told = (*family.notes, *spelling.notes, *notes(published, stored))
+    all_notes = (*family.notes, *spelling.notes, *notes(published, stored))
     head, table = (published_name(names, name) for name in ("lm_head", "embed_tokens"))
     if config.tie_word_embeddings and head in stored:
         _check(head, stored[head], shapes["embed_tokens"])
         _check_tied(head, table, stored)
-        told += (f"{head} is left out: it repeats the embedding.",)
+        all_notes += (f"{head} is left out: it repeats the embedding.",)
     ignored = (*family.ignored_tensors, *_IGNORED_EVERYWHERE, *TRAINING_HEADS)
     for theirs in sorted(stored.keys() - layout.shapes.keys() - {head}):
         inner = theirs.removeprefix(spelling.outer)
@@ -150,11 +150,11 @@ def _open(folder: Path) -> Checkpoint:
             )
     tensors = {
         name: StoredWeight(
-            shape, tuple(StoredPart.at(stored[place.name], place) for place in layout.places[name])
+            shape, tuple(StoredSlice.at(stored[piece.name], piece) for piece in layout.slices[name])
         )
         for name, shape in shapes.items()
     }
-    return Checkpoint(folder, config_json, config, told, tensors)
+    return Checkpoint(folder, config_json, config, all_notes, tensors)
 
 
 def _read_config(folder: Path) -> bytes:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from pocketlm.models.safetensors_files import StoredTensor
-from pocketlm.models.tensor_views import Place
+from pocketlm.models.tensor_views import TensorSlice
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
-class StoredPart:
+class StoredSlice:
     """Rows of a weight that lie in one tensor.
 
     Attributes:
@@ -26,15 +26,15 @@ class StoredPart:
     columns: tuple[int, int] | None = None
 
     @classmethod
-    def at(cls, tensor: StoredTensor, place: Place) -> "StoredPart":
-        """Return the rows at a place of a tensor whose shape was checked."""
-        if place.layer is not None:
-            offset = tensor.offset + place.layer * tensor.row_bytes
+    def at(cls, tensor: StoredTensor, piece: TensorSlice) -> "StoredSlice":
+        """Return the rows of a slice of a tensor whose shape was checked."""
+        if piece.layer is not None:
+            offset = tensor.offset + piece.layer * tensor.row_bytes
             tensor = replace(tensor, shape=tensor.shape[1:], offset=offset)
-        if place.is_transposed:
-            return cls(tensor, (place.start, place.start + place.rows))
-        offset = tensor.offset + place.start * tensor.row_bytes
-        return cls(replace(tensor, shape=(place.rows, *tensor.shape[1:]), offset=offset))
+        if piece.is_transposed:
+            return cls(tensor, (piece.start, piece.start + piece.rows))
+        offset = tensor.offset + piece.start * tensor.row_bytes
+        return cls(replace(tensor, shape=(piece.rows, *tensor.shape[1:]), offset=offset))
 
     @property
     def rows(self) -> int:
@@ -48,7 +48,7 @@ class StoredPart:
         return self.rows * row_bytes
 
     def read_into(self, rows: Tensor, start: int) -> None:
-        """Fill float32 `rows` with the part's rows from `start` on.
+        """Fill float32 `rows` with the slice's rows from `start` on.
 
         Columns are scattered over the whole matrix, which is then read block by block.
         """
@@ -61,7 +61,7 @@ class StoredPart:
             rows[:, first : first + len(block)] = block[:, column : column + len(rows)].T
 
     def blocks(self) -> Iterator[bytes | bytearray]:
-        """Yield the part's bytes in the order of the file, a few megabytes at once."""
+        """Yield the slice's bytes in the order of the file, a few megabytes at once."""
         if self.columns is None:
             yield from self.tensor.blocks(_BLOCK_BYTES)
             return
@@ -81,23 +81,23 @@ class StoredPart:
 
 @dataclass(frozen=True)
 class StoredWeight:
-    """A weight whose parts stand one below the other.
+    """A weight whose slices stand one below the other.
 
     Attributes:
         shape: [out, in] or [size].
     """
 
     shape: tuple[int, ...]
-    parts: tuple[StoredPart, ...]
+    slices: tuple[StoredSlice, ...]
 
     @property
     def dtype(self) -> str:
-        return self.parts[0].tensor.dtype
+        return self.slices[0].tensor.dtype
 
     @property
     def size_bytes(self) -> int:
         """Bytes as they are stored."""
-        return sum(part.size_bytes for part in self.parts)
+        return sum(piece.size_bytes for piece in self.slices)
 
     @property
     def row_bytes(self) -> int:
@@ -111,9 +111,9 @@ class StoredWeight:
         """
         rows = torch.empty(stop - start, *self.shape[1:])
         first = 0
-        for part in self.parts:
-            low, high = max(start, first), min(stop, first + part.rows)
+        for piece in self.slices:
+            low, high = max(start, first), min(stop, first + piece.rows)
             if low < high:
-                part.read_into(rows[low - start : high - start], low - first)
-            first += part.rows
+                piece.read_into(rows[low - start : high - start], low - first)
+            first += piece.rows
         return rows

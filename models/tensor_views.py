@@ -38,7 +38,7 @@ PublishedNames = Mapping[str, str | TensorView]
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorSlice:
     """Rows of a weight in one published tensor.
 
     Attributes:
@@ -59,12 +59,12 @@ class Layout:
 
     Attributes:
         shapes: the shape that each published tensor must have.
-        places: by our name, the pieces of a weight in order.
+        slices: by our name, the slices of a weight in order.
         holds: for each published tensor, one of the weights in it.
     """
 
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    slices: dict[str, tuple[TensorSlice, ...]] = field(default_factory=dict)
     holds: dict[str, str] = field(default_factory=dict)
 
 
@@ -106,8 +106,8 @@ def lay_out(names: PublishedNames, shapes: Mapping[str, tuple[int, ...]]) -> Lay
         for weight in sorted(weights, key=lambda weight: order[_pattern(weight)[0]]):
             view = views[weight]
             rows = shapes[weight][0] // len(view.names)
-            place = Place(name, start, rows, view.is_transposed, layer)
-            layout.places[weight] = (*layout.places.get(weight, ()), place)
+            piece = TensorSlice(name, start, rows, view.is_transposed, layer)
+            layout.slices[weight] = (*layout.slices.get(weight, ()), piece)
             start += rows
         shape = (start, *shapes[weights[0]][1:])
         if views[weights[0]].is_transposed:

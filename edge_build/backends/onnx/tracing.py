@@ -14,7 +14,7 @@ from torch._subclasses import FakeTensorMode
 from pocketlm.edge_build.backends.onnx import stored
 from pocketlm.edge_build.backends.onnx.attention import CachedAttention, StepInputs
 from pocketlm.edge_build.backends.onnx.kinds import free_axes, least_opset
-from pocketlm.edge_build.backends.onnx.parts import Part, replace_parts
+from pocketlm.edge_build.backends.onnx.operator_modules import OperatorModule, replace_modules
 from pocketlm.edge_build.backends.onnx.stored import StoredTensor
 from pocketlm.edge_build.kv_cache import CachePlan
 from pocketlm.edge_build.kv_scales import KvScales
@@ -39,9 +39,9 @@ class _Graph(nn.Module):
         super().__init__()
         self.decoder = Decoder(config)
         self.caches = plan.layers
-        replace_parts(self.decoder, weights)
-        self.rotary = Part(_rotary_tensors(config, plan.context_length))
-        self.cache_scales = Part(_scale_tensors(kv_scales))
+        replace_modules(self.decoder, weights)
+        self.rotary = OperatorModule(_rotary_tensors(config, plan.context_length))
+        self.cache_scales = OperatorModule(_scale_tensors(kv_scales))
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, past: Sequence[tuple[Tensor, Tensor]]
@@ -72,7 +72,7 @@ class _Graph(nn.Module):
 def trace(
     config: ModelConfig, weights: WeightStore, plan: CachePlan, kv_scales: KvScales | None
 ) -> onnx_ir.Model:
-    """Trace the Decoder with the runtime's operators in place of its parts.
+    """Trace the Decoder with the runtime's operators in place of its modules.
 
     Initializers have shapes but no bytes yet; `stored_tensors` says where those are.
 
@@ -115,7 +115,7 @@ def stored_tensors(
     return {
         f"{path}.{name}": tensor
         for path, module in graph.named_modules()
-        if isinstance(module, Part)
+        if isinstance(module, OperatorModule)
         for name, tensor in module.tensors.items()
     }
 

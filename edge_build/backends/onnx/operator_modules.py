@@ -20,7 +20,7 @@ from pocketlm.models.layers import RMSNorm
 INT8_ACTIVATIONS = 4
 
 
-class Part(nn.Module):
+class OperatorModule(nn.Module):
     """One operator with its initializers."""
 
     def __init__(self, tensors: Mapping[str, StoredTensor]) -> None:
@@ -44,7 +44,7 @@ class Part(nn.Module):
         return result
 
 
-class QuantizedLinear(Part):
+class QuantizedLinear(OperatorModule):
     """x @ weight.T by MatMulNBits, activations rounded to int8 in the weight's blocks.
 
     Several weights that read the same x stand one below the other, as one product.
@@ -121,7 +121,7 @@ class Share(nn.Module):
         return self.shares(x)[self.index]
 
 
-class FloatLinear(Part):
+class FloatLinear(OperatorModule):
     """x @ weight.T in float32, the weight as it is stored: a tied table serves both ends."""
 
     weight: Tensor
@@ -134,7 +134,7 @@ class FloatLinear(Part):
         return self.operator("com.microsoft::FusedMatMul", (x, self.weight), {"transB": 1}, shape)
 
 
-class QuantizedEmbedding(Part):
+class QuantizedEmbedding(OperatorModule):
     """Rows of a quantized table by GatherBlockQuantized; its zero points are the default ones."""
 
     codes: Tensor
@@ -165,7 +165,7 @@ class QuantizedEmbedding(Part):
         return rows if self.padded == self.columns else rows[..., : self.columns]
 
 
-class FloatEmbedding(Part):
+class FloatEmbedding(OperatorModule):
     """Rows of a float32 table."""
 
     weight: Tensor
@@ -177,7 +177,7 @@ class FloatEmbedding(Part):
         return nn.functional.embedding(tokens, self.weight)
 
 
-class Norm(Part):
+class Norm(OperatorModule):
     """RMSNorm as one operator, in float32."""
 
     weight: Tensor
@@ -190,8 +190,8 @@ class Norm(Part):
         return self.operator("RMSNormalization", (x, self.weight), self.attributes, x.shape)
 
 
-def replace_parts(decoder: Decoder, weights: WeightStore) -> None:
-    """Swap every module that has a weight for the part that reads it from the store."""
+def replace_modules(decoder: Decoder, weights: WeightStore) -> None:
+    """Replace every module that has a weight by the one that reads it from the store."""
     for name, module in list(decoder.named_modules()):
         if isinstance(module, RMSNorm):
             decoder.set_submodule(name, Norm(weights, name, module.eps))
