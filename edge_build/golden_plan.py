@@ -155,8 +155,8 @@ def _placed(prepared: Preparation, longest: int) -> Iterator[tuple[str, tuple[Pl
     rings = [cache for cache in caches.layers if cache.layout.overwrites]
     widest = max(rings, key=lambda cache: cache.capacity, default=None)
     if widest is not None and widest.window is not None and longest <= widest.capacity:
-        places = (0, widest.window - _EDGE_TOKENS // 2, widest.capacity - _EDGE_TOKENS // 2)
-        yield "edge", _at(places, context, _spread(3 * _EDGE_TOKENS, vocab_size), chunk)
+        starts = (0, widest.window - _EDGE_TOKENS // 2, widest.capacity - _EDGE_TOKENS // 2)
+        yield "edge", _at(starts, context, _spread(3 * _EDGE_TOKENS, vocab_size), chunk)
     if reached < context:
         count = min(_END_TOKENS, context)
         ids = _spread(count, vocab_size)
@@ -181,14 +181,14 @@ def _in_chunks(position: int, ids: tuple[int, ...], chunk: int) -> tuple[PlacedC
 
 
 def _at(
-    places: tuple[int, ...], context: int, ids: tuple[int, ...], chunk: int
+    starts: tuple[int, ...], context: int, ids: tuple[int, ...], chunk: int
 ) -> tuple[PlacedCall, ...]:
-    """Return calls of a few tokens at each place, the first together, the others one by one."""
+    """Return calls of a few tokens at each start, the first together, the others one by one."""
     calls: list[PlacedCall] = []
     end = 0
-    for number, place in enumerate(places):
-        start = max(end, place)
-        stop = min(place + _EDGE_TOKENS, context)
+    for number, first in enumerate(starts):
+        start = max(end, first)
+        stop = min(first + _EDGE_TOKENS, context)
         if stop <= start:
             continue
         taken = ids[number * _EDGE_TOKENS :][: stop - start]

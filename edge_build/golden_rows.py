@@ -76,7 +76,7 @@ class Passes:
         """Yield number of the sequence and the row in each way, for all wanted rows in order.
 
         Args:
-            advance: told of each layer when all tokens have passed it.
+            advance: called with each layer when all tokens have passed it.
         """
         hidden = self.model.hidden([(fed.ids, fed.positions) for fed in sequences], advance)
         wanted = torch.cat(

@@ -38,7 +38,7 @@ class ShownBuild:
 
 @contextmanager
 def shown_progress() -> Iterator[ShownBuild]:
-    """Show what is told until the end of the block."""
+    """Show the events until the end of the block."""
     console = make_console(stderr=True)
     if not console.is_terminal:
         lines = BuildLines()
@@ -91,7 +91,7 @@ class BuildLines:
             thread.join()
 
     def tick(self, now: float) -> None:
-        """Tell how far the stage is, if nothing was told for a while."""
+        """Print how far the stage is, if nothing was printed for a while."""
         with self._lock:
             if not self.name or now - self._told < _SILENCE_S:
                 return

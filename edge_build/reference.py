@@ -135,9 +135,9 @@ class ReferenceEmbedding(nn.Module):
         self.weights = weights
 
     def forward(self, tokens: Tensor) -> Tensor:
-        ids, places = tokens.unique(return_inverse=True)
+        ids, inverse = tokens.unique(return_inverse=True)
         rows = [self.weights.rows("embed_tokens", t, t + 1) for t in ids.tolist()]
-        return torch.from_numpy(np.concatenate(rows))[places]
+        return torch.from_numpy(np.concatenate(rows))[inverse]
 
 
 class ReferenceModel:
@@ -208,7 +208,7 @@ class ReferenceModel:
         Args:
             sequences: tokens, and the positions of them, ascending. A position without a token
                 holds a key and a value of zeros, as caches do before anything is written.
-            advance: told of each layer when it is done, counted from 1.
+            advance: called with each layer when it is done, counted from 1.
 
         Returns:
             [ways, tokens, E] float32 for each sequence, for `logits`.

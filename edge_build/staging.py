@@ -198,9 +198,9 @@ def _in_words(out: Path, error: OSError) -> InterruptedBuildError:
     elif out.exists():
         words = _appeared(out)
     else:
-        place = f"{error.filename}: " if error.filename else ""
+        file = f"{error.filename}: " if error.filename else ""
         words = InterruptedBuildError(
-            f"{out}: cannot be written ({place}{error.strerror}); give another folder"
+            f"{out}: cannot be written ({file}{error.strerror}); give another folder"
         )
     for note in getattr(error, "__notes__", ()):
         words.add_note(note)

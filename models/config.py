@@ -167,10 +167,10 @@ class ModelConfig:
         layer = self.layers[index]
         if layer.kv_from is None:
             return
-        place = f"{self.model_type}: layers[{index}].kv_from={layer.kv_from}"
+        prefix = f"{self.model_type}: layers[{index}].kv_from={layer.kv_from}"
         if not 0 <= layer.kv_from < index or self.layers[layer.kv_from].kv_from is not None:
             raise ModelError(
-                f"{place}: must be an earlier layer that has keys and values of its own"
+                f"{prefix}: must be an earlier layer that has keys and values of its own"
             )
         source = self.layers[layer.kv_from]
         pairs = {
@@ -182,5 +182,5 @@ class ModelConfig:
         for name, (own, theirs) in pairs.items():
             if own != theirs:
                 raise ModelError(
-                    f"{place}: has {name}={own}, but that layer has {theirs}; the two must agree"
+                    f"{prefix}: has {name}={own}, but that layer has {theirs}; the two must agree"
                 )

@@ -26,7 +26,7 @@ class Family:
         other_tensor_names: further spellings of the same names, for files that other versions of
             the publisher's tools wrote; the one whose embed_tokens the checkpoint has is used.
         ignored_tensors: patterns of tensors that may be present and are left out on purpose.
-        notes: what a user should be told about such a build ("vision tower left out").
+        notes: what a build prints for the user ("vision tower left out").
         layer: makes one layer, where `DecoderLayer` computes something else. It imports its class
             when it is called: torch is not needed to read a config.
     """

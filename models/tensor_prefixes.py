@@ -20,7 +20,7 @@ class Spelling:
     Attributes:
         names: our name → theirs, as `Family.tensor_names`.
         outer: what stands before names that are not the decoder's, such as a vision tower's.
-        notes: what a user should be told.
+        notes: what a build prints for the user.
     """
 
     names: PublishedNames

@@ -15,7 +15,7 @@ class TensorSignature:
     """One input or output.
 
     Attributes:
-        name: None where the artifact names none, and its place counts.
+        name: None where the artifact names none, and its index counts.
         shape: a number is a size, or the most it may be in a runtime that plans memory; a word is a
             size that a call decides.
     """
@@ -37,7 +37,7 @@ class Signature:
     outputs: tuple[TensorSignature, ...]
 
     def differences(self, found: "Signature") -> Iterator[tuple[str, str, str]]:
-        """Yield (place, ours, found) of everything that differs."""
+        """Yield (field, ours, found) of everything that differs."""
         yield from _differences("inputs", self.inputs, found.inputs)
         yield from _differences("outputs", self.outputs, found.outputs)
 

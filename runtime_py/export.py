@@ -73,6 +73,6 @@ def export(
             out.parent.mkdir(parents=True, exist_ok=True)
             whole.rename(out)
     except PermissionError as error:
-        place = error.filename or out
-        raise RunError(f"--out {out}: {place} cannot be written; choose another folder") from error
+        path = error.filename or out
+        raise RunError(f"--out {out}: {path} cannot be written; choose another folder") from error
     return files

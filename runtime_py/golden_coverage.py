@@ -74,7 +74,7 @@ def _positions(golden: Golden) -> Iterator[set[int]]:
 
 def _reaches_back(sequences: list[set[int]], distance: int) -> bool:
     """Say whether two tokens of one sequence are that far apart."""
-    return any(place - distance in sequence for sequence in sequences for place in sequence)
+    return any(position - distance in sequence for sequence in sequences for position in sequence)
 
 
 def _ids(golden: Golden) -> Iterator[int]:

@@ -81,25 +81,25 @@ def _check_model(document: Mapping[str, Any]) -> int:
     return sum(layer.kv_from is None for layer in model.layers)
 
 
-def _check_layer(layer: LayerEntry, place: str, earlier: Sequence[LayerEntry]) -> None:
+def _check_layer(layer: LayerEntry, field: str, earlier: Sequence[LayerEntry]) -> None:
     if layer.kv_from is not None:
-        _check_range(f"{place}kv_from", layer.kv_from, 0, len(earlier) - 1)
+        _check_range(f"{field}kv_from", layer.kv_from, 0, len(earlier) - 1)
         if earlier[layer.kv_from].kv_from is not None:
             raise FieldError(
-                f"{place}kv_from: layer {layer.kv_from} has no keys and values of its own"
+                f"{field}kv_from: layer {layer.kv_from} has no keys and values of its own"
             )
-    _check_sizes(replace(layer, kv_from=None), place)
+    _check_sizes(replace(layer, kv_from=None), field)
     if layer.num_attention_heads % layer.num_key_value_heads:
         raise FieldError(
-            f"{place}num_attention_heads: {layer.num_attention_heads} is no multiple of "
+            f"{field}num_attention_heads: {layer.num_attention_heads} is no multiple of "
             f"num_key_value_heads={layer.num_key_value_heads}"
         )
 
 
-def _check_sizes(values: ModelEntry | LayerEntry, place: str) -> None:
+def _check_sizes(values: ModelEntry | LayerEntry, field: str) -> None:
     for name, value in vars(values).items():
         if isinstance(value, int):
-            _check_range(f"{place}{name}", value, 1)
+            _check_range(f"{field}{name}", value, 1)
 
 
 def _check_tensors(tensors: tuple[TensorEntry, ...]) -> None:
@@ -111,13 +111,13 @@ def _check_tensors(tensors: tuple[TensorEntry, ...]) -> None:
     if not tables:
         raise FieldError(f"tensors: no {_TABLE} with rows and columns is listed")
     for i, tensor in enumerate(tensors):
-        place = f"tensors[{i}]"
+        field = f"tensors[{i}]"
         if len(tensor.shape) not in (1, 2):
-            raise FieldError(f"{place}.shape: {list(tensor.shape)} has not one or two axes")
+            raise FieldError(f"{field}.shape: {list(tensor.shape)} has not one or two axes")
         for size in tensor.shape:
-            _check_range(f"{place}.shape", size, 1)
-        _check_scheme(place, tensor.bits, tensor.group_size)
-        _check_range(f"{place}.size_bytes", tensor.size_bytes, 0, _MOST_BYTES)
+            _check_range(f"{field}.shape", size, 1)
+        _check_scheme(field, tensor.bits, tensor.group_size)
+        _check_range(f"{field}.size_bytes", tensor.size_bytes, 0, _MOST_BYTES)
 
 
 def _check_rules(rules: tuple[RecipeRule, ...]) -> None:
@@ -125,83 +125,83 @@ def _check_rules(rules: tuple[RecipeRule, ...]) -> None:
         _check_scheme(f"recipe_rules[{i}]", rule.bits, rule.group_size)
 
 
-def _check_scheme(place: str, bits: int, group_size: int | None) -> None:
+def _check_scheme(field: str, bits: int, group_size: int | None) -> None:
     if bits not in (4, 8, 32):
-        raise FieldError(f"{place}.bits: {bits} is none of 4, 8, 32")
+        raise FieldError(f"{field}.bits: {bits} is none of 4, 8, 32")
     if group_size is not None:
-        _check_range(f"{place}.group_size", group_size, 1)
+        _check_range(f"{field}.group_size", group_size, 1)
 
 
-def _check_backend(place: str, entry: BackendEntry, manifest: Manifest, cache_count: int) -> None:
+def _check_backend(field: str, entry: BackendEntry, manifest: Manifest, cache_count: int) -> None:
     if len(entry.caches) != cache_count:
         raise FieldError(
-            f"{place}.caches: {len(entry.caches)} for {cache_count} layers; each layer has one, "
+            f"{field}.caches: {len(entry.caches)} for {cache_count} layers; each layer has one, "
             "but for those that read another's"
         )
     for i, cache in enumerate(entry.caches):
-        _check_cache(cache, f"{place}.caches[{i}]", manifest.context_length)
-    _check_attention(entry, f"{place}.attention_quantization")
-    _check_range(f"{place}.logits_size", entry.logits_size, manifest.vocab_size)
+        _check_cache(cache, f"{field}.caches[{i}]", manifest.context_length)
+    _check_attention(entry, f"{field}.attention_quantization")
+    _check_range(f"{field}.logits_size", entry.logits_size, manifest.vocab_size)
     if entry.rewind_tokens is not None:
-        _check_range(f"{place}.rewind_tokens", entry.rewind_tokens, 0)
+        _check_range(f"{field}.rewind_tokens", entry.rewind_tokens, 0)
 
 
-def _check_components(place: str, entry: BackendEntry, listed: list[str]) -> None:
+def _check_components(field: str, entry: BackendEntry, listed: list[str]) -> None:
     names = [component.name for component in entry.components]
     if names.count(DECODER) != 1 or len(set(names)) < len(names):
         raise FieldError(
-            f"{place}: found {', '.join(map(repr, names)) or 'none'}; each has a name of its own, "
+            f"{field}: found {', '.join(map(repr, names)) or 'none'}; each has a name of its own, "
             f"and one is {DECODER!r}"
         )
     for i, component in enumerate(entry.components):
         if component.file not in listed:
-            raise FieldError(f"{place}[{i}].file: {component.file!r} is not among the files")
+            raise FieldError(f"{field}[{i}].file: {component.file!r} is not among the files")
         if component.planned_bytes is not None:
-            _check_range(f"{place}[{i}].planned_bytes", component.planned_bytes, 0, _MOST_BYTES)
+            _check_range(f"{field}[{i}].planned_bytes", component.planned_bytes, 0, _MOST_BYTES)
     held = sorted(cache for component in entry.components for cache in component.caches)
     if held != list(range(len(entry.caches))):
         raise FieldError(
-            f"{place}: they hold the caches {held}; expected each of the {len(entry.caches)} once"
+            f"{field}: they hold the caches {held}; expected each of the {len(entry.caches)} once"
         )
 
 
-def _check_cache(cache: CacheEntry, place: str, context_length: int) -> None:
+def _check_cache(cache: CacheEntry, field: str, context_length: int) -> None:
     if cache.kind not in caches.names():
         known = ", ".join(caches.names())
-        raise FieldError(f"{place}.kind: expected one of {known}, found {cache.kind!r}")
+        raise FieldError(f"{field}.kind: expected one of {known}, found {cache.kind!r}")
     if cache.dtype not in DTYPE_BYTES:
         known = ", ".join(DTYPE_BYTES)
-        raise FieldError(f"{place}.dtype: {cache.dtype!r} is unknown; known: {known}")
+        raise FieldError(f"{field}.dtype: {cache.dtype!r} is unknown; known: {known}")
     if (cache.quantization == "none") != (cache.dtype == "float32"):
         raise FieldError(
-            f"{place}.quantization: {cache.quantization!r} contradicts dtype {cache.dtype!r}; "
+            f"{field}.quantization: {cache.quantization!r} contradicts dtype {cache.dtype!r}; "
             "int8 codes have scales per_channel or per_token, float32 has none"
         )
-    _check_range(f"{place}.capacity", cache.capacity, 1, context_length)
-    _check_range(f"{place}.num_key_value_heads", cache.num_key_value_heads, 1)
-    _check_range(f"{place}.head_dim", cache.head_dim, 1)
+    _check_range(f"{field}.capacity", cache.capacity, 1, context_length)
+    _check_range(f"{field}.num_key_value_heads", cache.num_key_value_heads, 1)
+    _check_range(f"{field}.head_dim", cache.head_dim, 1)
     if cache.window is not None:
-        _check_range(f"{place}.window", cache.window, 1)
+        _check_range(f"{field}.window", cache.window, 1)
     if cache.layout.overwrites and (cache.window or cache.capacity + 1) > cache.capacity:
         raise FieldError(
-            f"{place}.window: {cache.window} in a cache of kind {cache.kind!r} with "
+            f"{field}.window: {cache.window} in a cache of kind {cache.kind!r} with "
             f"{cache.capacity} slots, which overwrites the others; expected 1 to {cache.capacity}"
         )
 
 
-def _check_attention(entry: BackendEntry, place: str) -> None:
+def _check_attention(entry: BackendEntry, field: str) -> None:
     expected = _STORED_AS[entry.attention_quantization]
     for i, cache in enumerate(entry.caches):
         if cache.quantization != expected:
             raise FieldError(
-                f"{place}: {entry.attention_quantization!r} contradicts the quantization "
+                f"{field}: {entry.attention_quantization!r} contradicts the quantization "
                 f"{cache.quantization!r} of caches[{i}]; expected {expected!r} there"
             )
 
 
-def _check_range(place: str, value: int, least: int, most: int = _LARGEST_SIZE) -> None:
+def _check_range(field: str, value: int, least: int, most: int = _LARGEST_SIZE) -> None:
     if not least <= value <= most:
-        raise FieldError(f"{place}: {value} is not between {least} and {most}")
+        raise FieldError(f"{field}: {value} is not between {least} and {most}")
 
 
 def check_relative_path(path: str, field_name: str) -> None:

@@ -181,8 +181,8 @@ class Sampler:
             return best
         ids, probabilities = candidates(logits[: self.limit], options)
         # One draw a token, whatever the filters left: a seed means the same in every version.
-        place = np.searchsorted(np.cumsum(probabilities), self._random.random(), side="right")
-        return int(ids[min(int(place), len(ids) - 1)])
+        index = np.searchsorted(np.cumsum(probabilities), self._random.random(), side="right")
+        return int(ids[min(int(index), len(ids) - 1)])
 
 
 def penalized(

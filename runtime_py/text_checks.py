@@ -29,8 +29,8 @@ def check_texts(bundle: Bundle, backend: str, golden: Golden) -> Iterator[Mismat
         if expected != found:
             yield Mismatch(check, backend, None, None, expected, found)
     recorded = RecordedSettings.from_json(bundle.read_text(SETTINGS))
-    for place, built, present in differences(recorded, RecordedSettings.of(bundle.manifest)):
-        yield Mismatch("settings", place, None, None, built, present)
+    for setting, built, present in differences(recorded, RecordedSettings.of(bundle.manifest)):
+        yield Mismatch("settings", setting, None, None, built, present)
 
 
 def check_metadata(bundle: Bundle, backend: str) -> Iterator[Mismatch]:

@@ -23,7 +23,7 @@ _LONGEST_SHOWN = 60
 
 
 class FieldError(ValueError):
-    """One place of a document is not what its reader needs; the message names the place."""
+    """One field of a document is not what its reader needs; the message names the field."""
 
 
 def load_object(text: str) -> dict[str, Any]:
@@ -87,11 +87,11 @@ def _read_dataclass(kind: Any, value: Any, field: str) -> Any:
     hints = _hints(kind)
     arguments = {}
     for entry in fields(kind):
-        place = f"{field}.{entry.name}".lstrip(".")
+        path = f"{field}.{entry.name}".lstrip(".")
         if entry.name in found:
-            arguments[entry.name] = _read(hints[entry.name], found[entry.name], place)
+            arguments[entry.name] = _read(hints[entry.name], found[entry.name], path)
         elif entry.default is MISSING and entry.default_factory is MISSING:
-            raise FieldError(f"{place} is missing")
+            raise FieldError(f"{path} is missing")
     return kind(**arguments)
 
 

@@ -92,9 +92,9 @@ def _description(report: Report, peak: int) -> str:
 def _phase_labels(
     report: Report, time: Scale, frame: Frame
 ) -> tuple[list[tuple[str, float, float, int]], int]:
-    """Return each phase's name, the place of its end, of its label, and its row; and the rows."""
+    """Return each phase's name, the x of its end, of its label, and its row; and the rows."""
     # A phase is named for the state at its end, so its name stands there.
-    ends = [(phase.name, time.place(phase.end_s)) for phase in report.phases]
+    ends = [(phase.name, time.pixel(phase.end_s)) for phase in report.phases]
     if not has_measured(report):
         ends.append((verdict_words(report.verdict), time.end))
     named = [(svg.fitted(name, frame.width / 3, frame.font, bold=True), x) for name, x in ends]
@@ -109,8 +109,8 @@ def _phase_labels(
         for (name, middle), span, row in zip(named, spans, rows, strict=True)
     ]
     labels = [
-        (name if row < _MOST_ROWS else "", place, center, min(row, _MOST_ROWS - 1))
-        for name, place, center, row in labels
+        (name if row < _MOST_ROWS else "", x, center, min(row, _MOST_ROWS - 1))
+        for name, x, center, row in labels
     ]
     return labels, min(max(rows, default=0) + 1, _MOST_ROWS)
 
@@ -133,8 +133,8 @@ def _layer(layers: tuple[Layer, ...], place: int, report: Report, canvas: _Canva
         if not size:
             continue
         below = sum(other.sizes_bytes[i] for other in layers[:place])
-        left, right = canvas.time.place(phase.start_s), canvas.time.place(phase.end_s)
-        low, high = canvas.memory.place(below), canvas.memory.place(below + size)
+        left, right = canvas.time.pixel(phase.start_s), canvas.time.pixel(phase.end_s)
+        low, high = canvas.memory.pixel(below), canvas.memory.pixel(below + size)
         outline.append(
             f"M{svg.number(left)} {svg.number(low)}V{svg.number(high)}"
             f"H{svg.number(max(right, left + 1))}V{svg.number(low)}Z"
@@ -169,7 +169,7 @@ def _patterns(layers: tuple[Layer, ...], canvas: _Canvas) -> Markup:
 def _resident(report: Report, canvas: _Canvas) -> list[Markup]:
     points = thinned(
         [
-            (canvas.time.place(s.clock_s), canvas.memory.place(s.resident_bytes))
+            (canvas.time.pixel(s.clock_s), canvas.memory.pixel(s.resident_bytes))
             for s in report.samples
         ]
     )
@@ -186,12 +186,12 @@ def _peak_mark(report: Report, peak: int, canvas: _Canvas) -> list[Markup]:
         or highest.resident_bytes == peak
     )  # fmt: skip
     if highest is not None and inside:
-        x = canvas.time.place(highest.clock_s)
+        x = canvas.time.pixel(highest.clock_s)
     elif phase is not None:
-        x = canvas.time.place((phase.start_s + phase.end_s) / 2)
+        x = canvas.time.pixel((phase.start_s + phase.end_s) / 2)
     else:
         return []
-    y, words = canvas.memory.place(peak), f"peak {size_text(peak)}"
+    y, words = canvas.memory.pixel(peak), f"peak {size_text(peak)}"
     fits = x + 10 + svg.text_width(words, canvas.frame.font) < canvas.time.end
     # Above the peak: nothing is drawn there that could strike the words through.
     left, base, anchor = (x, y - 7, "start") if fits else (x, y - 7, "end")
@@ -209,20 +209,20 @@ def _stack_labels(layers: tuple[Layer, ...], report: Report, canvas: _Canvas) ->
     for layer in layers:
         size_bytes = layer.sizes_bytes[-1]
         if size_bytes:
-            shown.append((layer, canvas.memory.place(below + size_bytes / 2)))
+            shown.append((layer, canvas.memory.pixel(below + size_bytes / 2)))
         below += size_bytes
     if not shown:
         return []
     wanted = [y for _, y in reversed(shown)]  # from the top down
-    places = spread(wanted, canvas.frame.font + 5, canvas.memory.end + 6, canvas.memory.start - 2)
+    label_ys = spread(wanted, canvas.frame.font + 5, canvas.memory.end + 6, canvas.memory.start - 2)
     edge, names = canvas.time.end, []
-    for (layer, y), place in zip(reversed(shown), places, strict=True):
+    for (layer, y), label_y in zip(reversed(shown), label_ys, strict=True):
         size = f" {size_text(layer.sizes_bytes[-1])}"
         room = canvas.frame.right - 22 - svg.text_width(size, canvas.frame.font)
         name = svg.fitted(layer.name, room, canvas.frame.font)
         names += [
-            svg.line((edge + 2, y), (edge + 16, place), "leader"),
-            svg.text(edge + 20, place + 4, name + size, "part-name"),
+            svg.line((edge + 2, y), (edge + 16, label_y), "leader"),
+            svg.text(edge + 20, label_y + 4, name + size, "part-name"),
         ]
     return names
 
@@ -232,7 +232,7 @@ def _available_strip(available: list[tuple[float, int]], canvas: _Canvas) -> lis
     bottom = frame.height - frame.bottom
     most, least = (choose(size for _, size in available) for choose in (max, min))
     scale = Scale(0, _HEADROOM * max(most, 1), bottom, bottom - _STRIP)
-    points = thinned([(canvas.time.place(at), scale.place(size)) for at, size in available])
+    points = thinned([(canvas.time.pixel(at), scale.pixel(size)) for at, size in available])
     words = f"MemAvailable {size_text(least)} to {size_text(most)}"
     return [
         *value_axis(scale, axis_unit(most), frame, ticks_wanted=2),

@@ -74,7 +74,7 @@ def value_axis(scale: Scale, unit: AxisUnit, frame: Frame, ticks_wanted: int) ->
     """Yield lines across the frame at round values, and their numbers at its left."""
     found = ticks(0, scale.high / unit.size, ticks_wanted)
     for value in found:
-        y = scale.place(value * unit.size)
+        y = scale.pixel(value * unit.size)
         yield svg.line((frame.left, y), (frame.width - frame.right, y), "grid" if value else "axis")
         words = f"{value:,.10g} {unit.name}" if value == found[-1] and value else f"{value:,.10g}"
         yield svg.text(frame.left - 6, y + 4, words.strip(), "tick", "end")
@@ -88,7 +88,7 @@ def time_axis(scale: Scale, frame: Frame, shown: bool) -> Iterator[Markup]:
         return
     found = ticks(0, scale.high, 9 if frame.names_beside else 5)
     for value in found:
-        x = scale.place(value)
+        x = scale.pixel(value)
         yield svg.line((x, y), (x, y + 4), "axis")
         words = f"{value:,.10g} s" if value == found[-1] else f"{value:,.10g}"
         yield svg.text(x, y + 18, words, "tick", "middle")

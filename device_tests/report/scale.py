@@ -1,4 +1,4 @@
-"""Where ticks stand on an axis, where labels go, and how values become places. Draws nothing."""
+"""Where ticks and labels stand on an axis, and how values become coordinates. Draws nothing."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ _STEPS = (1.0, 2.0, 5.0, 10.0, 20.0)
 
 @dataclass(frozen=True)
 class Scale:
-    """A linear axis: values from `low` to `high` stand at places from `start` to `end`."""
+    """A linear axis: values from `low` to `high` stand at coordinates from `start` to `end`."""
 
     low: float
     high: float
@@ -19,8 +19,8 @@ class Scale:
     def __post_init__(self) -> None:
         assert self.low < self.high, f"an axis from {self.low} to {self.high}"
 
-    def place(self, value: float) -> float:
-        """Return where a value stands; values outside stand at the axis's end."""
+    def pixel(self, value: float) -> float:
+        """Return the coordinate of a value; values outside are at the end of the axis."""
         inside = min(max(value, self.low), self.high)
         return self.start + (inside - self.low) / (self.high - self.low) * (self.end - self.start)
 
@@ -42,27 +42,27 @@ def ticks(low: float, high: float, most: int) -> tuple[float, ...]:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> tuple[float, ...]:
-    """Return places near those that are wanted, at least `gap` apart, inside low..high.
+    """Return coordinates near those that are wanted, at least `gap` apart, inside low..high.
 
     Args:
         wanted: ascending.
 
     Returns:
-        Ascending places. Where there is no room, the gap shrinks, alike for all.
+        Ascending coordinates. Where there is no room, the gap shrinks, alike for all.
     """
     if not wanted:
         return ()
     if len(wanted) > 1:
         gap = min(gap, (high - low) / (len(wanted) - 1))
-    places: list[float] = []
-    for place in wanted:
-        places.append(max(place, places[-1] + gap if places else low))
+    coordinates: list[float] = []
+    for coordinate in wanted:
+        coordinates.append(max(coordinate, coordinates[-1] + gap if coordinates else low))
     # What was pushed past the end goes back, and pushes its neighbours.
     limit = high
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], limit)
-        limit = places[i] - gap
-    return tuple(places)
+    for i in reversed(range(len(coordinates))):
+        coordinates[i] = min(coordinates[i], limit)
+        limit = coordinates[i] - gap
+    return tuple(coordinates)
 
 
 def rows_of_labels(spans: Sequence[tuple[float, float]], gap: float) -> tuple[int, ...]:

@@ -32,12 +32,12 @@ def speed_chart(report: Report, frame: Frame) -> Markup | None:
     dots = [
         svg.element(
             "circle",
-            {"cx": position.place(step.position), "cy": speed.place(1 / step.wall_s), "r": 1.6,
+            {"cx": position.pixel(step.position), "cy": speed.pixel(1 / step.wall_s), "r": 1.6,
              "class": "token"},
         )
         for step in steps
     ]  # fmt: skip
-    middles = [(position.place(x), speed.place(y)) for x, y in _windows(steps)]
+    middles = [(position.pixel(x), speed.pixel(y)) for x, y in _windows(steps)]
     slow, fast = (rate_text(y) for y in _fastest_and_slowest(steps))
     parts = [
         svg.text(0, 12, "tokens/s", "tick"),
@@ -75,7 +75,7 @@ def _position_axis(first: int, last: int, scale: Scale, frame: Frame) -> list[Ma
     y = frame.height - frame.bottom
     marks = []
     for value in ticks(first, last, 9 if frame.names_beside else 5):
-        x = scale.place(value)
+        x = scale.pixel(value)
         marks += [
             svg.line((x, y), (x, y + 4), "axis"),
             svg.text(x, y + 18, f"{value:,.10g}", "tick", "middle"),

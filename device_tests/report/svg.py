@@ -33,8 +33,8 @@ def text(x: float, y: float, what: str, kind: str, anchor: str = "start") -> Mar
 
 def line(start: tuple[float, float], end: tuple[float, float], kind: str) -> Markup:
     """Return a straight line."""
-    places = {"x1": start[0], "y1": start[1], "x2": end[0], "y2": end[1]}
-    return element("line", {**places, "class": kind})
+    ends = {"x1": start[0], "y1": start[1], "x2": end[0], "y2": end[1]}
+    return element("line", {**ends, "class": kind})
 
 
 def polyline(points: Iterable[tuple[float, float]], kind: str) -> Markup:

@@ -94,8 +94,8 @@ def payload(
     tools = toolchain(architecture)
     found = runtime(backend, architecture, tell)
     made = _compiled(backend, tools, found, tell)
-    places = [made / RUNNER, made / SAMPLER, *runners.load(backend).libraries(found.package)]
-    files = {path.name: path for path in places}
+    paths = [made / RUNNER, made / SAMPLER, *runners.load(backend).libraries(found.package)]
+    files = {path.name: path for path in paths}
     command: tuple[str, ...] = (f"./{RUNNER}",)
     executable = {RUNNER, SAMPLER}
     if own_libc:

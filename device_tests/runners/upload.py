@@ -97,11 +97,13 @@ def _send_all(target: Target, files: list[_File], progress: UploadProgress) -> N
     total, before = sum(file.size_bytes for file in files), 0
     for file in files:
 
-        def told(done: int, of: int, before: int = before, name: str = file.path.name) -> None:
+        def report_bytes(
+            done: int, of: int, before: int = before, name: str = file.path.name
+        ) -> None:
             progress(before + done, total, name)
 
-        told(0, file.size_bytes)
-        target.send(file.source, file.path, told)
+        report_bytes(0, file.size_bytes)
+        target.send(file.source, file.path, report_bytes)
         before += file.size_bytes
     programs = [quote(file.path) for file in files if file.executable]
     if programs:

@@ -26,12 +26,12 @@ def calibrate(prepared: Preparation, folder: Path, advance: Advance) -> Calibrat
     tokens = calibration_ids(prepared)
     layers = prepared.checkpoint.config.num_layers
 
-    def told(layer: int) -> None:
+    def report_layer(layer: int) -> None:
         advance("calibrate", layer, layers, f"{len(tokens)} tokens")
 
-    told(0)
+    report_layer(0)
     with reference_threads(prepared.parameters):
-        return measure(prepared.checkpoint, tokens, prepared.statistics, folder, told)
+        return measure(prepared.checkpoint, tokens, prepared.statistics, folder, report_layer)
 
 
 @torch.no_grad()
@@ -40,12 +40,12 @@ def measure(
     tokens: Sequence[int],
     statistics: Sequence[Statistic],
     folder: Path,
-    told: Callable[[int], None] = lambda layer: None,
+    report_layer: Callable[[int], None] = lambda layer: None,
 ) -> CalibrationStore:
     """Read tokens once and keep the statistics of each linear layer's inputs, keys and values.
 
     Args:
-        told: called with each layer that is done, counted from 1.
+        report_layer: called with each layer that is done, counted from 1.
     """
     config, weights = checkpoint.config, FloatWeights(checkpoint)
     store = CalibrationStore(folder, tuple(statistics))
@@ -60,7 +60,7 @@ def measure(
         # At once, because second moments of all layers together would be gigabytes.
         for name in [name for name in inputs if _layer(name) < done]:
             store.write_inputs(name, inputs.pop(name).result())
-        told(done)
+        report_layer(done)
 
     kv = KvObserver(config)
     decoder = eager_decoder(config, weights, observe)

@@ -51,7 +51,7 @@ def quantize_weights(
     """Write every weight to `folder`, quantized as its rule says.
 
     Args:
-        advance: told the bytes of the checkpoint that are read.
+        advance: called with the bytes of the checkpoint that are read.
         calibration: what the rules' methods need to know of activations.
 
     Raises:
@@ -63,17 +63,17 @@ def quantize_weights(
     for name, rule in rules.items():
         shape = checkpoint.shape(name)
 
-        def told(rows: int, name: str = name, before: int = done) -> None:
+        def report_rows(rows: int, name: str = name, before: int = done) -> None:
             advance("quantize", before + rows * checkpoint.tensors[name].row_bytes, total, name)
 
-        told(0)
+        report_rows(0)
         if rule.scheme is None:
-            size_bytes, sqnr_db = _store_float(checkpoint, name, folder, told), None
+            size_bytes, sqnr_db = _store_float(checkpoint, name, folder, report_rows), None
         else:
             inputs = calibration.inputs(name) if calibration else NO_INPUT_STATISTICS
             quantize = partial(_quantize_rows, scheme=rule.scheme, inputs=inputs)
             size_bytes, sqnr_db = _store_quantized(
-                checkpoint, name, rule.scheme, quantize, folder, told
+                checkpoint, name, rule.scheme, quantize, folder, report_rows
             )
         entries.append(
             TensorEntry(
@@ -93,13 +93,13 @@ def quantize_weights(
 
 
 def _store_float(
-    checkpoint: Checkpoint, name: str, folder: Path, told: Callable[[int], None]
+    checkpoint: Checkpoint, name: str, folder: Path, report_rows: Callable[[int], None]
 ) -> int:
     shape = checkpoint.shape(name)
     with _NpyWriter(folder / f"{name}.float.npy", shape, np.dtype(np.float32)) as file:
         for start, stop in _row_blocks(shape):
             file.append(finite(name, checkpoint.read_rows(name, start, stop)).numpy())
-            told(stop)
+            report_rows(stop)
     return 4 * math.prod(shape)
 
 
@@ -119,7 +119,7 @@ def _store_quantized(
     scheme: QuantScheme,
     quantize: Callable[[Tensor], _QuantizedRows],
     folder: Path,
-    told: Callable[[int], None],
+    report_rows: Callable[[int], None],
 ) -> tuple[int, float]:
     """Return the bytes of codes and bf16 scales, and the signal to noise ratio in dB."""
     rows, in_features = checkpoint.shape(name)
@@ -142,7 +142,7 @@ def _store_quantized(
             signal += done.signal
             noise += done.noise
             written += len(done.codes)
-            told(written)
+            report_rows(written)
     size_bytes = math.prod(packed_shape) * code_dtype.itemsize + 2 * rows * groups
     return size_bytes, _decibels(signal, noise)
 

@@ -77,8 +77,8 @@ def _write(published: Path, wanted: Sequence[RunnerFiles]) -> ReaderOutput:
         "published": str(published.absolute()),
         "wanted": [{**vars(one), "folder": str(one.folder)} for one in wanted],
     }
-    with tempfile.TemporaryDirectory() as place:
-        asked, answered = Path(place) / "request.json", Path(place) / "answers.json"
+    with tempfile.TemporaryDirectory() as temporary:
+        asked, answered = Path(temporary) / "request.json", Path(temporary) / "answers.json"
         asked.write_text(json.dumps(request))
         try:
             what = f"{published}: tokenizer files for stock runners"

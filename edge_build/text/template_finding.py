@@ -1,6 +1,6 @@
 """Where a checkpoint keeps its chat template, in the order in which transformers 5.23 looks.
 
-The tokenizer's places come first (chat_template.jinja, additional_chat_templates/,
+The tokenizer's files come first (chat_template.jinja, additional_chat_templates/,
 tokenizer_config.json), then those that only a processor reads (processor_config.json,
 chat_template.json), because text models are published with either.
 """
@@ -37,31 +37,31 @@ def find_template(files: CheckpointFiles, tokenizer_config: Mapping[str, Any]) -
     Raises:
         BuildError: a template is no text, or there are several without a default one.
     """
-    places = (
+    named_templates = (
         (f"{TEMPLATE} and {TEMPLATES}", _from_files(files)),
         ("tokenizer_config.json", _from_config(tokenizer_config, "tokenizer_config.json")),
         ("processor_config.json", _from_processor(files, "processor_config.json")),
         ("chat_template.json", _from_processor(files, "chat_template.json")),
     )
-    for place, named in places:
+    for file, named in named_templates:
         if named:
-            return _chosen(place, named)
+            return _chosen(file, named)
     return FoundTemplate(None, (_NO_TEMPLATE,))
 
 
-def _chosen(place: str, named: Mapping[str, str]) -> FoundTemplate:
+def _chosen(file: str, named: Mapping[str, str]) -> FoundTemplate:
     if _DEFAULT not in named:
         raise BuildError(
-            f"{place}: has the chat templates {', '.join(sorted(named))}, none of them "
+            f"{file}: has the chat templates {', '.join(sorted(named))}, none of them "
             f"{_DEFAULT!r}, so chats without tools have none; name one of them {_DEFAULT!r}, or "
             f"save it as {TEMPLATE}"
         )
     source = named[_DEFAULT]
     if not source.strip():
-        return FoundTemplate(None, (f"{place}: the chat template is empty", _NO_TEMPLATE))
+        return FoundTemplate(None, (f"{file}: the chat template is empty", _NO_TEMPLATE))
     notes = []
-    if place.endswith(".json") and not place.startswith("tokenizer"):
-        notes.append(f"the chat template comes from {place}")
+    if file.endswith(".json") and not file.startswith("tokenizer"):
+        notes.append(f"the chat template comes from {file}")
     if others := sorted(named.keys() - {_DEFAULT}):
         notes.append(f"chat templates for other uses, left out: {', '.join(others)}")
     return FoundTemplate(source, tuple(notes))

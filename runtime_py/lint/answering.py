@@ -23,8 +23,8 @@ def answers_of(name: str, folder: Path, questions: Questions) -> ReaderOutput:
     Raises:
         RunError: the reader cannot open the files, or ended without an answer.
     """
-    with tempfile.TemporaryDirectory() as place:
-        asked, answered = Path(place) / "questions.json", Path(place) / "answers.json"
+    with tempfile.TemporaryDirectory() as temporary:
+        asked, answered = Path(temporary) / "questions.json", Path(temporary) / "answers.json"
         asked.write_text(json.dumps({"folder": str(folder.absolute()), **asdict(questions)}))
         what = f"{name} on the tokenizer files of {folder}"
         run_module("pocketlm.runtime_py.lint.answering", (name, asked, answered), what)

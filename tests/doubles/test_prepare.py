@@ -26,12 +26,12 @@ def test_what_is_not_built_is_an_error_with_the_command() -> None:
 
 
 def test_it_is_built_once() -> None:
-    told: list[str] = []
-    done = prepare.prepare(told.append)
-    assert told == ["downloading 65 MB of Debian packages", "unpacking"]
+    lines: list[str] = []
+    done = prepare.prepare(lines.append)
+    assert lines == ["downloading 65 MB of Debian packages", "unpacking"]
     assert prepare.prepared() == done
-    assert prepare.prepare(told.append) == done
-    assert len(told) == 2
+    assert prepare.prepare(lines.append) == done
+    assert len(lines) == 2
     assert done.kernel.exists()
 
 
@@ -40,9 +40,9 @@ def test_another_recipe_is_another_build(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "guest").mkdir()
     (tmp_path / "guest" / "init").write_text("other")
     monkeypatch.setattr(images, "GUEST", tmp_path / "guest")
-    told: list[str] = []
-    assert prepare.prepare(told.append).kernel != before.kernel
-    assert told == ["unpacking"]
+    lines: list[str] = []
+    assert prepare.prepare(lines.append).kernel != before.kernel
+    assert lines == ["unpacking"]
 
 
 def test_old_builds_go_and_young_ones_stay_for_who_runs_them(cache: Path) -> None:

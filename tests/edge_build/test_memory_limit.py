@@ -1,4 +1,4 @@
-"""What a build is told about memory before it begins."""
+"""What a build reports about memory before it begins."""
 
 import re
 from pathlib import Path
@@ -38,9 +38,9 @@ def estimate(available_bytes: int, max_ram_bytes: int | None) -> MemoryEstimate:
 
 
 def notices_of(memory: MemoryEstimate) -> list[str]:
-    told: list[Event] = []
-    memory.check(told.append)
-    return [event.text for event in told if isinstance(event, Notice)]
+    events: list[Event] = []
+    memory.check(events.append)
+    return [event.text for event in events if isinstance(event, Notice)]
 
 
 def test_the_highest_stage_decides() -> None:

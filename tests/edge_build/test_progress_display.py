@@ -70,12 +70,12 @@ def test_without_a_terminal_long_work_has_a_line_every_ten_seconds(
     for event in EVENTS[:2]:
         lines(event)
     capsys.readouterr()
-    told = []
+    shown_at = []
     for second in range(101, 161):
         # A stage that reports nothing at all.
         lines.tick(float(second))
-        told += [second] * capsys.readouterr().err.count("\n")
-    assert all(later - earlier < 10 for earlier, later in pairwise([100, *told, 160]))
+        shown_at += [second] * capsys.readouterr().err.count("\n")
+    assert all(later - earlier < 10 for earlier, later in pairwise([100, *shown_at, 160]))
 
 
 def test_a_line_within_a_stage_says_where_it_is(

@@ -136,12 +136,12 @@ def test_each_weight_is_unpacked_once_for_all_sequences_and_ways(
         WeightStore, "rows", lambda s, name, *r: unpacked.append(name) or rows(s, name, *r)
     )
     model = ReferenceModel(checkpoint.config, weights, "none", also=WAYS)
-    told: list[int] = []
-    model.hidden([(TOKENS, range(len(TOKENS)))] * 3, told.append)
+    layers: list[int] = []
+    model.hidden([(TOKENS, range(len(TOKENS)))] * 3, layers.append)
     linear = [name for name in unpacked if name != "embed_tokens"]
     assert len(linear) == len(set(linear)) == 7 * checkpoint.config.num_layers
     assert unpacked.count("embed_tokens") == len(set(TOKENS))
-    assert told == [0, 1, 2, 3]
+    assert layers == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "gemma2", "qwen3"])

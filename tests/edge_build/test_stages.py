@@ -33,16 +33,16 @@ def _kept_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Build:
-    """Three stages that each write a file; remembers which were worked and what was told."""
+    """Three stages that each write a file; records which ran and the events."""
 
     def __init__(self, folder: Path, key: str = "key") -> None:
         self.worked: list[str] = []
-        self.told: list[Event] = []
-        self.stages = Stages(folder, key, NAMES, self.told.append)
+        self.events: list[Event] = []
+        self.stages = Stages(folder, key, NAMES, self.events.append)
 
     @property
     def notices(self) -> list[str]:
-        return [event.text for event in self.told if isinstance(event, Notice)]
+        return [event.text for event in self.events if isinstance(event, Notice)]
 
     def run(self, *names: str) -> list[str]:
         return [self.stages.run(name, self._work(name), TEXT) for name in names or NAMES]
@@ -65,7 +65,7 @@ def test_a_stage_is_worked_once_and_gives_the_same_result_again(tmp_path: Path) 
     assert again.run() == [*results, "result of third"]
     assert again.worked == ["third"]
     assert again.notices == ["continuing an interrupted build: first, second done before"]
-    reports = [event.report for event in again.told if isinstance(event, StageFinished)]
+    reports = [event.report for event in again.events if isinstance(event, StageFinished)]
     assert [(report.name, report.reused) for report in reports] == [
         ("first", True),
         ("second", True),
@@ -77,7 +77,7 @@ def test_a_stage_is_worked_once_and_gives_the_same_result_again(tmp_path: Path) 
 def test_stages_tell_their_start_progress_and_end_under_their_own_name(tmp_path: Path) -> None:
     build = Build(tmp_path)
     build.run("first")
-    started, advanced, finished = build.told
+    started, advanced, finished = build.events
     assert started == StageStarted("first")
     assert advanced == StageAdvanced("first", 1, 2, "steps", "half")
     assert isinstance(finished, StageFinished)

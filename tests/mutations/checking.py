@@ -149,12 +149,14 @@ def _check_text(output: str, status: int) -> Failure | None:
         return Failure("unescaped", f"{sorted(hidden)!r} in {output[:300]!r}")
     if status not in (0, 1, 2, 3):
         return Failure("status", f"{status}: {output[:300]!r}")
-    told = output[output.find("error: ") :] if status >= 2 else ""
-    # What became of a job is told in a line of its own.
+    message = output[output.find("error: ") :] if status >= 2 else ""
+    # How a job ended stands in a line of its own.
     if status >= 2 and "rror: " not in output and not (status == 3 and "\njob " in output):
         return Failure("no message", f"{status}: {output[:300]!r}")
-    if told.startswith("error: ") and ("\n" in told.rstrip("\n") or len(told) > _LONGEST_LINE):
-        return Failure("long message", f"{len(told)} characters: {told[:300]!r}")
+    if message.startswith("error: ") and (
+        "\n" in message.rstrip("\n") or len(message) > _LONGEST_LINE
+    ):
+        return Failure("long message", f"{len(message)} characters: {message[:300]!r}")
     return None
 
 
@@ -175,8 +177,8 @@ def _timed(work: Callable[[], object]) -> Failure | None:
 
 def too_long(children_s: float) -> Failure | None:
     """Return a failure if child processes took too much processor time."""
-    told = f"{children_s:.1f} s in child processes"
-    return Failure("slow", told) if children_s > MOST_S else None
+    message = f"{children_s:.1f} s in child processes"
+    return Failure("slow", message) if children_s > MOST_S else None
 
 
 @contextmanager

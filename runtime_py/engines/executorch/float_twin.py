@@ -132,7 +132,7 @@ class _Twin:
 
     def __init__(self, source: ProgramFile) -> None:
         self.source = source
-        self.places = {entry.key: entry.segment_index for entry in source.program.named_data}
+        self.segments = {entry.key: entry.segment_index for entry in source.program.named_data}
         self.changed: dict[int, Segment] = {}
         self.weights: dict[str, _Weight] = {}
         self.needed: set[str] = set()
@@ -148,7 +148,7 @@ class _Twin:
 
         program = self.source.program
         named = [entry for entry in program.named_data if entry.key in self.needed]
-        emptied = set(self.places.values()) - {entry.segment_index for entry in named}
+        emptied = set(self.segments.values()) - {entry.segment_index for entry in named}
         changed = {**self.changed, **dict.fromkeys(emptied, _bytes_segment(b""))}
         segments = [
             changed.get(number) or _copy(self.source, number)
@@ -201,7 +201,7 @@ class _Twin:
         if tensor["datatype"] not in _CODE_BITS or len(names) != 2 or settings["channel_dim"]:
             raise self._refusal(f"a weight as {tensor['datatype']}")
         key = "float_" + hashlib.sha256("".join(names).encode()).hexdigest()
-        codes, scales = (self.places[name] for name in names)
+        codes, scales = (self.segments[name] for name in names)
         weight = self.weights[key] = _Weight(
             self.source,
             codes,

@@ -46,10 +46,10 @@ class ProgramFile:
 
     def read(self, segment: int, start: int = 0, size: int | None = None) -> bytes:
         """Return bytes of a segment: `size` from `start`, or to the end."""
-        place = self.program.segments[segment]
-        size = place.size - start if size is None else size
-        assert start + size <= place.size, f"segment {segment} has {place.size} bytes"
-        self.file.seek(self.segments_start + place.offset + start)
+        entry = self.program.segments[segment]
+        size = entry.size - start if size is None else size
+        assert start + size <= entry.size, f"segment {segment} has {entry.size} bytes"
+        self.file.seek(self.segments_start + entry.offset + start)
         data = self.file.read(size)
         if len(data) < size:
             raise RunError(f"{self.path} ends within segment {segment}; copy the bundle again")
@@ -105,25 +105,25 @@ def write_program(program: Any, segments: Sequence[Segment], file: BinaryIO) -> 
     from executorch.exir.schema import DataSegment
     from executorch.exir.tensor import ALIGNMENT
 
-    places, end = [], 0
+    entries, end = [], 0
     for segment in segments:
         start = _aligned(end, _SEGMENT_ALIGNMENT)
-        places.append(DataSegment(start, segment.size_bytes))
+        entries.append(DataSegment(start, segment.size_bytes))
         end = start + segment.size_bytes
     body = _program_to_flatbuffer(
-        replace(program, segments=places), constant_tensor_alignment=ALIGNMENT
+        replace(program, segments=entries), constant_tensor_alignment=ALIGNMENT
     )
     header_size = _aligned(_ExtendedHeader.EXPECTED_LENGTH, body.max_alignment)
     program_size = header_size + len(body.data)
     segments_start = _aligned(program_size, _SEGMENT_ALIGNMENT)
     header = _ExtendedHeader(program_size, segments_start, end).to_bytes()
     file.write(_insert_flatbuffer_header(body.data, _MAGIC, header.ljust(header_size, b"\0")))
-    for segment, place in zip(segments, places, strict=True):
-        start = segments_start + place.offset
+    for segment, entry in zip(segments, entries, strict=True):
+        start = segments_start + entry.offset
         file.write(bytes(start - file.tell()))
         for piece in segment.pieces():
             file.write(piece)
-        assert file.tell() == start + place.size, "a segment has the size that it was given"
+        assert file.tell() == start + entry.size, "a segment has the size that it was given"
 
 
 def program_to_bytes(program: Any) -> bytes:

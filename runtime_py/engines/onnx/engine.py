@@ -74,10 +74,10 @@ class OnnxModel:
     def _bind_buffers(self) -> None:
         for index, buffer in enumerate(self._caches):
             layer, kind = index // 2, ("key", "value")[index % 2]
-            # Bound to the same memory on both sides: the graph updates caches in place.
-            place = ("cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
-            self._binding.bind_input(f"past_key_values.{layer}.{kind}", *place)
-            self._binding.bind_output(f"present.{layer}.{kind}", *place)
+            # Bound to the same memory on both sides: the graph updates caches in binding.
+            binding = ("cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
+            self._binding.bind_input(f"past_key_values.{layer}.{kind}", *binding)
+            self._binding.bind_output(f"present.{layer}.{kind}", *binding)
         logits = self._logits
         self._binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 

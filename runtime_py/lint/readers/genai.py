@@ -79,14 +79,14 @@ def _config_folder(folder: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as made:
         # The runner takes "tokenizer_dir" relative to its configuration only.
-        place = os.path.relpath(folder / "onnx", Path(made).resolve())
+        relative = os.path.relpath(folder / "onnx", Path(made).resolve())
         model = {
             "type": "gemma3_text",
             "vocab_size": 1,
             "context_length": 1,
             "eos_token_id": [0],
             "pad_token_id": 0,
-            "tokenizer_dir": place,
+            "tokenizer_dir": relative,
             "decoder": {"filename": "none.onnx"},
         }
         (Path(made) / _CONFIG).write_text(json.dumps({"model": model, "search": {}}))

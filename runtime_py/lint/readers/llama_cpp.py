@@ -110,8 +110,8 @@ def write_gguf(vocabulary: Vocabulary, path: Path) -> None:
 def _answer(folder: Path, questions: Questions) -> ReaderOutput:
     import llama_cpp
 
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "vocabulary.gguf"
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "vocabulary.gguf"
         write_gguf(vocabulary_of(json.loads((folder / _FILE).read_bytes())), path)
         model = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
     ids, decoded = [], []

@@ -39,7 +39,7 @@ def test_ticks_of_known_axes() -> None:
 
 def test_values_outside_an_axis_stand_at_its_end() -> None:
     scale = Scale(0, 10, 100, 0)
-    assert [scale.place(v) for v in (-1, 0, 5, 10, 11)] == [100, 100, 50, 0, 0]
+    assert [scale.pixel(v) for v in (-1, 0, 5, 10, 11)] == [100, 100, 50, 0, 0]
 
 
 @given(st.lists(st.floats(0, 300), max_size=20), st.floats(1, 40))
