@@ -1,4 +1,4 @@
-"""Numbers as people read them: sizes, durations, rates, and text from a device. Draws nothing."""
+"""Numbers as people read them: sizes, durations, rates, and text from a device."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

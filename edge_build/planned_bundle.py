@@ -89,7 +89,7 @@ def recipe_of(inputs: MemoryInputs) -> str | QuantRecipe:
     What a file was called decides nothing, nor what it says today.
 
     Raises:
-        BuildError: the rules are none that a build knows.
+        BuildError: a build does not support the rules.
     """
     schemes = {tensor.name: (tensor.bits, tensor.group_size) for tensor in inputs.tensors}
     for recipe in recipes.RECIPES:

@@ -1,4 +1,4 @@
-"""Everything that a build knows before it writes a byte; bad input ends here."""
+"""Checks all input of a build before it writes a byte, and keeps what it read."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a build tells while it runs: one kind of value per event."""
+"""The events that a build reports while it runs: one kind of value for each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

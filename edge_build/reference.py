@@ -1,8 +1,8 @@
-"""The eager model that artifacts are held against: same codes, same rounding of activations, keys
+"""The eager model that artifacts are compared with: same codes, same rounding of activations, keys
 and values.
 
-It keeps every key and value and masks by position, so it shares no ring arithmetic with what it
-judges. Weights are dequantized block by block while they are used: memory follows one block.
+It keeps every key and value and masks by position, so it shares no ring arithmetic with the
+artifacts. Weights are dequantized block by block while they are used: memory follows one block.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

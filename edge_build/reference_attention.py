@@ -1,6 +1,6 @@
 """Attention of the eager model over every key and value, by position.
 
-It shares no arithmetic with what it judges.
+It shares no arithmetic with the artifacts that are compared with it.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""BuildSpec: one build in one value. Reads nothing."""
+"""BuildSpec: one build in one value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """Typed reading of a published config.json, with errors that name the key.
 
-Knows the keys that several families share (layer types, RoPE); no family and no file.
+Reads the keys that several families share: layer types and RoPE.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,6 @@
 """A checkpoint of a published shape with random weights: for memory and speed, not for sense.
 
-Weights are drawn block by block and written at once, so memory stays at a few blocks. Knows
-nothing of building.
+Weights are drawn block by block and written at once, so memory stays at a few blocks.
 """
 
 import json

@@ -101,7 +101,7 @@ _DETAILS: dict[str, Callable[[], Sequence[Mapping[str, str | int]]]] = {
 @click.argument("what", type=click.Choice(sorted(_LISTS)))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_command(what: str, as_json: bool) -> None:
-    """List what pocketlm knows. Profiles are classes of phones for `fit`.
+    """List recipes, shapes, families, backends and so on. Profiles are classes of phones for `fit`.
 
     \b
     pocketlm list recipes

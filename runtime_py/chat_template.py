@@ -56,7 +56,7 @@ class TemplateError(RunError):
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A template and what it knows besides the messages.
+    """A chat template and the variables that it reads besides the messages.
 
     Attributes:
         special_tokens: variables such as bos_token, with their texts.

@@ -1,4 +1,4 @@
-"""What golden answers touch of an artifact: positions, slots, rows of the table. Runs nothing."""
+"""What golden answers touch of an artifact: positions, slots, rows of the table."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

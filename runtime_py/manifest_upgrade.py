@@ -1,4 +1,4 @@
-"""Documents of bundle format 1 → format 2, so that one module alone knows the older format."""
+"""Converts documents of bundle format 1 to format 2; no other module reads format 1."""
 
 from collections.abc import Mapping
 from typing import Any

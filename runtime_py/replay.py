@@ -1,4 +1,4 @@
-"""Feeds the tokens of golden cases to an artifact and measures each answer. Judges nothing."""
+"""Feeds the tokens of golden cases to an artifact and measures the error of each answer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""-v and -q, which every command takes: how much of its work it tells on stderr, by log level."""
+"""-v and -q, which every command takes: how much of its work it logs on stderr, by log level."""
 
 import logging
 from collections.abc import Iterator

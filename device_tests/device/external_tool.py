@@ -20,7 +20,7 @@ class ToolRun:
     """A program that ended.
 
     Attributes:
-        status: its exit status; what it is worth, the caller knows.
+        status: its exit status; the caller decides what it means.
         output, errors: its two streams; what is no UTF-8 is replaced.
     """
 

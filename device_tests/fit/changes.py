@@ -1,7 +1,4 @@
-"""What to change about a bundle so that it fits: the price of each change, and which are worth it.
-
-Compares predictions that `fitting` made.
-"""
+"""Changes that make a bundle fit: the price of each, and which are worth it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass

@@ -1,4 +1,4 @@
-"""Does a bundle, built or only planned, fit a device? Predicts; runs nothing."""
+"""Predicts whether a bundle, built or only planned, fits a device."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

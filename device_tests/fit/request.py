@@ -57,7 +57,7 @@ class FitRequest:
 
 
 def predict_fits(request: FitRequest) -> "tuple[MemoryInputs, tuple[Fit, ...]]":
-    """Predict; runs nothing.
+    """Predict memory on each device.
 
     Returns:
         The bundle, built or planned, and a prediction for each backend on each device.

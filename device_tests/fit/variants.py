@@ -23,14 +23,14 @@ def choices_of(inputs: MemoryInputs, backend: str) -> BuildChoices:
     """Return what a bundle was built with.
 
     Raises:
-        DeviceError: its recipe's rules are none that a build knows.
+        DeviceError: a build does not support the rules of its recipe.
     """
     try:
         recipe = recipe_of(inputs)
     except BuildError as error:
         raise DeviceError(
-            f"{inputs.name}: its manifest has a recipe that no build knows ({error}); build it "
-            "again"
+            f"{inputs.name}: its manifest has a recipe that no build supports ({error}); "
+            "build it again"
         ) from error
     kv = "float32" if inputs.backends[backend].caches[0].dtype == "float32" else "int8"
     return BuildChoices(

@@ -1,4 +1,4 @@
-"""A job as values: what to run on a device, and how it ended. Runs nothing."""
+"""A job as values: what to run on a device, and how it ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

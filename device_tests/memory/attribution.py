@@ -1,4 +1,4 @@
-"""A phase's mappings and regions → what each part of memory holds. Predicts nothing.
+"""A phase's mappings and regions → what each part of memory holds.
 
 What the runner itself allocates, it names: caches, logits, planned memory. Of the rest, files say
 what they are by their path, small blocks of the runtime lie in the heap, and large ones have

@@ -38,7 +38,7 @@ class Mapping:
 
 @dataclass(frozen=True)
 class Region:
-    """A range of addresses whose purpose the runner knows."""
+    """A range of addresses, with the purpose that the runner states."""
 
     part: str
     bytes: int

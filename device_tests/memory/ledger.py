@@ -1,4 +1,4 @@
-"""Prediction against attribution, line by line. Measures and predicts nothing itself."""
+"""Compares a prediction with what was attributed, line by line."""
 
 from collections.abc import Sequence
 

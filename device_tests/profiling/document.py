@@ -1,4 +1,4 @@
-"""The report of one profile: the values, and the JSON that holds them. Draws nothing.
+"""The report of one profile: the values, and the JSON that holds them.
 
 Within a schema version, fields are only added. Bytes are bytes, times are seconds of the device's
 monotonic clock, counted from the runner's start.

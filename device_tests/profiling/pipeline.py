@@ -1,4 +1,4 @@
-"""Bundle + target → report: send, run, attribute, predict, judge. The pipeline on one screen."""
+"""Bundle + target → report: send, run, attribute, predict, compare. The pipeline on one screen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,7 +113,7 @@ def report_of(
     load: Workload,
     run: MeasuredRun,
 ) -> Report:
-    """Attribute, predict and judge a run that came to its end, whoever brought it here.
+    """Attribute, predict and compare a run that came to its end, whoever brought it here.
 
     Args:
         name: of the device, as the user calls it.

@@ -1,4 +1,4 @@
-"""Two reports side by side: what differs in what was run, then in memory and times. Prints nothing.
+"""Two reports side by side: what differs in what was run, then in memory and times.
 
 Times are compared only where both are of a real device, or both of this computer: an emulator's
 say nothing, and a phone's are not to be held against a computer's.

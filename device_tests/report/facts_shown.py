@@ -1,6 +1,6 @@
 """Facts of a report under the names that people read, in the order in which they matter.
 
-The page shows them, and the comparison tells which differ. Draws nothing.
+The page shows them, and the comparison tells which differ.
 """
 
 from collections.abc import Callable, Iterable

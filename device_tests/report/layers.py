@@ -1,4 +1,4 @@
-"""How parts of memory are stacked, and which look each has. Draws nothing.
+"""How parts of memory are stacked, and which look each has.
 
 A part keeps its look on the whole page: a colour by its place in the stack, hatched where its pages
 are clean, so that a page printed in grey still tells dirty from clean.

@@ -1,4 +1,4 @@
-"""Where ticks and labels stand on an axis, and how values become coordinates. Draws nothing."""
+"""Where ticks and labels stand on an axis, and how values become coordinates."""
 
 import math
 from collections.abc import Sequence

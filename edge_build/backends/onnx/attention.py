@@ -178,7 +178,7 @@ def _operator(
 
 def _codes(x: Tensor, scales: Tensor) -> Tensor:
     """Return int8 codes of x [1, K, T, D], saturated, as GroupQueryAttention rounds."""
-    # Divided by 1, because the operator knows no scale for each head's channels.
+    # Divided by 1, because the operator has no scale for each head's channels.
     operands = (x * scales.reciprocal(), torch.tensor(1.0), torch.tensor(0, dtype=torch.int8))
     codes: Tensor = torch.onnx.ops.symbolic(
         "QuantizeLinear", operands, {}, dtype=torch.int8, shape=x.shape, version=23

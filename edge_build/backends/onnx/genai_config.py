@@ -19,8 +19,8 @@ GENAI_CONFIG_NAME = "genai_config.json"
 def runs_in_genai(config: ModelConfig, plan: CachePlan) -> bool:
     """Say whether the stock runner sizes these caches as the graph needs them.
 
-    It knows one window, one number of heads and one head size, gives each layer a cache, and cuts
-    only a first prompt into chunks: a true ring would be written past its slack without a word.
+    It supports one window, one number of heads and one head size. It gives each layer a cache and
+    cuts only a first prompt into chunks, so it would write past the slack of a true ring.
     """
     heads = {(layer.num_key_value_heads, layer.head_dim) for layer in config.layers}
     if len(heads) > 1 or config.shares_caches:

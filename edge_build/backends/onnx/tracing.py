@@ -1,4 +1,4 @@
-"""Decoder → ONNX graph without weights: one torch.export of fake tensors. Writes nothing."""
+"""Decoder → ONNX graph without weights: one torch.export of fake tensors."""
 
 import contextlib
 import io

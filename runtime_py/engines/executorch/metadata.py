@@ -1,4 +1,4 @@
-"""What a .pte tells stock LLM runners: constant methods, by name. The reader owns the format."""
+"""The constant methods of a .pte that stock LLM runners read. The reader owns the format."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

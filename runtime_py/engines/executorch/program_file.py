@@ -1,8 +1,8 @@
 """A .pte as it lies on disk: its program, its segments, the graphs of its XNNPACK delegates.
 
-Reads and writes; runs nothing and knows no build. A file is a program (a flatbuffer) and segments
-after it: one with the program's own constants, one for each delegate, one for each weight that
-delegates name. Segments are read only as far as they are asked for.
+Reads and writes the file. It has a program (a flatbuffer) and segments after it: one with the
+program's own constants, one for each delegate, one for each weight that delegates name. Segments
+are read only as far as they are asked for.
 """
 
 import json

@@ -88,9 +88,9 @@ def test_no_recipe_is_offered_that_keeps_as_many_bytes() -> None:
     assert found == ["--recipe int4-g128", "--recipe int4-channel"]
 
 
-def test_rules_that_no_build_knows_are_named() -> None:
+def test_rules_that_no_build_supports_are_named() -> None:
     rules = (RecipeRule("*", 4, 33, ""),)
-    with pytest.raises(DeviceError, match=r"a recipe that no build knows .*33.*build it again"):
+    with pytest.raises(DeviceError, match=r"a recipe that no build supports .*33.*build it again"):
         asked(replace(planned(), recipe="mine.toml", recipe_rules=rules))
 
 

@@ -1,4 +1,4 @@
-"""Where an emitted program's values lie in planned memory. Knows values and instructions only.
+"""Gives each value of an emitted program its memory and offset, from values and instructions.
 
 Memory 1 holds what a step computes, the next ones the caches: of global layers, then of rings, as
 far as a model has them. So a runtime can tell how much of each is in use, and memory for positions
