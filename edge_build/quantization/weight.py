@@ -1,6 +1,6 @@
-"""The neutral result of quantization, and the store that holds a model's weights on disk.
+"""The quantized weights that every backend reads, and the store that holds them on disk.
 
-Every backend reads these; nothing downstream quantizes again.
+No backend quantizes again.
 """
 
 from collections.abc import Container, Iterable
