@@ -66,7 +66,7 @@ class BuildLines:
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
         self.name = self.what = ""
-        self._begun = self._told = 0.0
+        self._begun = self._printed = 0.0
         self._lock = Lock()
 
     def __call__(self, event: Event) -> None:
@@ -93,9 +93,9 @@ class BuildLines:
     def tick(self, now: float) -> None:
         """Print how far the stage is, if nothing was printed for a while."""
         with self._lock:
-            if not self.name or now - self._told < _SILENCE_S:
+            if not self.name or now - self._printed < _SILENCE_S:
                 return
-            self._told = now
+            self._printed = now
             line = f"{self.name}: {shown_duration(now - self._begun)} so far, {self._place}"
             say(f"{line}; {self.what}" if self.what else line, err=True)
 
@@ -122,7 +122,7 @@ class BuildLines:
                 line = f"{report.name}: done in {report.wall_s:.1f} s, peak memory so far {peak}"
             case Notice(text):
                 line = text
-        self._told = now
+        self._printed = now
         say(line, err=True)
 
 

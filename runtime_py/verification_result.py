@@ -47,7 +47,7 @@ class ErrorStatistics:
     """The errors of many rows together, beside what rounding explains, in standard deviations.
 
     Attributes:
-        rows: how many; 0 where they are too few to judge.
+        rows: how many; 0 where they are too few to compare.
     """
 
     rows: int = 0

@@ -80,7 +80,7 @@ class JobWatcher:
             *lines, cut = (cut + state.output).split("\n")
             for line in lines:
                 self.on_output(line)
-            # What has already been written is shown before the end is told.
+            # What has already been written is shown before the end.
             if self._is_final(state) and state.output_end == read:
                 return state, stopped
             waited_s = time.monotonic() - start

@@ -78,7 +78,7 @@ def attribute(phases: Sequence[PhaseMark], files: KnownFiles) -> list[tuple[Part
             parts["weights, mapped"] += sums.artifact
         else:
             base = summed[loaded]
-            # Weights that were dropped, or packed anew, cannot be told from activations.
+            # Weights that were dropped, or packed anew, cannot be distinguished from activations.
             packed = min(base.blocks, sums.blocks)
             parts["weights, packed"] += packed
             parts["activations"] += sums.blocks - packed

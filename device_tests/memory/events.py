@@ -124,7 +124,7 @@ class _Loaded:
 
 @dataclass(frozen=True)
 class RunEvents:
-    """Everything that a runner told.
+    """All events of a runner.
 
     Attributes:
         start_s: of the device's monotonic clock, which all other times are of too.

@@ -67,7 +67,7 @@ def has_measured(report: Report) -> bool:
 
 
 def last_phase(report: Report) -> Phase | None:
-    """Return the phase at whose end the parts of memory are told."""
+    """Return the phase at whose end the parts of memory are shown."""
     ends = [phase for phase in report.phases if phase.name == END_OF_RUN]
     return next(iter((*ends, *report.phases[-1:])), None)
 

@@ -1,4 +1,4 @@
-"""One run of a bundle on a device: what the runner is told, and what it left, as values."""
+"""One run of a bundle on a device, as values: commands of the runner, and what it wrote."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -144,7 +144,7 @@ def measure(
     """Run a bundle on a device and bring back what it said.
 
     Args:
-        commands: what the runner is told: `script_of`, or PACKING.
+        commands: of the runner: `script_of`, or PACKING.
         out: folder that gets what the run left.
         on_output: called with each line of the runner's output as it comes.
     """

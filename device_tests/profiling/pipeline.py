@@ -127,7 +127,7 @@ def report_of(
     )
     parts = attribute(run.events.phases, files)
     ledger = _ledger(bundle, load, device, run, parts)
-    verdict, reason, found = _judged(bundle, load, device, run)
+    verdict, reason, found = _final_verdict(bundle, load, device, run)
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         pocketlm_version=version("pocketlm"),
@@ -168,7 +168,7 @@ def report_of(
     )
 
 
-def _judged(
+def _final_verdict(
     bundle: Bundle, load: Workload, device: DeviceFacts, run: MeasuredRun
 ) -> tuple[Verdict, str, Answers | None]:
     verdict, reason = run.job.verdict, run.job.reason

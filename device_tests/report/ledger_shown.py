@@ -38,17 +38,17 @@ def ledger_text(row: LedgerRow, unit: ByteUnit) -> LedgerText:
 
 
 def folios_text(report: Report) -> str:
-    """Return why clean lines are not judged; empty where they all are."""
+    """Return why clean lines do not count as differences; empty where they all count."""
     ledger = report.ledger
-    if ledger is None or not any(_is_unjudged(line) for line in ledger.lines):
+    if ledger is None or not any(_does_not_count(line) for line in ledger.lines):
         return ""
     return (
-        f"clean lines above their prediction are not judged: Linux {report.device.kernel} maps "
+        f"clean lines above their prediction do not count: Linux {report.device.kernel} maps "
         "whole folios of files, as large as the kernel once cached them"
     )
 
 
-def _is_unjudged(line: LedgerLine) -> bool:
+def _does_not_count(line: LedgerLine) -> bool:
     return line.within is None and line.predicted_bytes is not None
 
 

@@ -13,7 +13,7 @@ from pocketlm.device_tests.report.scale import Scale, ticks
 
 _TOP = 22
 _WINDOWS = 24  # of which the line shows the middles
-_FEWEST = 8  # tokens; fewer are told by the figures above
+_FEWEST = 8  # tokens; the figures above show fewer
 
 
 def speed_chart(report: Report, frame: Frame) -> Markup | None:

@@ -152,8 +152,8 @@ def _print_ledger(report: Report, console: Console) -> None:
         f"memory is {words}; a line may differ by {band_text(report)}, whichever is more",
         "" if ledger.passed else "bold red",
     )
-    if unjudged := folios_text(report):
-        write(console, unjudged, "dim")
+    if uncounted := folios_text(report):
+        write(console, uncounted, "dim")
     if report.android is not None:
         write(console, f"Android counts {android_text(report.android)}", "dim")
     console.print()

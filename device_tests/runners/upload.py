@@ -60,7 +60,7 @@ def upload(target: Target, bundle: Bundle, payload: Payload, progress: UploadPro
     """Send what a run needs and the device does not have yet.
 
     Args:
-        progress: told bytes done, bytes in all and the file.
+        progress: called with bytes done, bytes in all and the file.
 
     Raises:
         LostDeviceError, RefusedError: the device went away, or is full, or forbids it.
@@ -117,7 +117,7 @@ def _bundle_files(bundle: Bundle, backends: tuple[str, ...], folder: PurePosixPa
         for name, entry in bundle.manifest.backends.items()
         if name not in backends
     }
-    # Golden answers are judged on the host.
+    # Golden answers are compared on the host.
     wanted = [
         (entry.path, entry.size_bytes)
         for entry in bundle.manifest.files

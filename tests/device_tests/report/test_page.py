@@ -126,7 +126,7 @@ def test_the_page_says_where_every_megabyte_went() -> None:
 
 def test_the_page_says_why_clean_lines_are_not_judged() -> None:
     text = Page(render_html(folios_report())).text
-    assert "Clean lines above their prediction are not judged: Linux 6.18.44 maps whole" in text
+    assert "Clean lines above their prediction do not count: Linux 6.18.44 maps whole" in text
     assert "folios" not in Page(render_html(sample_report())).text
 
 

@@ -54,7 +54,7 @@ def test_a_part_outside_the_band_is_told_without_color() -> None:
 def test_why_clean_lines_are_not_judged_is_said() -> None:
     text = " ".join(printed(folios_report()).split())
     assert "memory is as predicted" in text
-    assert "are not judged: Linux 6.18.44 maps whole folios of files" in text
+    assert "do not count: Linux 6.18.44 maps whole folios of files" in text
     assert "folios" not in printed(sample_report())
 
 
