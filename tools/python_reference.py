@@ -19,9 +19,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "python-api.md"
 _HEAD = """\
 # Python
 
-Written by `python -m tools.python_reference` from the package. Text in, text out; results are
-frozen dataclasses. `import pocketlm` loads neither torch nor a runtime: each function imports what
-it needs when it is called.
+`python -m tools.python_reference` writes this page from the package. Results are frozen
+dataclasses. `import pocketlm` loads neither torch nor a runtime: each function imports what it
+needs when it is called.
 
 ```python chat
 import pocketlm
@@ -43,7 +43,7 @@ print(result.text, result.reason, result.decode_tokens_per_s)
 ```
 
 A bundle is built from a checkpoint's folder, a hub id, or `"pico"`, the model that comes with the
-package. What `build` returns goes into every other function in a folder's place:
+package. Every other function takes the result of `build` or a folder:
 
 ```python build
 import pocketlm
@@ -85,19 +85,19 @@ with pocketlm.open_session("pico", backend="onnx") as session:
     print(session.position)
 ```
 
-**Errors.** A mistake of the caller's raises `ModelError` (a checkpoint), `BuildError` (a build),
-`RunError` (a bundle, a prompt) or `DeviceError` (a device), each with what was asked, what was
-found and what to do. All are `pocketlm.` names.
+**Errors.** Wrong input raises `ModelError` (a checkpoint), `BuildError` (a build), `RunError` (a
+bundle, a prompt) or `DeviceError` (a device). The message states what was asked, what was found
+and what to do. All are `pocketlm.` names.
 
 **Log.** The library prints nothing. It logs under the name `pocketlm`:
 `logging.getLogger("pocketlm").setLevel(logging.INFO)` shows what it loads, downloads and builds,
 once the program has a handler (`logging.basicConfig()`).
 
-**The process.** It is left as it was found: no allocator setting, no threads of BLAS, no file
-descriptor, no log level and no environment variable is changed. `tune_process=True` allows what
-the commands do: packed weights in huge pages, for which thresholds of the allocator are fixed; one
-BLAS thread below ExecuTorch's attention, where torch is not imported yet; the C++ side's notices
-kept off stderr. Decoding on ExecuTorch may be faster with it.
+**The process.** The library does not change the process: no allocator setting, no threads of
+BLAS, no file descriptor, no log level and no environment variable. `tune_process=True` allows the
+changes that the commands make: packed weights in huge pages, for which thresholds of the allocator
+are fixed; one BLAS thread below ExecuTorch's attention, if torch is not imported yet; no notices of
+the C++ code on stderr. Decoding on ExecuTorch may be faster with it.
 """
 _FUNCTIONS = ("open_chat", "generate", "open_model", "open_session")
 _OTHERS = ("build", "verify", "fit", "profile")
