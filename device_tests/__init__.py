@@ -1,1 +1,1 @@
-"""Takes a bundle to a device, runs it there, and says where every megabyte went."""
+"""Sends a bundle to a device, runs it there, and measures each part of its memory."""

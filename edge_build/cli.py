@@ -108,7 +108,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
     help="Refuse a build that would hold more memory, e.g. 4G or 3.5GiB.",
 )
 @click.option("--revision", help="Branch, tag or commit of a hub id. Default: its main branch.")
-@click.option("--name", help="What the bundle calls itself. Default: the checkpoint's name.")
+@click.option("--name", help="Name in the manifest. Default: the checkpoint's name.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is at --out already.")
 @click.option(
     "--fresh", is_flag=True, help="Start over instead of continuing an interrupted build."
@@ -145,16 +145,16 @@ def build(
 ) -> None:
     """Build a device bundle from CHECKPOINT, a folder in Hugging Face format or a hub id.
 
-    `pico` is the embedded model, where no folder has that name.
+    `pico` is the embedded model, unless a folder has that name.
 
-    What an interrupted build has finished is kept: the same command continues it.
+    An interrupted build keeps its finished stages; the same command continues it.
 
     \b
     pocketlm build pico --out pico-bundle
     pocketlm build ./gemma-3-1b-it --out gemma --backend onnx --context 2048
     pocketlm build ./qwen3 --out qwen --recipe int4-g128 --chunk 64 --json
-    pocketlm build ./gemma-3-1b-it --out gemma --dry-run     what it takes
-    pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G  or not at all
+    pocketlm build ./gemma-3-1b-it --out gemma --dry-run     print memory
+    pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G  memory limit
     """
     from pocketlm.edge_build.installation import require_build_tools
 
@@ -200,7 +200,7 @@ def build(
 def doctor(as_json: bool) -> None:
     """Check what is installed: pocketlm itself and each of its extras.
 
-    Names what is missing and the command that installs it; --verbose shows every
+    Prints what is missing and the command that installs it; --verbose shows every
     package. Exit code 1: bundles cannot be run, or a package of an extra that is
     installed has a wrong version. An extra that is not installed is no failure.
 

@@ -128,7 +128,7 @@ def _shown(key: str, value: str | int) -> str:
 @main.command(short_help="Print what makes a shell complete commands.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes SHELL complete commands and options with Tab.
+    """Print a script that completes commands and options with Tab in SHELL.
 
     \b
     eval "$(pocketlm completion bash)"                   in ~/.bashrc

@@ -12,10 +12,10 @@ PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 _HEAD = """\
 # Commands
 
-Written by `python -m tools.cli_reference` from the commands' own help. Exit codes: 0 done, 1 a
-check failed, 2 wrong input, 3 a device failed, 130 Ctrl-C. Answers go to stdout, progress and
-notes to stderr. Every command also takes `-h`; `-v` shows details and what the library does, `-q`
-results and errors alone.
+`python -m tools.cli_reference` writes this page from the help of the commands. Exit codes: 0 done,
+1 a check failed, 2 wrong input, 3 a device failed, 130 Ctrl-C. Results go to stdout, progress and
+notes to stderr. Every command also takes `-h`, `-v` (details and the log of the library) and `-q`
+(results and errors only).
 """
 # Of every command; said once, at the top.
 _EVERYWHERE = ("verbose", "quiet")

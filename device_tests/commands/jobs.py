@@ -49,7 +49,7 @@ def jobs(
     raw: bool,
     as_json: bool,
 ) -> None:
-    """List, collect or remove what lies on a device.
+    """List, collect or remove jobs and files on a device.
 
     A job goes on when its connection is lost: `collect ID` waits for its end, brings back what it
     wrote and makes the report of a profile, with `profile`'s exit codes. `remove ID` stops a job;

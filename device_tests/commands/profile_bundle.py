@@ -82,7 +82,7 @@ def profile_bundle(
     html: Path | None,
     compare: tuple[Path, Path] | None,
 ) -> None:
-    """Run BUNDLE on a device with its golden answers, and say where every megabyte went.
+    """Run BUNDLE on a device with its golden answers, and measure each part of its memory.
 
     Exit code 1: answers differ, or memory is not as predicted, unless the run was under pressure:
     sizes are too small then. 2: the input was wrong, or the device was not reached. 3: the run did

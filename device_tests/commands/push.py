@@ -18,9 +18,9 @@ from pocketlm.runtime_py.terminal import say
 )
 @json_option
 def push(folder: str, target_name: str, backends: tuple[str, ...], as_json: bool) -> None:
-    """Send BUNDLE to a device, where it stays; what is there already is not sent again.
+    """Send BUNDLE to a device; files that are already there are not sent again.
 
-    An interrupted push goes on where it stopped when the same command runs again.
+    After an interruption, the same command continues the push.
 
     \b
     Examples:

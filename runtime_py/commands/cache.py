@@ -34,15 +34,15 @@ class Held:
     size_bytes: int
 
 
-@click.command("cache", short_help="List or remove what lies in the user's cache.")
+@click.command("cache", short_help="List or remove cached files.")
 @click.argument("action", type=click.Choice(["list", "remove"]), default="list", required=False)
 @click.argument("kind", metavar="[WHAT]", required=False)
 @json_option
 def cache(action: str, kind: str | None, as_json: bool) -> None:
-    """List or remove what was made once to be used again.
+    """List or remove cached files, such as lowered programs.
 
-    It lies in $POCKETLM_CACHE, else in the user's cache. Nothing is lost by removing: what is
-    wanted again is made or fetched again. WHAT is a name of the list, or `all`.
+    They are in $POCKETLM_CACHE, else in the user's cache. If you remove them, pocketlm makes or
+    downloads them again when it needs them. WHAT is a name of the list, or `all`.
 
     \b
     Examples:

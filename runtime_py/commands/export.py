@@ -35,7 +35,7 @@ _PAGE = "docs/in-an-app.md has the code"
 def export(folder: str, runtime: str, out: Path, as_json: bool) -> None:
     """Copy from BUNDLE just what an app needs, weights once, checked by sha256.
 
-    Golden answers and the other backend's artifact stay where they are. Prints
+    Does not copy golden answers or the artifact of the other backend. Prints
     what the app's code has to know.
 
     \b

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @bundle_argument
 @json_option
 def lint(folder: str, as_json: bool) -> None:
-    """Tokenize edge cases with every installed runtime; exit code 1 if one reads a text otherwise.
+    """Tokenize edge cases with every installed runtime; exit code 1 if they differ.
 
     Differences that a release is known to have are named with what an app can do, and do not fail.
     llama.cpp, which runs no bundles, is asked too where llama-cpp-python and gguf are installed.

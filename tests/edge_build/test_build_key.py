@@ -49,7 +49,9 @@ def change_the_tokenizer(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [change_a_weight, change_the_config, change_the_tokenizer])
-def test_another_checkpoint_starts_over(staged_build: StagedBuild, change: Callable[[Path], None]) -> None:
+def test_another_checkpoint_starts_over(
+    staged_build: StagedBuild, change: Callable[[Path], None]
+) -> None:
     staged_build.build_until("golden", KeyboardInterrupt())
     change(staged_build.spec.checkpoint)
     staged_build.build()
@@ -65,7 +67,9 @@ def test_another_version_of_a_tool_starts_over(
     assert staged_build.worked == STAGES
 
 
-def test_another_program_starts_over(staged_build: StagedBuild, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_program_starts_over(
+    staged_build: StagedBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
     staged_build.build_until("golden", KeyboardInterrupt())
     monkeypatch.setattr("pocketlm.edge_build.build_key.program_digest", lambda: "another")
     staged_build.build()

@@ -76,7 +76,9 @@ def test_an_interrupted_build_says_how_to_continue_and_continues(
     assert [path.name for path in staged_build.out.parent.iterdir()] == ["tiny"]
 
 
-def test_a_continued_bundle_is_the_same_byte_by_byte(staged_build: StagedBuild, tmp_path: Path) -> None:
+def test_a_continued_bundle_is_the_same_byte_by_byte(
+    staged_build: StagedBuild, tmp_path: Path
+) -> None:
     staged_build.build()
     whole = files_of(staged_build.out)
     shutil.rmtree(staged_build.out)
@@ -101,7 +103,9 @@ def test_a_mistake_in_what_was_asked_leaves_nothing(staged_build: StagedBuild) -
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
-def test_an_error_of_a_later_stage_costs_no_finished_one(staged_build: StagedBuild, stage: str) -> None:
+def test_an_error_of_a_later_stage_costs_no_finished_one(
+    staged_build: StagedBuild, stage: str
+) -> None:
     seen = staged_build.build_until(stage, BuildError("executorch: cannot import its build tools"))
     (note,) = seen.__notes__
     assert "run the same command again to continue" in note
@@ -109,7 +113,9 @@ def test_an_error_of_a_later_stage_costs_no_finished_one(staged_build: StagedBui
     assert staged_build.worked == STAGES[STAGES.index(stage) :]
 
 
-def test_a_mistake_made_while_a_build_is_interrupted_does_not_cost_it(staged_build: StagedBuild) -> None:
+def test_a_mistake_made_while_a_build_is_interrupted_does_not_cost_it(
+    staged_build: StagedBuild,
+) -> None:
     staged_build.build_until("golden", KeyboardInterrupt())
     with pytest.raises(BuildError, match="--chunk 65"):
         staged_build.build(chunk=65)

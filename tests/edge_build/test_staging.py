@@ -53,7 +53,9 @@ def test_an_out_that_leads_nowhere_is_refused_before_the_work(
     ]  # fmt: skip
 
 
-def test_a_second_build_to_the_same_place_is_refused_and_harms_nothing(staged_build: StagedBuild) -> None:
+def test_a_second_build_to_the_same_place_is_refused_and_harms_nothing(
+    staged_build: StagedBuild,
+) -> None:
     def build_again() -> None:
         with pytest.raises(BuildError, match=f"--out .*: process {os.getpid()} is building there"):
             build(staged_build.spec)
@@ -87,7 +89,9 @@ def test_a_folder_of_somebody_else_is_kept_as_it_is(staged_build: StagedBuild) -
     assert (staged_build.kept / "letter").read_text() == "precious"
 
 
-def test_a_link_in_place_of_the_folder_is_not_followed(staged_build: StagedBuild, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_folder_is_not_followed(
+    staged_build: StagedBuild, tmp_path: Path
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     staged_build.kept.parent.mkdir()
     staged_build.kept.symlink_to(tmp_path / "elsewhere")
