@@ -37,6 +37,7 @@ CONTRACT_MODULES = {
     "runtime_py.errors",
     # How artifacts lie on disk: the build writes and inspects what a strict check reads.
     "runtime_py.engines.executorch.program_file",
+    "runtime_py.engines.executorch.deferred_packages",
     "runtime_py.engines.executorch.metadata",
     "runtime_py.int4_packing",
     "runtime_py.terminal",
