@@ -1,4 +1,10 @@
-"""The named recipes, as data, recipes from a TOML file, and those that a manifest keeps."""
+"""The named recipes, as data, recipes from a TOML file, and those that a manifest keeps.
+
+To add one, append it to `RECIPES`: its rules are tried in order, so the last must match everything.
+`build --recipe`, `list recipes` and the planned bundles of `fit` take it from there. Then add its
+row to the table in docs/quantization.md, and its name to `_SMALLER_RECIPES` of
+device_tests/fit/variants.py if `fit` shall propose it.
+"""
 
 import tomllib
 from collections.abc import Iterable
