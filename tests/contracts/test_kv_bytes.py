@@ -5,8 +5,10 @@ not depend on (hidden size, MLP, vocabulary) is small.
 """
 
 import tempfile
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache as once
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,8 @@ import pytest
 
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import LoweringInput
-from pocketlm.edge_build.backends.executorch.inspection import kv_cache_bytes as pte_cache_bytes
-from pocketlm.edge_build.backends.onnx.metadata import kv_cache_bytes as onnx_cache_bytes
+from pocketlm.edge_build.backends.executorch.inspection import inspect_program
+from pocketlm.edge_build.backends.onnx.metadata import cache_input_bytes
 from pocketlm.edge_build.kv_cache import plan_caches
 from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.lowered_cache import user_lowered_cache
@@ -30,30 +32,92 @@ CHUNK = 128
 LONGEST_CONTEXT = 8192
 
 
-def small(config: ModelConfig) -> ModelConfig:
-    layers = (
-        replace(layer, intermediate_size=32, num_attention_heads=layer.num_key_value_heads)
-        for layer in config.layers
-    )
-    return replace(
-        config, hidden_size=32, vocab_size=64, layers=tuple(layers), tie_word_embeddings=True
-    )
+@dataclass(frozen=True)
+class Cache:
+    """All that the bytes of a layer's cache depend on."""
+
+    window: int | None
+    num_key_value_heads: int
+    head_dim: int
 
 
-def one_of_each(config: ModelConfig) -> tuple[LayerConfig, ...]:
-    return tuple({layer.window: layer for layer in config.layers}.values())
+def caches_of(name: str) -> tuple[Cache, ...]:
+    """Return each kind of cache that a published shape has."""
+    layers = shapes.load(name).config.layers
+    caches = (Cache(x.window, x.num_key_value_heads, x.head_dim) for x in layers)
+    return tuple(dict.fromkeys(caches))
 
 
-def formula(config: ModelConfig, context: int, kv: CacheQuantization = "none") -> int:
-    # A scale of 4 bytes and a zero point of 1 stand beside the codes of a head.
-    every = config.layers[0]
-    head_bytes = every.head_dim + 5 if kv == "per_token" else every.head_dim * 4
-    row_bytes = 2 * every.num_key_value_heads * head_bytes
-    slots = (
-        context if layer.window is None else min(context, layer.window + CHUNK - 1)
-        for layer in config.layers
-    )
-    return row_bytes * sum(slots)
+@dataclass(frozen=True)
+class Model:
+    """One small model with the caches of all shapes that attend alike: it is lowered once."""
+
+    attention_softcap: float | None
+    context: int
+
+    @property
+    def caches(self) -> tuple[Cache, ...]:
+        alike = (
+            name
+            for name in shapes.NAMES
+            if shapes.load(name).config.attention_softcap == self.attention_softcap
+        )
+        return tuple(dict.fromkeys(cache for name in alike for cache in caches_of(name)))
+
+    @property
+    def config(self) -> ModelConfig:
+        qwen = shapes.load("qwen3-0.6b").config
+        layers = (
+            replace(
+                qwen.layers[0],
+                **vars(cache),
+                num_attention_heads=cache.num_key_value_heads,
+                intermediate_size=32,
+            )
+            for cache in self.caches
+        )
+        return replace(
+            qwen,
+            hidden_size=32,
+            vocab_size=64,
+            layers=tuple(layers),
+            attention_softcap=self.attention_softcap,
+            max_position_embeddings=self.context,
+        )
+
+
+def model_of(name: str, longest: int) -> Model:
+    published = shapes.load(name).config
+    context = min(published.max_position_embeddings, longest)
+    return Model(published.attention_softcap, context)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Bytes of each of a model's caches."""
+
+    model: Model
+    in_plan: tuple[int, ...]
+    in_file: tuple[int, ...]
+
+    def of(self, name: str) -> tuple[int, int]:
+        """Return bytes in the plan and in the file of a shape's caches."""
+        layers = [self.model.caches.index(cache) for cache in caches_of(name)]
+        assert len(self.in_plan) == len(self.in_file) == len(self.model.caches)
+        in_plan, in_file = (sum(x[i] for i in layers) for x in (self.in_plan, self.in_file))
+        return in_plan, in_file
+
+
+def formula(
+    caches: Iterable[Cache | LayerConfig], context: int, kv: CacheQuantization = "none"
+) -> int:
+    total = 0
+    for cache in caches:
+        # A scale of 4 bytes and a zero point of 1 stand beside the codes of a head.
+        head_bytes = cache.head_dim + 5 if kv == "per_token" else cache.head_dim * 4
+        slots = context if cache.window is None else min(context, cache.window + CHUNK - 1)
+        total += slots * 2 * cache.num_key_value_heads * head_bytes
+    return total
 
 
 def source(config: ModelConfig, folder: Path, options: dict[str, str]) -> LoweringInput:
@@ -76,25 +140,21 @@ def source(config: ModelConfig, folder: Path, options: dict[str, str]) -> Loweri
 @pytest.mark.parametrize("name", shapes.NAMES)
 @pytest.mark.parametrize("local_cache", ["windowed", "ring"])
 def test_onnx_holds_what_the_formula_says(name: str, local_cache: str) -> None:
-    published = shapes.load(name).config
-    config = small(replace(published, layers=one_of_each(published)))
-    context = min(config.max_position_embeddings, LONGEST_CONTEXT)
-    found = _lowered_to_onnx(_caches_of(config, context), local_cache)
-    assert found.in_plan == found.in_file == formula(config, context)
+    model = model_of(name, LONGEST_CONTEXT)
+    in_plan, in_file = _lowered_to_onnx(model, local_cache).of(name)
+    assert in_plan == in_file == formula(caches_of(name), model.context)
 
 
 @pytest.mark.parametrize("name", shapes.NAMES)
 @pytest.mark.parametrize("local_cache", ["windowed", "ring"])
 def test_onnx_holds_int8_codes_and_no_scales_in_slots_at_32k(name: str, local_cache: str) -> None:
-    published = shapes.load(name).config
-    config = small(replace(published, layers=one_of_each(published)))
-    context = min(config.max_position_embeddings, 1 << 15)
-    found = _lowered_to_onnx(_caches_of(config, context), local_cache, "per_channel")
+    model = model_of(name, 1 << 15)
+    found = _lowered_to_onnx(model, local_cache, "per_channel")
+    in_plan, in_file = found.of(name)
     # A quarter of float32: one byte a value.
-    assert found.in_plan == found.in_file == formula(config, context) // 4
+    assert in_plan == in_file == formula(caches_of(name), model.context) // 4
     # float32, of keys and of values.
-    every = config.layers[0]
-    scales = 2 * len(config.layers) * every.num_key_value_heads * every.head_dim * 4
+    scales = sum(2 * cache.num_key_value_heads * cache.head_dim * 4 for cache in model.caches)
     assert found.scales_in_plan == found.scales_in_file == scales
 
 
@@ -104,7 +164,7 @@ def test_every_layer_of_a_shape_is_in_the_plan(name: str, kv: CacheQuantization)
     config = shapes.load(name).config
     context = min(config.max_position_embeddings, LONGEST_CONTEXT)
     plan = plan_caches(config, context, CHUNK).stored(kv)
-    expected = formula(config, context, kv)
+    expected = formula(config.layers, context, kv)
     assert plan.size_bytes == (expected // 4 if kv == "per_channel" else expected)
 
 
@@ -118,62 +178,49 @@ def test_int8_caches_of_gemma_3_1b_at_32k_fit_into_80_mb(kind: CacheQuantization
 
 @pytest.mark.parametrize("name", shapes.NAMES)
 def test_executorch_holds_what_the_formula_says(name: str) -> None:
-    published = shapes.load(name).config
-    config = small(replace(published, layers=one_of_each(published)))
-    context = min(config.max_position_embeddings, LONGEST_CONTEXT)
-    in_plan, in_file = _lowered_to_executorch(_caches_of(config, context))
-    assert in_plan == in_file == formula(config, context)
+    model = model_of(name, LONGEST_CONTEXT)
+    in_plan, in_file = _lowered_to_executorch(model).of(name)
+    assert in_plan == in_file == formula(caches_of(name), model.context)
 
 
-@pytest.mark.parametrize("name", ["gemma-3-1b", "qwen3-0.6b"])
+@pytest.mark.parametrize("name", [n for n in shapes.NAMES if not n.startswith("gemma-2")])
 def test_executorch_holds_int8_codes_and_scales_in_slots_at_32k(name: str) -> None:
-    published = shapes.load(name).config
-    config = small(replace(published, layers=one_of_each(published)))
-    in_plan, in_file = _lowered_to_executorch(_caches_of(config, 1 << 15), "per_token")
-    assert in_plan == in_file == formula(config, 1 << 15, "per_token")
+    model = model_of(name, 1 << 15)
+    in_plan, in_file = _lowered_to_executorch(model, "per_token").of(name)
+    assert in_plan == in_file == formula(caches_of(name), 1 << 15, "per_token")
 
 
-def _caches_of(config: ModelConfig, context: int) -> ModelConfig:
-    """Return the same small model for all shapes with the same caches: it is lowered once."""
-    qwen = small(shapes.load("qwen3-0.6b").config)
-    return replace(
-        qwen,
-        layers=config.layers,
-        attention_softcap=config.attention_softcap,
-        max_position_embeddings=context,
+@once
+def _lowered_to_executorch(model: Model, kv: CacheQuantization = "none") -> Found:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        lowering = source(model.config, folder, {})
+        lowering = replace(lowering, caches=lowering.caches.stored(kv))
+        artifact = backends.load("executorch").lower(lowering, folder / "bundle")
+        buffers = inspect_program(folder / "bundle" / artifact.model).caches
+    return Found(
+        model,
+        tuple(entry.size_bytes for entry in artifact.caches),
+        _by_layer((int(name.split(".")[2]), size) for name, size in buffers.items()),
     )
 
 
-@cache
-def _lowered_to_executorch(config: ModelConfig, kv: CacheQuantization = "none") -> tuple[int, int]:
-    """Return bytes in the plan and in the file."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        lowering = source(config, folder, {})
-        lowering = replace(lowering, caches=lowering.caches.stored(kv))
-        artifact = backends.load("executorch").lower(lowering, folder / "bundle")
-        in_file = pte_cache_bytes(folder / "bundle" / artifact.model)
-    return sum(entry.size_bytes for entry in artifact.caches), in_file
-
-
 @dataclass(frozen=True)
-class OnnxBytes:
-    in_plan: int
-    in_file: int
+class FoundInOnnx(Found):
+    """The same, and the bytes of all constant scales."""
+
     scales_in_plan: int
     scales_in_file: int
 
 
-@cache
-def _lowered_to_onnx(
-    config: ModelConfig, local_cache: str, kv: CacheQuantization = "none"
-) -> OnnxBytes:
+@once
+def _lowered_to_onnx(model: Model, local_cache: str, kv: CacheQuantization = "none") -> FoundInOnnx:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        lowering = source(config, folder, {"local-cache": local_cache})
+        lowering = source(model.config, folder, {"local-cache": local_cache})
         scales = tuple(
-            np.full((layer.num_key_value_heads, layer.head_dim), 0.01, np.float32)
-            for layer in config.layers
+            np.full((cache.num_key_value_heads, cache.head_dim), 0.01, np.float32)
+            for cache in model.caches
         )
         lowering = replace(
             lowering,
@@ -181,13 +228,22 @@ def _lowered_to_onnx(
             kv_scales=None if kv == "none" else KvScales(scales, scales),
         )
         artifact = backends.load("onnx").lower(lowering, folder / "bundle")
-        model = folder / "bundle" / artifact.model
-        return OnnxBytes(
-            in_plan=sum(entry.size_bytes for entry in artifact.caches),
-            in_file=onnx_cache_bytes(model),
+        file = folder / "bundle" / artifact.model
+        sizes = cache_input_bytes(file)
+        return FoundInOnnx(
+            model,
+            tuple(entry.size_bytes for entry in artifact.caches),
+            _by_layer((int(name.split(".")[1]), size) for name, size in sizes.items()),
             scales_in_plan=sum(entry.scale_bytes for entry in artifact.caches),
-            scales_in_file=_scale_bytes_in_file(model),
+            scales_in_file=_scale_bytes_in_file(file),
         )
+
+
+def _by_layer(sizes: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+    total: Counter[int] = Counter()
+    for layer, size in sizes:
+        total[layer] += size
+    return tuple(total[layer] for layer in sorted(total))
 
 
 def _scale_bytes_in_file(model: Path) -> int:
