@@ -37,6 +37,10 @@ demo: $(INSTALLED)
 	done
 	$(BIN)/pocketlm run $(DEMO)/pico --temperature 0 --prompt 'Which module has Counter?'
 
+# torch computes in one thread of each process: more would wait for each other. Modules are compiled
+# once for all of them, also where Python was told to keep nothing.
+test: export OMP_NUM_THREADS = 1
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist worksteal
 
