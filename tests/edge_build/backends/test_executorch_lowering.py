@@ -17,7 +17,11 @@ from torch._subclasses import FakeTensor
 pytest.importorskip("executorch")
 
 from pocketlm.edge_build.backends.executorch.inspection import inspect_program, kv_cache_bytes
-from pocketlm.edge_build.backends.executorch.lowering import check_program, wanted_linears
+from pocketlm.edge_build.backends.executorch.lowering import (
+    check_program,
+    import_operators,
+    wanted_linears,
+)
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import KV_PRECISIONS as KV
 from pocketlm.edge_build.kv_cache import KvPrecision
@@ -153,9 +157,10 @@ def test_stock_runners_find_their_metadata() -> None:
 
 
 def test_logits_are_padded_to_the_tokenizer() -> None:
-    import torch
     from executorch.extension.pybindings.portable_lib import _load_for_executorch
 
+    # What was lowered by an earlier run was lowered without them.
+    import_operators()
     built = lowered_executorch("gemma3_text", "int4-g32")
     assert built.artifact.logits_size == TOKENIZER_SIZE
     program = _load_for_executorch(str(built.model_file))
