@@ -37,7 +37,7 @@ TEST_CACHE = Path(os.environ.get("POCKETLM_TEST_CACHE") or ROOT / "build" / "tes
 LOWERED_CACHE = "POCKETLM_LOWERED_CACHE"
 os.environ[LOWERED_CACHE] = str(TEST_CACHE / "lowered")
 # Each change of the program makes new ones.
-_KEPT_BUNDLES = 8
+_KEPT_BUNDLES = 24
 
 _SIZES: dict[str, Any] = {
     "vocab_size": 512,
@@ -148,7 +148,7 @@ def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
         (folder / "printed.json").write_bytes(shown.stdout)
 
     spec = BuildSpec(PICO, Path("pico"), chunk=32, context_length=512)
-    made = _bundle_once(spec, make)
+    made = made_once(spec, make)
     shared = Path(os.environ[LOWERED_CACHE])
     shared.mkdir(parents=True, exist_ok=True)
     for program in (made / "lowered").glob("*.lowered"):
@@ -159,8 +159,12 @@ def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     return Path(out), json.loads((made / "printed.json").read_bytes())
 
 
-def _bundle_once(spec: BuildSpec, make: Callable[[Path], None]) -> Path:
-    """Return a folder that `make` fills once for all processes and runs of this program."""
+def made_once(spec: BuildSpec, make: Callable[[Path], None]) -> Path:
+    """Return a folder that `make` fills once for all processes and runs of this program.
+
+    Args:
+        spec: all that what is made depends on, besides this program and its tools.
+    """
     prepared = prepare(spec)
     bundles = TEST_CACHE / "bundles"
 
@@ -190,5 +194,5 @@ def pico_int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         build(replace(spec, out=folder / name))
 
-    made = _bundle_once(spec, make)
+    made = made_once(spec, make)
     return Path(shutil.copytree(made / name, tmp_path_factory.mktemp("bundles") / name))

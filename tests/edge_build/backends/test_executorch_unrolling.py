@@ -19,14 +19,18 @@ from pocketlm.edge_build.backends.executorch.unroll.fused_passes import fused_pa
 from pocketlm.edge_build.backends.executorch.unroll.template import covering_walk, make_template
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.lowered_cache import NO_CACHE
+from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.runtime_py.manifest import CacheQuantization
 from tests.artifacts import (
+    CHUNK,
+    CONTEXT,
     Lowered,
     executorch_source,
     logits_after,
     random_tokens,
     write,
 )
+from tests.conftest import made_once
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40))
@@ -73,6 +77,7 @@ def test_values_that_follow_each_other_share_memory() -> None:
 
 
 BACKEND = "executorch"
+UNROLL_OFF = {"unroll": "off"}
 # Lowered one by one, so as few as differ from their template; the last is for int8 caches.
 LAYERS = {"gemma3_text": "LGLGLG", "gemma2": "LLLL", "qwen3": "GGGG", "int8": "LLLL"}
 
@@ -95,15 +100,26 @@ def test_repeated_layers_equal_layers_lowered_one_by_one(
     assert make_template(source).source.config.num_layers < source.config.num_layers
     repeated = Lowered(BACKEND, source, *write(BACKEND, source, folder), checkpoint)
 
-    decompose = Mock(side_effect=ExportedProgram.run_decompositions)
-    monkeypatch.setattr(ExportedProgram, "run_decompositions", lambda *args: decompose(*args))
-    folder = folder.with_name("whole")
-    plain = replace(source, options={**source.options, "unroll": "off"})
-    # executorch's own passes come to the same in twice the time: test_executorch_lowering.py.
-    with fused_passes():
-        whole = Lowered(BACKEND, source, *write(BACKEND, plain, folder), checkpoint)
-    # Each time takes a sixth of the lowering: the graph is traced in what needs no decomposition.
-    assert decompose.call_count == 1
+    def lower_whole(folder: Path) -> None:
+        decompose = Mock(side_effect=ExportedProgram.run_decompositions)
+        monkeypatch.setattr(ExportedProgram, "run_decompositions", lambda *args: decompose(*args))
+        # executorch's own passes come to the same in twice the time: test_executorch_lowering.py.
+        with fused_passes():
+            write(BACKEND, replace(source, options=UNROLL_OFF), folder / "bundle")
+        # Each time takes a sixth of the lowering: the graph is traced in what needs none.
+        assert decompose.call_count == 1
+
+    spec = BuildSpec(
+        folder.with_name("checkpoint"),
+        Path("whole"),
+        recipe=recipe,
+        backends=(BACKEND,),
+        kv="float32" if kv == "none" else "int8",
+        chunk=CHUNK,
+        context_length=CONTEXT,
+        backend_options={BACKEND: UNROLL_OFF},
+    )
+    whole = replace(repeated, folder=made_once(spec, lower_whole) / "bundle")
 
     tokens = random_tokens(40)
     splits = [5, 1, 3, 5, 5, 1, 5, 5, 5, 5]
