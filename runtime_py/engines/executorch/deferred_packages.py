@@ -66,32 +66,35 @@ class _Finder(MetaPathFinder):
             sys.meta_path.insert(0, self)
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        """Find modules that the package's own code has loaded by now; leave all others."""
-        packages = [name for name in self.deferred if fullname.startswith(f"{name}.")]
+        """Find a module of a deferred package, after the package; leave all others."""
+        packages = [name for name in [*self.deferred] if fullname.startswith(f"{name}.")]
         if not packages or fullname.startswith(self.beside):
             return None
         for name in packages:
-            self.run(self.deferred[name])
+            self.run(name)
         loaded = sys.modules.get(fullname)
-        return spec_from_loader(fullname, _Loaded(loaded)) if loaded else None
+        # This finder may be gone from the list by now: the rest of it is asked anew.
+        return spec_from_loader(fullname, _Loaded(loaded)) if loaded else find_spec(fullname)
 
-    def run(self, package: "_DeferredPackage") -> None:
-        """Run a package's own code once; what it imports finds it as a usual package."""
-        with _lock:
-            if type(package) is not _DeferredPackage:
-                return
-            assert package.__spec__ is not None and package.__spec__.loader is not None
-            # Its code finds a usual package.
-            cast(Any, package).__class__ = ModuleType
-            del self.deferred[package.__name__]
-            if not self.deferred and self in sys.meta_path:
-                sys.meta_path.remove(self)
-            try:
-                package.__spec__.loader.exec_module(package)
-            except BaseException:
-                # As any import that fails: the next one tries again.
-                sys.modules.pop(package.__name__, None)
-                raise
+    def run(self, name: str) -> None:
+        """Run a package's own code once.
+
+        Without a lock: another thread may hold the lock of a module that this code imports.
+        """
+        package = self.deferred.pop(name, None)
+        if package is None:
+            return
+        if not self.deferred and self in sys.meta_path:
+            sys.meta_path.remove(self)
+        assert package.__spec__ is not None and package.__spec__.loader is not None
+        # Its code finds a usual package.
+        cast(Any, package).__class__ = ModuleType
+        try:
+            package.__spec__.loader.exec_module(package)
+        except BaseException:
+            # As any import that fails: the next one tries again.
+            sys.modules.pop(name, None)
+            raise
 
 
 class _DeferredPackage(ModuleType):
@@ -102,7 +105,7 @@ class _DeferredPackage(ModuleType):
         # Tools that look through all modules ask for such names.
         if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        self.__dict__["__deferred_by__"].run(self)
+        self.__dict__["__deferred_by__"].run(self.__name__)
         return getattr(self, name)
 
 

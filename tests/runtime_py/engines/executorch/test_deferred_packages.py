@@ -4,6 +4,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,21 @@ def test_a_name_that_it_does_not_have_is_missing(deferred: Path) -> None:
         _ = sys.modules[NAME].total
     with pytest.raises(ModuleNotFoundError, match="nowhere"):
         import_module(f"{NAME}.nowhere")
+
+
+def test_every_other_finder_is_asked_too(deferred: Path) -> None:
+    path = deferred.parent / "elsewhere.py"
+    path.write_text("NUMBER = 5")
+    name = f"{NAME}.elsewhere"
+
+    class Elsewhere(MetaPathFinder):
+        """Finds one module, as the finder of an editable installation does."""
+
+        def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
+            return spec_from_file_location(name, path) if fullname == name else None
+
+    sys.meta_path.insert(1, Elsewhere())
+    assert import_module(name).NUMBER == 5
 
 
 def test_own_code_that_fails_is_tried_again(deferred: Path) -> None:
