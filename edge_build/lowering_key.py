@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
@@ -33,11 +34,19 @@ def lowering_key(source: LoweringInput, caches: CachePlan, module: str, **furthe
         "config": asdict(source.config),
         "schemes": schemes,
         "caches": asdict(caches),
+    }
+    return key_with_tools(determining, module, *kinds)
+
+
+def key_with_tools(determining: Mapping[str, object], *modules: str) -> str:
+    """Return a digest of what JSON takes, of tools, and of some modules of ours or of all."""
+    whole = {
+        **determining,
         "tools": tool_versions(),
         "python": sys.version_info[:2],
         "machine": platform.machine(),
         # Powers of a rotary base, which a program holds, differ by a bit between these.
         "vector_instructions": torch.backends.cpu.get_cpu_capability(),
-        "program": program_digest(module, *kinds),
+        "program": program_digest(*modules),
     }
-    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

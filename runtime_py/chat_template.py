@@ -55,6 +55,19 @@ class TemplateError(RunError):
 
 
 @dataclass(frozen=True)
+class Renderings:
+    """What a template made of some chats.
+
+    Attributes:
+        results: text by chat; in the place of one that failed stands its error.
+        names: variables that the template reads; none are known of one that is broken or stopped.
+    """
+
+    results: tuple[str | TemplateError, ...]
+    names: frozenset[str]
+
+
+@dataclass(frozen=True)
 class ChatTemplate:
     """A chat template and the variables that it reads besides the messages.
 
@@ -80,49 +93,35 @@ class ChatTemplate:
     def render_all(self, chats: Sequence[Chat]) -> list[str]:
         """Render several chats in one process; raises as `render`."""
         rendered = []
-        for result in self.try_all(chats):
+        for result in self.try_all(chats).results:
             if isinstance(result, TemplateError):
                 raise result
             rendered.append(result)
         return rendered
 
-    def try_all(self, chats: Sequence[Chat]) -> list[str | TemplateError]:
-        """Render several chats in one process; in the place of one that fails stands its error."""
+    def try_all(self, chats: Sequence[Chat]) -> Renderings:
+        """Render several chats in one process, and say what the template reads."""
         defaults = {"tools": None, "documents": None, "add_generation_prompt": True}
-        answer = self._ask(
-            chats=[
-                {**defaults, **self.special_tokens, **variables, "messages": list(messages)}
-                for messages, variables in chats
-            ]
-        )
-        if "error" in answer:
-            return [TemplateError(answer["kind"], answer["error"]) for _ in chats]
-        return [
-            result["text"] if "text" in result else TemplateError(result["kind"], result["error"])
-            for result in answer["rendered"]
-        ]
-
-    def names(self) -> frozenset[str]:
-        """Return the variables that the template reads.
-
-        Raises:
-            TemplateError: the template has a syntax error.
-        """
-        answer = self._ask(chats=[])
-        if "error" in answer:
-            raise TemplateError(answer["kind"], answer["error"])
-        return frozenset(answer["names"])
-
-    def _ask(self, chats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         request = {
             "template": self.source,
-            "chats": chats,
+            "chats": [
+                {**defaults, **self.special_tokens, **variables, "messages": list(messages)}
+                for messages, variables in chats
+            ],
             "moment": self.moment,
             "output_limit": self.limits.output_chars,
             "memory_limit_bytes": self.limits.memory_bytes,
             "time_limit_s": self.limits.time_s,
         }
-        return _ask_renderer(request, self.limits)
+        answer = _ask_renderer(request, self.limits)
+        if "error" in answer:
+            error = TemplateError(answer["kind"], answer["error"])
+            return Renderings((error,) * len(chats), frozenset())
+        results = (
+            result["text"] if "text" in result else TemplateError(result["kind"], result["error"])
+            for result in answer["rendered"]
+        )
+        return Renderings(tuple(results), frozenset(answer["names"]))
 
 
 def read_chat_template(bundle: Bundle) -> ChatTemplate | None:

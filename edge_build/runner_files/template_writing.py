@@ -23,6 +23,7 @@ def runner_template(source: str, special_tokens: Mapping[str, str], names: Seque
 
 def _renderings(source: str, special_tokens: Mapping[str, str]) -> list[str]:
     template = ChatTemplate(source, special_tokens, moment=MOMENT)
-    results = template.try_all([(chat.messages, chat.variables) for chat in edge_case_chats()])
+    chats = [(chat.messages, chat.variables) for chat in edge_case_chats()]
     # A refusal must stay one, in the same words.
+    results = template.try_all(chats).results
     return [f"refused: {r}" if isinstance(r, TemplateError) else r for r in results]

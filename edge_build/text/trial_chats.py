@@ -4,7 +4,7 @@ What renders becomes golden chats; what the template refuses is noted; a templat
 nothing is broken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from pocketlm.edge_build.errors import BuildError
@@ -42,12 +42,13 @@ def try_chats(template: ChatTemplate, tokenizer: LibraryTokenizer) -> TrialChats
     """
     template = replace(template, moment=MOMENT)
     chats, endings = _golden_chats(template), _ending_chats()
-    results = [_in_whole_characters(one) for one in template.try_all([*chats, *endings])]
+    renderings = template.try_all([*chats, *endings])
+    results = [_in_whole_characters(one) for one in renderings.results]
     shown, tails = results[: len(chats)], results[len(chats) :]
     errors = [result for result in shown if isinstance(result, TemplateError)]
     if len(errors) == len(shown) and any(error.kind != "refused" for error in errors):
         _refuse(next(error for error in errors if error.kind != "refused"))
-    cases, notes = [], list(_unnamed(template))
+    cases, notes = [], _unnamed(template, renderings.names)
     for (messages, variables), text in zip(chats, shown, strict=True):
         if isinstance(text, TemplateError):
             notes.append(_left_out(messages, text))
@@ -126,12 +127,8 @@ def _left_out(messages: Sequence[Message], error: TemplateError) -> str:
     )
 
 
-def _unnamed(template: ChatTemplate) -> list[str]:
+def _unnamed(template: ChatTemplate, names: Set[str]) -> list[str]:
     """Say which names the template reads in vain. transformers renders them as nothing too."""
-    try:
-        names = template.names()
-    except TemplateError as error:
-        _refuse(error)
     return [
         f"the chat template names {name}, but the tokenizer has none: it renders as nothing, as "
         "in transformers"

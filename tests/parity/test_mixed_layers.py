@@ -35,7 +35,7 @@ CONFIG = ModelConfig(
     model_type="mixed",
     vocab_size=512,
     hidden_size=64,
-    layers=(LOCAL, GLOBAL, READS_LOCAL, READS_LOCAL, READS_LOCAL, READS_GLOBAL),
+    layers=(LOCAL, GLOBAL, READS_LOCAL, READS_LOCAL, READS_GLOBAL),
     rms_norm_eps=1e-6,
     max_position_embeddings=CONTEXT,
     attention_scale=0.25,
@@ -80,7 +80,7 @@ def decoder_logits() -> NDArray[np.float32]:
 def test_layers_that_read_others_have_no_weights_and_no_cache_for_keys() -> None:
     shapes = weight_shapes(CONFIG)
     assert shapes["layers.1.attention.k_proj"] == (32, 64)
-    assert shapes["layers.5.attention.q_proj"] == (64, 64)
+    assert shapes["layers.4.attention.q_proj"] == (64, 64)
     assert not {f"layers.2.attention.{part}" for part in ("k_proj", "v_proj", "k_norm")} & {*shapes}
     kept = [(c.kind, c.num_key_value_heads, c.head_dim) for c in source().caches.layers]
     assert kept == [("ring", 2, 16), ("linear", 1, 32)]

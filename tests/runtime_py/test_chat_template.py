@@ -104,14 +104,15 @@ def test_without_a_moment_the_clock_is_read() -> None:
 
 def test_what_a_template_reads_is_listed() -> None:
     template = ChatTemplate("{% set a = bos_token %}{{ a }}{{ messages }}", {})
-    assert template.names() == {"bos_token", "messages"}
-    with pytest.raises(TemplateError, match="syntax error"):
-        ChatTemplate("{% if %}", {}).names()
+    assert template.try_all([]).names == {"bos_token", "messages"}
+    broken = ChatTemplate("{% if %}", {}).try_all([(HELLO, {})])
+    assert [result.kind for result in broken.results if not isinstance(result, str)] == ["syntax"]
+    assert broken.names == frozenset()
 
 
 def test_one_chat_that_fails_leaves_the_others() -> None:
     source = "{{ raise_exception('no') if refuse }}{{ messages[0].content }}"
-    found = ChatTemplate(source, {}).try_all([(HELLO, {"refuse": True}), (HELLO, {})])
+    found = ChatTemplate(source, {}).try_all([(HELLO, {"refuse": True}), (HELLO, {})]).results
     assert isinstance(found[0], TemplateError)
     assert (found[0].kind, found[0].reason) == ("refused", "no")
     assert found[1] == "hello"

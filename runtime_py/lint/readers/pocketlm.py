@@ -42,7 +42,7 @@ def _render(folder: Path, questions: Questions) -> tuple[list[str | None], list[
     # newline="" keeps a template's carriage returns.
     with (folder / TEMPLATE_FILE).open(encoding="utf-8", newline="") as file:
         template = ChatTemplate(file.read(), tokens, moment=MOMENT)
-    results = template.try_all(list(questions.chats))
+    results = template.try_all(list(questions.chats)).results
     rendered = [None if isinstance(result, TemplateError) else result for result in results]
     return rendered, [str(result) for result in results if isinstance(result, TemplateError)]
 

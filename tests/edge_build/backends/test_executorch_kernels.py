@@ -22,6 +22,7 @@ from pocketlm.edge_build.quantization.weight import QuantizedWeight
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.layers import MLP, RMSNorm
 from pocketlm.runtime_py.int4_packing import pack_int4
+from tests.kept_bytes import kept_bytes
 from tests.small_layers import SMALL_LAYER
 
 COLUMNS = 64
@@ -40,24 +41,30 @@ class Both(nn.Module):
 
 
 class Running:
-    """A module lowered to XNNPACK and loaded."""
+    """A module lowered to XNNPACK, once for its name, and loaded."""
 
-    def __init__(self, module: nn.Module, example: Tensor, longest: int) -> None:
+    def __init__(self, name: str, module: nn.Module, example: Tensor, longest: int) -> None:
         import_operators()
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
         from executorch.extension.pybindings.portable_lib import _load_for_executorch_from_buffer
 
-        sizes = ({1: torch.export.Dim("tokens", min=1, max=longest)},)
-        with torch.no_grad():
-            traced = torch.export.export(module.eval(), (example,), dynamic_shapes=sizes)
-            lowered = to_edge_transform_and_lower(traced, partitioner=[XnnpackPartitioner()])
-        self.buffer = lowered.to_executorch().buffer  # the program is read from it, not copied
+        # The program is read from it, not copied.
+        self.buffer = kept_bytes(__file__, name, lambda: _lowered(module, example, longest))
         self.program = _load_for_executorch_from_buffer(self.buffer)
 
     def __call__(self, x: Tensor) -> list[Tensor]:
         outputs: list[Tensor] = self.program.forward((x,))
         return outputs
+
+
+def _lowered(module: nn.Module, example: Tensor, longest: int) -> bytes:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    sizes = ({1: torch.export.Dim("tokens", min=1, max=longest)},)
+    with torch.no_grad():
+        traced = torch.export.export(module.eval(), (example,), dynamic_shapes=sizes)
+        lowered = to_edge_transform_and_lower(traced, partitioner=[XnnpackPartitioner()])
+    return bytes(lowered.to_executorch().buffer)
 
 
 def stored(codes: np.ndarray, scales: np.ndarray, scheme: QuantScheme) -> QuantizedWeight:
@@ -75,7 +82,7 @@ def identities() -> Running:
         for scheme, scales in zip(SCHEMES, ones, strict=True)
     ]
     with quiet_executorch():
-        return Running(Both(*layers), torch.zeros(1, 3, COLUMNS), 8)
+        return Running("identities", Both(*layers), torch.zeros(1, 3, COLUMNS), 8)
 
 
 @pytest.mark.parametrize("kind", ["both signs", "positive", "negative", "offset", "zero"])
@@ -107,7 +114,7 @@ def test_embeddings_are_exactly_the_stored_rows() -> None:
         weights.append(stored(codes, exact, scheme))
     with quiet_executorch():
         tokens = torch.arange(40).reshape(1, 40)
-        running = Running(Both(*map(QuantizedEmbedding, weights)), tokens, 64)
+        running = Running("embeddings", Both(*map(QuantizedEmbedding, weights)), tokens, 64)
     for weight, rows in zip(weights, running(tokens), strict=True):
         np.testing.assert_array_equal(rows[0].numpy(), weight.dequantized())
 
@@ -122,7 +129,7 @@ def test_gelu_stays_the_tanh_gelu_in_the_delegate() -> None:
     x = torch.linspace(-6, 6, 8 * COLUMNS).reshape(1, 8, COLUMNS)
     expected = mlp(x)
     with quiet_executorch():
-        (found,) = Running(Both(SigmoidMLP(mlp)), x, 8)(x)
+        (found,) = Running("mlp", Both(SigmoidMLP(mlp)), x, 8)(x)
     # float32 in other polynomials; the delegate's own gelu is the erf kind, 5e-4 away.
     assert (found - expected).abs().max() < 5e-6
 
@@ -134,7 +141,7 @@ def test_norms_of_every_length_are_rms_norm(size: int) -> None:
     norm = RMSNorm(size, 1e-6)
     norm.weight.data = weight
     with quiet_executorch():
-        running = Running(Both(MeanNorm(weight.numpy(), 1e-6)), x, 8)
+        running = Running(f"norm of {size}", Both(MeanNorm(weight.numpy(), 1e-6)), x, 8)
     for tokens in (1, 5):
         (found,) = running(x[:, :tokens])
         # float32 sums in another order.

@@ -35,6 +35,7 @@ from tests.artifacts import (
     lowered_executorch,
     write,
 )
+from tests.kept_bytes import kept_bytes
 
 QUANTIZED = [
     ("gemma3_text", "int4-g32", {"int4 in groups"}),
@@ -204,15 +205,17 @@ _, source, folder = executorch_source(*{SMALL})
 artifact, bundle = write("executorch", replace(source, lowered=NO_CACHE), folder)
 print(hashlib.sha256((bundle / artifact.model).read_bytes()).hexdigest())
 """
-    other = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        # Sets of strings come out in another order.
-        env={**os.environ, "PYTHONHASHSEED": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert other.stdout.strip() == cold.sha256
+
+    def other() -> bytes:
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            # Sets of strings come out in another order.
+            env={**os.environ, "PYTHONHASHSEED": "1"},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout.strip()
+
+    assert kept_bytes(__file__, "digest of another process", other).decode() == cold.sha256
 
 
 def test_no_weight_outlives_its_lowering(cold: Cold) -> None:
