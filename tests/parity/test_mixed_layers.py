@@ -2,6 +2,7 @@
 all ways to run it agree."""
 
 import atexit
+import json
 import shutil
 import tempfile
 from dataclasses import replace
@@ -18,11 +19,13 @@ from pocketlm.edge_build.kv_cache import plan_caches
 from pocketlm.edge_build.lowered_cache import user_lowered_cache
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.reference import ReferenceModel
+from pocketlm.edge_build.stage_results import ARTIFACT
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.decoder import Decoder
 from pocketlm.models.weight_shapes import weight_shapes
 from tests.artifacts import CHUNK, CONTEXT, LoweredSource, ends, logits_after, random_tokens, write
 from tests.conftest import WINDOW
+from tests.kept import kept_folder
 from tests.parity_cases import SPLITS
 from tests.small_layers import SMALL_LAYER
 
@@ -107,11 +110,16 @@ def test_caches_give_what_full_attention_gives(splits: list[int]) -> None:
         ("executorch", {}),
     ],
 )
-def test_an_artifact_gives_what_full_attention_gives(
-    backend: str, options: dict[str, str], tmp_path: Path
-) -> None:
+def test_an_artifact_gives_what_full_attention_gives(backend: str, options: dict[str, str]) -> None:
     lowered = replace(source(), options=options)
-    built = LoweredSource(backend, lowered, *write(backend, lowered, tmp_path / "bundle"))
+
+    def lower(folder: Path) -> None:
+        made, _ = write(backend, lowered, folder / "bundle")
+        (folder / "artifact.json").write_text(json.dumps(ARTIFACT.write(made, folder)))
+
+    folder = kept_folder(__file__, f"{backend} {options}", lower)
+    artifact = ARTIFACT.read(json.loads((folder / "artifact.json").read_bytes()), folder)
+    built = LoweredSource(backend, lowered, artifact, folder / "bundle")
     assert len(built.artifact.caches) == 2
     expected = decoder_logits()
     for splits in SPLITS.values():

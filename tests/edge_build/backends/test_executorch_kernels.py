@@ -22,7 +22,7 @@ from pocketlm.edge_build.quantization.weight import QuantizedWeight
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.layers import MLP, RMSNorm
 from pocketlm.runtime_py.int4_packing import pack_int4
-from tests.kept_bytes import kept_bytes
+from tests.kept import kept_bytes
 from tests.small_layers import SMALL_LAYER
 
 COLUMNS = 64

@@ -35,7 +35,7 @@ from tests.artifacts import (
     lowered_executorch,
     write,
 )
-from tests.kept_bytes import kept_bytes
+from tests.kept import kept_bytes
 
 QUANTIZED = [
     ("gemma3_text", "int4-g32", {"int4 in groups"}),

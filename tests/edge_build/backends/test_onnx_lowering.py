@@ -14,6 +14,7 @@ from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.lowered_cache import NO_CACHE
 from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx, write
 from tests.conftest import WINDOW
+from tests.kept import kept_bytes
 
 SLOTS = WINDOW + CHUNK - 1
 LOCAL = ("windowed", "ring")
@@ -187,10 +188,16 @@ def test_logits_are_of_the_last_token_only() -> None:
 @pytest.mark.parametrize("local_cache", LOCAL)
 def test_same_input_gives_same_bytes(local_cache: str, kv: KvPrecision, tmp_path: Path) -> None:
     built = lowered_onnx(Build("gemma3_text", "int4-g32", local_cache, kv=kv))
-    _, again = write("onnx", replace(built.source, lowered=NO_CACHE), tmp_path / "again")
-    for name in built.artifact.files:
-        digests = {hashlib.sha256((f / name).read_bytes()).digest() for f in (built.folder, again)}
-        assert len(digests) == 1, name
+
+    def digests(folder: Path) -> bytes:
+        found = {n: hashlib.sha256((folder / n).read_bytes()) for n in built.artifact.files}
+        return "\n".join(f"{name} {sha256.hexdigest()}" for name, sha256 in found.items()).encode()
+
+    def again() -> bytes:
+        uncached = replace(built.source, lowered=NO_CACHE)
+        return digests(write("onnx", uncached, tmp_path / "again")[1])
+
+    assert kept_bytes(__file__, f"{local_cache} {kv}", again) == digests(built.folder)
 
 
 def test_files_name_no_path_of_this_machine() -> None:
