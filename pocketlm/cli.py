@@ -12,6 +12,7 @@ from click.shell_completion import get_completion_class
 
 import pocketlm.device_tests.cli
 import pocketlm.edge_build.cli
+import pocketlm.evaluation.cli
 import pocketlm.models.cli
 import pocketlm.runtime_py.cli
 from pocketlm.device_tests.device.target import LostDeviceError, RefusedError
@@ -145,6 +146,7 @@ for command in (
     *pocketlm.models.cli.COMMANDS,
     *pocketlm.runtime_py.cli.COMMANDS,
     *pocketlm.device_tests.cli.COMMANDS,
+    *pocketlm.evaluation.cli.COMMANDS,
     # In place of runtime_py's, which knows bundles alone.
     inspect,
 ):

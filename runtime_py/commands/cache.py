@@ -16,6 +16,7 @@ EVERYTHING = "all"
 # Jobs on this machine lie there too; `pocketlm jobs` lists and removes those.
 KINDS = {
     "lowered": "lowered programs: a build of the same shapes skips lowering",
+    "evaluations": "what `pocketlm eval` measured, token by token",
     "runners": "runners for devices, compiled",
     "packages": "runtimes of other processors, for runners",
     "doubles": "emulated devices of `make test-devices`",

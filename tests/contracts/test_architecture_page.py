@@ -7,7 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-FOLDERS = "models|edge_build|runtime_py|device_tests|pocketlm|tests|benchmarks|docs|tools"
+FOLDERS = (
+    "models|edge_build|runtime_py|device_tests|evaluation|pocketlm|tests|benchmarks|docs|tools"
+)
 
 
 def test_every_path_that_it_names_exists() -> None:

@@ -1,0 +1,1 @@
+"""How close an artifact is to its model: a bundle or a checkpoint, measured on a text."""

@@ -1,0 +1,137 @@
+"""pocketlm eval. Heavy libraries are imported inside the command."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pocketlm.runtime_py.commands.flags import backend_option, json_option, threads_option
+from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.terminal import say
+
+if TYPE_CHECKING:
+    from pocketlm.evaluation.evaluation import Advance
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_POSITIVE = click.IntRange(min=1)
+
+
+@click.command("eval", short_help="Measure perplexity and KL divergence on a text.")
+@click.argument("subject", metavar="BUNDLE|CHECKPOINT")
+@click.option("--text", "text_file", type=_FILE, help="Text file, in UTF-8.")
+@click.option(
+    "--chats", "chats_file", type=_FILE, help='JSON lines, each with "messages", for the template.'
+)
+@click.option("--against", metavar="CHECKPOINT", help="Reference for KL divergence, in float32.")
+@backend_option
+@click.option("--tokens", type=_POSITIVE, help="Measure at most so many tokens. Default: all.")
+@click.option(
+    "--window",
+    type=click.IntRange(min=2),
+    help="Tokens read in one piece from empty caches. Default: 2048, at most the context.",
+)
+@click.option("--html", "html_file", type=_FILE, help="Write a page that shows where it differs.")
+@click.option("--fresh", is_flag=True, help="Measure again what an earlier run measured.")
+@threads_option
+@json_option
+def evaluate_command(
+    subject: str,
+    text_file: Path | None,
+    chats_file: Path | None,
+    against: str | None,
+    backend: str | None,
+    tokens: int | None,
+    window: int | None,
+    html_file: Path | None,
+    fresh: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure how well a model predicts a text, and how far it is from its checkpoint.
+
+    A bundle is run as a device would: its own artifact, with its ring caches, a token at a time.
+    With --against also the KL divergence from the checkpoint in float32, and how often both find
+    the same token likeliest. Of conversations (--chats) the assistant's turns are measured.
+
+    Passages that are measured are kept: the same command goes on where it was interrupted.
+
+    \b
+    pocketlm eval bundle --text book.txt
+    pocketlm eval bundle --text book.txt --against ./gemma --html book.html
+    pocketlm eval bundle --chats chats.jsonl --against ./gemma --backend onnx
+    pocketlm eval ./gemma --text book.txt --tokens 4096 --json
+    """
+    if (text_file is None) == (chats_file is None):
+        raise click.UsageError("Give one of --text FILE and --chats FILE.")
+    from pocketlm.evaluation.evaluation import evaluate
+    from pocketlm.evaluation.kept_passages import kept_passages
+    from pocketlm.evaluation.page import render_html
+    from pocketlm.evaluation.result import result_of
+    from pocketlm.evaluation.source import Source
+    from pocketlm.evaluation.subject import artifact_subject, checkpoint_subject, is_bundle
+    from pocketlm.evaluation.wording import figure_rows
+
+    if html_file is not None and not html_file.absolute().parent.is_dir():
+        raise RunError(f"--html {html_file}: the folder does not exist; make it first")
+    if is_bundle(subject):
+        opened = artifact_subject(subject, backend, threads)
+    elif backend is not None:
+        raise RunError(f"--backend {backend}: {subject} is no bundle; leave it out")
+    else:
+        opened = checkpoint_subject(subject)
+    reference = checkpoint_subject(against) if against is not None else None
+    source = Source.read(text_file, chats_file)
+    passages = source.passages(opened, window, tokens)
+    if reference is not None:
+        source.require_same_tokens(opened, reference)
+    digests = (opened.digest, reference.digest if reference is not None else None)
+    kept = kept_passages(digests, passages)
+    if fresh:
+        kept.clear()
+    with _progress() as advance:
+        evaluation = evaluate(opened, reference, passages, kept, advance)
+    result = result_of(opened, reference, evaluation)
+    if html_file is not None:
+        page = render_html(result, evaluation, opened.tokenizer)
+        html_file.write_text(page, encoding="utf-8")
+    if as_json:
+        document = {**result.to_document(), "reused_tokens": evaluation.reused_tokens}
+        click.echo(json.dumps(document, indent=1))
+        return
+    say(result.subject if result.against is None else f"{result.subject} against {result.against}")
+    for name, value in figure_rows(result):
+        say(f"  {name:20} {value}")
+    if evaluation.reused_tokens:
+        say(f"note: {evaluation.reused_tokens:,} tokens were measured by an earlier run", err=True)
+
+
+@contextmanager
+def _progress() -> "Iterator[Advance]":
+    """Show a bar on stderr during the block."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from pocketlm.runtime_py.terminal import bar_text, make_console
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as progress:
+        task = progress.add_task("eval", total=None)
+
+        def advance(done: int, total: int, what: str) -> None:
+            description = bar_text(f"eval {what}".rstrip())
+            progress.update(task, completed=done, total=total, description=description)
+
+        yield advance
+
+
+COMMANDS = (evaluate_command,)

@@ -1,0 +1,49 @@
+"""Rows of the float model are the Decoder's, of every family; those of an artifact are its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pocketlm.evaluation.logit_rows import CheckpointRows
+from pocketlm.evaluation.passages import Passage
+from pocketlm.evaluation.subject import artifact_subject
+from pocketlm.models.checkpoint import load_decoder, open_checkpoint
+from pocketlm.runtime_py import open_session
+from tests.artifacts import random_tokens
+from tests.conftest import TINY_PUBLISHED
+
+PASSAGE = Passage(tuple(random_tokens(60)), (1, 2, 30, 31, 59))
+
+
+@pytest.mark.parametrize("family", TINY_PUBLISHED)
+def test_a_checkpoints_rows_are_the_decoders(
+    family: str, tiny_checkpoint: Callable[[str], Path]
+) -> None:
+    checkpoint = open_checkpoint(tiny_checkpoint(family))
+    reported: list[tuple[int, int]] = []
+    rows = CheckpointRows(checkpoint, lambda *done: reported.append(done))
+    found = torch.cat([*rows.rows(PASSAGE)])
+    with torch.no_grad():
+        expected = load_decoder(checkpoint)(torch.tensor([PASSAGE.ids]))[0]
+    expected = expected[[place - 1 for place in PASSAGE.places]]
+    # float32 in another order.
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert reported[-1] == (3, 3)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "executorch"])
+def test_an_artifacts_rows_are_those_of_its_session(pico_bundle: Path, backend: str) -> None:
+    subject = artifact_subject(str(pico_bundle), backend, 1)
+    with subject.load(lambda *done: None) as rows:
+        found = [row[0].numpy() for row in rows.rows(PASSAGE)]
+        # From empty caches each time.
+        again = [row[0].numpy() for row in rows.rows(PASSAGE)]
+    with open_session(pico_bundle, backend, 1) as session:
+        ends = zip((0, *PASSAGE.places), PASSAGE.places, strict=False)
+        expected = [session.prefill(PASSAGE.ids[start:stop]) for start, stop in ends]
+    for ours, twice, theirs in zip(found, again, expected, strict=True):
+        assert np.array_equal(ours, twice)
+        assert np.array_equal(ours, theirs[: subject.vocab_size])
