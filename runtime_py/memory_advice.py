@@ -8,7 +8,6 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pocketlm.runtime_py.process_tuning import may_tune_process
@@ -26,16 +25,6 @@ _HUGE_PAGE_BYTES = 2 << 20
 _PIECE_BYTES = 512 << 20
 
 
-@dataclass(frozen=True)
-class Mapping:
-    """One range of this process's address space; `path` is empty for anonymous memory."""
-
-    start: int
-    size_bytes: int
-    resident_bytes: int
-    path: str
-
-
 def release_file_pages(file: Path) -> None:
     """Give back resident pages of a mapped file that nothing has changed.
 
@@ -45,10 +34,24 @@ def release_file_pages(file: Path) -> None:
     libc = _libc()
     if libc is None:
         return
-    for mapping in _mappings():
-        if mapping.path == str(file.resolve()):
-            libc.munlock(mapping.start, mapping.size_bytes)
-            libc.madvise(mapping.start, mapping.size_bytes, _MADV_DONTNEED)
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return
+    for start, size_bytes in ranges_of(file, maps):
+        libc.munlock(start, size_bytes)
+        libc.madvise(start, size_bytes, _MADV_DONTNEED)
+
+
+def ranges_of(file: Path, maps: str) -> list[tuple[int, int]]:
+    """Return start and bytes of each mapping of a file, from the text of /proc/PID/maps."""
+    path, found = str(file.resolve()), []
+    for line in maps.splitlines():
+        # Of some thousand mappings few have a path that ends so.
+        if line.endswith(path) and line.split(maxsplit=5)[5:] == [path]:
+            start, end = (int(number, 16) for number in line.partition(" ")[0].split("-"))
+            found.append((start, end - start))
+    return found
 
 
 @contextmanager
@@ -107,25 +110,3 @@ def _libc() -> ctypes.CDLL | None:
     libc.malloc.argtypes, libc.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
     libc.free.argtypes = (ctypes.c_void_p,)
     return libc
-
-
-def _mappings() -> list[Mapping]:
-    try:
-        text = Path("/proc/self/smaps").read_text()
-    except OSError:
-        return []
-    return list(parse_smaps(text))
-
-
-def parse_smaps(text: str) -> Iterator[Mapping]:
-    """Yield the mappings of /proc/PID/smaps."""
-    start = end = 0
-    path = ""
-    for line in text.splitlines():
-        name, *fields = line.split(maxsplit=5)
-        if name.endswith(":"):
-            if name == "Rss:":
-                yield Mapping(start, end - start, int(fields[0]) << 10, path)
-        else:
-            start, end = (int(number, 16) for number in name.split("-"))
-            path = fields[4] if len(fields) > 4 else ""

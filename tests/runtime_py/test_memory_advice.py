@@ -5,32 +5,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pocketlm.runtime_py import memory_advice
-from pocketlm.runtime_py.memory_advice import (
-    Mapping,
-    huge_page_heap,
-    parse_smaps,
-    release_file_pages,
-)
+from pocketlm.runtime_py.memory_advice import huge_page_heap, ranges_of, release_file_pages
 from pocketlm.runtime_py.process_tuning import process_tuning
 
-SMAPS = """\
+MAPS = """\
 7f00-9f00 r--p 00000000 08:01 42                         /a/model with spaces.pte
-Size:                  8 kB
-Rss:                   4 kB
-VmFlags: rd mr mw me lo
 a000-c000 rw-p 00000000 00:00 0
-Rss:                   8 kB
+c000-d000 r--p 00002000 08:01 42                         /a/model with spaces.pte
+d000-e000 r--p 00000000 08:01 43                         /b/a/model with spaces.pte
+e000-f000 r--p 00000000 08:01 44                         /a/model with spaces.pte.data
 """
 
 
-def test_mappings_are_read_with_their_paths() -> None:
-    assert list(parse_smaps(SMAPS)) == [
-        Mapping(0x7F00, 0x2000, 4096, "/a/model with spaces.pte"),
-        Mapping(0xA000, 0x2000, 8192, ""),
-    ]
+def test_mappings_of_a_file_are_found_by_its_whole_path() -> None:
+    assert ranges_of(Path("/a/model with spaces.pte"), MAPS) == [(0x7F00, 0x2000), (0xC000, 0x1000)]
+    assert ranges_of(Path("/a/other.pte"), MAPS) == []
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these calls")
@@ -91,5 +84,4 @@ def test_without_glibc_the_block_just_runs(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def _resident_bytes(file: Path) -> int:
-    smaps = Path("/proc/self/smaps").read_text()
-    return sum(m.resident_bytes for m in parse_smaps(smaps) if m.path == str(file))
+    return sum(m.rss for m in psutil.Process().memory_maps() if m.path == str(file))
