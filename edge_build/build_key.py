@@ -26,6 +26,7 @@ def build_key(prepared: Preparation, checkpoint_sha256: str) -> str:
         "kv": spec.kv,
         "backends": {b.name: prepared.options_of(b) for b in prepared.backends},
         "golden_tokens": spec.golden_tokens,
+        "calibration": prepared.calibration,
         "tools": tool_versions(),
         "program": program_digest(),
     }

@@ -75,6 +75,19 @@ def _stopped_by_sigterm() -> Iterator[None]:
     help="Quantization recipe: a name of `pocketlm list recipes`, or a .toml file.",
 )
 @click.option(
+    "--method",
+    metavar="NAME",
+    help="How codes and scales are chosen, one of `pocketlm list methods`. Default: the recipe's, "
+    "round_to_nearest.",
+)
+@click.option(
+    "--calibrate",
+    "calibration_text",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Text for methods that need data, in UTF-8; the first 16,384 tokens are read.",
+)
+@click.option(
     "-c",
     "--context",
     "context_length",
@@ -129,6 +142,8 @@ def build(
     out: Path,
     backends: tuple[str, ...],
     recipe: str,
+    method: str | None,
+    calibration_text: Path | None,
     context_length: int | None,
     chunk: int | None,
     kv: Literal["float32", "int8"],
@@ -153,6 +168,7 @@ def build(
     pocketlm build pico --out pico-bundle
     pocketlm build ./gemma-3-1b-it --out gemma --backend onnx --context 2048
     pocketlm build ./qwen3 --out qwen --recipe int4-g128 --chunk 64 --json
+    pocketlm build ./gemma-3-1b-it --out gemma --method gptq --calibrate book.txt
     pocketlm build ./gemma-3-1b-it --out gemma --dry-run     print memory
     pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G  memory limit
     """
@@ -173,6 +189,8 @@ def build(
         out=out,
         backends=backends,
         recipe=recipe,
+        method=method,
+        calibration_text=calibration_text,
         context_length=context_length,
         chunk=chunk,
         kv=kv,

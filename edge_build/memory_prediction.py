@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from pocketlm.edge_build.backend import Backend
-from pocketlm.edge_build.calibration.text import CALIBRATION_TOKENS
+from pocketlm.edge_build.calibration.text import BUILT_IN_TOKENS
 from pocketlm.edge_build.golden_plan import (
     all_tokens,
     golden_tokens,
@@ -21,6 +21,7 @@ from pocketlm.edge_build.golden_plan import (
 from pocketlm.edge_build.golden_rows import PIECE_ROWS
 from pocketlm.edge_build.lowering_memory import LoweringMemory
 from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.reference import LARGE_PARAMETERS
 from pocketlm.models.weight_shapes import weight_shapes
 
@@ -92,7 +93,12 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     if "calibrate" in prepared.stage_names:
         eager = MemoryTerm("parts of torch for eager models", _EAGER_LIBRARIES_BYTES)
         stages.append(StageMemory("calibrate", (*held, eager, *_calibrate(prepared))))
-    stages.append(StageMemory("quantize", (*held, MemoryTerm("blocks of weights", blocks))))
+    quantize = [MemoryTerm("blocks of weights", blocks), *_prepared_methods(prepared)]
+    if prepared.calibration:
+        # The heap gives it back when the graphs of a backend take its place.
+        left = _tokenizer(prepared, holes=0).size_bytes
+        quantize.append(MemoryTerm("left by the tokenizer", left))
+    stages.append(StageMemory("quantize", (*held, *quantize)))
     held.append(MemoryTerm("parts of torch for export", _EXPORT_LIBRARIES_BYTES))
     for backend in prepared.backends:
         stages.append(StageMemory(backend.name, (*held, *_lowering(prepared, backend))))
@@ -100,6 +106,17 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     stages.append(StageMemory("golden", (*held, *_golden(prepared))))
     assert tuple(stage.name for stage in stages) == prepared.stage_names
     return tuple(stages)
+
+
+def _prepared_methods(prepared: Preparation) -> list[MemoryTerm]:
+    """Return what the methods hold of the weight that takes most."""
+    sizes = [
+        methods.load(rule.scheme.method).prepared_bytes(prepared.checkpoint.shape(name)[1])
+        for name, rule in prepared.rules.items()
+        if rule.scheme is not None
+    ]
+    largest = max(sizes, default=0)
+    return [MemoryTerm("factors of second moments", largest)] if largest else []
 
 
 def _lowering(prepared: Preparation, backend: Backend) -> list[MemoryTerm]:
@@ -138,10 +155,11 @@ def _copied_bytes(prepared: Preparation, held: LoweringMemory) -> int:
 
 
 def _calibrate(prepared: Preparation) -> list[MemoryTerm]:
-    tokens = min(CALIBRATION_TOKENS, prepared.caches.context_length)
+    built_in = min(BUILT_IN_TOKENS, prepared.caches.context_length)
+    lengths = [len(tokens) for tokens in prepared.calibration] or [built_in]
     return [
         _tokenizer(prepared, holes=0),
-        *_eager(prepared, tokens, tokens),
+        *_eager(prepared, max(lengths), sum(lengths)),
         MemoryTerm("second moments of inputs", _moments_bytes(prepared)),
     ]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.calibration.measured import Statistic
+from pocketlm.edge_build.calibration.text import Sequences, text_sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import CachePlan, plan_caches
 from pocketlm.edge_build.quantization import methods, recipes
@@ -26,6 +27,7 @@ class Preparation:
 
     Attributes:
         rules: what happens to each weight.
+        calibration: tokens of the user's text; empty where the built-in text is read, if any.
     """
 
     spec: BuildSpec
@@ -35,16 +37,22 @@ class Preparation:
     checkpoint: Checkpoint
     text: TextFiles
     caches: CachePlan
+    calibration: Sequences = ()
 
     def caches_of(self, backend: Backend) -> CachePlan:
         """Return the caches as a backend stores values at the precision asked for."""
         return self.caches.stored(backend.kv[self.spec.kv])
 
     @property
+    def method_names(self) -> tuple[str, ...]:
+        """The methods that choose codes and scales."""
+        schemes = (rule.scheme for rule in self.rules.values())
+        return tuple(sorted({scheme.method for scheme in schemes if scheme is not None}))
+
+    @property
     def statistics(self) -> tuple[Statistic, ...]:
         """What calibration must measure: for the methods of the rules, and for constant scales."""
-        used = {rule.scheme.method for rule in self.rules.values() if rule.scheme is not None}
-        wanted = {kind for name in sorted(used) for kind in methods.load(name).statistics}
+        wanted = {kind for name in self.method_names for kind in methods.load(name).statistics}
         plans = [self.caches_of(backend) for backend in self.backends]
         constant = any(c.quantization == "per_channel" for plan in plans for c in plan.layers)
         return (*sorted(wanted), *(("kv_bounds",) if constant else ()))
@@ -92,6 +100,9 @@ def prepare(spec: BuildSpec) -> Preparation:
     refuse_existing(spec.out, spec.replace)
     _refuse_bundle(spec.checkpoint)
     recipe = recipes.load(spec.recipe)
+    if spec.method is not None:
+        methods.load(spec.method)
+        recipe = recipe.with_method(spec.method)
     chosen = tuple(backends.load(name) for name in dict.fromkeys(spec.backends or backends.names()))
     _check_options(spec, chosen)
     _check_kv(spec, chosen)
@@ -103,7 +114,30 @@ def prepare(spec: BuildSpec) -> Preparation:
     caches = plan_caches(config, context_length, spec.resolved_chunk(context_length))
     rules = choose_rules(checkpoint.shapes, recipe)
     _check_schemes(rules, chosen, recipe.name)
-    return Preparation(spec, recipe, rules, chosen, checkpoint, text, caches)
+    calibration: Sequences = ()
+    if spec.calibration_text is not None:
+        calibration = text_sequences(spec.calibration_text, text, context_length)
+    prepared = Preparation(spec, recipe, rules, chosen, checkpoint, text, caches, calibration)
+    _check_calibration(prepared)
+    return prepared
+
+
+def _check_calibration(prepared: Preparation) -> None:
+    """Refuse a method without its data, and a text that nothing reads."""
+    path = prepared.spec.calibration_text
+    if path is not None and not prepared.statistics:
+        raise BuildError(
+            f"--calibrate {path}: no method of this build needs data; add --method gptq, or leave "
+            "it out"
+        )
+    needy = [
+        name for name in prepared.method_names if path is None and methods.load(name).statistics
+    ]
+    if needy:
+        raise BuildError(
+            f"method {needy[0]}: needs a text to calibrate on; give one with --calibrate FILE, of "
+            "the kind that the model will read and write, 4,096 tokens or more"
+        )
 
 
 def _check_schemes(rules: dict[str, QuantRule], chosen: tuple[Backend, ...], recipe: str) -> None:

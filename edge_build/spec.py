@@ -33,6 +33,9 @@ class BuildSpec:
         replace: a bundle at `out` is replaced, all at once, when the new one is whole.
         fresh: start over even if an interrupted build of the same could be continued.
         use_cache: take lowered programs from the user's cache, and keep them there.
+        method: how codes and scales are chosen, in place of the recipe's own methods; a name of
+            edge_build/quantization/methods.
+        calibration_text: file of text that the float model reads for methods that need data.
     """
 
     checkpoint: Path
@@ -49,6 +52,8 @@ class BuildSpec:
     name: str | None = None
     replace: bool = False
     use_cache: bool = True
+    method: str | None = None
+    calibration_text: Path | None = None
 
     def __post_init__(self) -> None:
         if self.kv not in KV_PRECISIONS:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pocketlm.edge_build.calibration.text import read_text_file
 from pocketlm.runtime_py.chat_template import ChatTemplate, TemplateError
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.tokenizer import Tokenizer
@@ -114,25 +115,6 @@ def limited(passages: Sequence[Passage], most: int) -> list[Passage]:
     return found
 
 
-def read_text(path: Path) -> str:
-    """Read a text file.
-
-    Raises:
-        RunError: it is missing, or not text in UTF-8.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise RunError(
-            f"{path}: not text in UTF-8 (byte {error.start}); convert it, as with iconv -t UTF-8"
-        ) from error
-    if "\0" in text:
-        raise RunError(f"{path}: holds NUL characters, so it is no text; give a text file")
-    return text
-
-
 def read_chats(path: Path) -> list[list[dict[str, Any]]]:
     """Read conversations, one JSON object with `messages` a line.
 
@@ -143,7 +125,7 @@ def read_chats(path: Path) -> list[list[dict[str, Any]]]:
 
 
 def _chats(path: Path) -> Iterator[list[dict[str, Any]]]:
-    lines = read_text(path).split("\n")
+    lines = read_text_file(path).split("\n")
     if not any(line.strip() for line in lines):
         raise RunError(f"{path}: empty; give a JSON object with messages in each line")
     for number, line in enumerate(lines, 1):

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pocketlm.edge_build.calibration.text import read_text_file
 from pocketlm.evaluation.passages import (
     Passage,
     chat_passages,
     limited,
     read_chats,
-    read_text,
     text_passages,
 )
 from pocketlm.evaluation.subject import Subject
@@ -31,10 +31,11 @@ class Source:
         """Read one of two files.
 
         Raises:
-            RunError: it is missing, no text, or holds no conversations.
+            BuildError: it is missing or no text.
+            RunError: it holds no conversations.
         """
         if text_file is not None:
-            return cls(read_text(text_file))
+            return cls(read_text_file(text_file))
         assert chats_file is not None, "a text or chats"
         return cls(None, read_chats(chats_file))
 

@@ -81,7 +81,6 @@ def artifact_subject(folder: str, backend: str | None, threads: int | None) -> S
         with open_session(bundle, name, threads, tune_process=True) as session:
             yield ArtifactRows(session)
 
-    inside = f"{Path(entry.model).parent.as_posix()}/"
     windows = [cache.window for cache in entry.caches if cache.window is not None]
     return Subject(
         name=f"{folder} on {name}",
@@ -92,7 +91,7 @@ def artifact_subject(folder: str, backend: str | None, threads: int | None) -> S
         longest=manifest.context_length,
         local_window=min(windows, default=None),
         bits_per_weight=float(summarize(manifest.tensors)["bits_per_weight"]),
-        size_bytes=sum(f.size_bytes for f in manifest.files if f.path.startswith(inside)),
+        size_bytes=sum(f.size_bytes for f in manifest.files if f.path.startswith(entry.model)),
         load=load,
     )
 

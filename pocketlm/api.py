@@ -32,6 +32,8 @@ def build(
     revision: str | None = None,
     backends: Sequence[str] = (),
     recipe: str = "int4-g32",
+    method: str | None = None,
+    calibration_text: Path | str | None = None,
     context_length: int | None = None,
     chunk: int | None = None,
     kv: Literal["float32", "int8"] = "float32",
@@ -50,6 +52,9 @@ def build(
         revision: branch, tag or commit of a hub id; None is its main branch.
         backends: "executorch", "onnx"; empty is every backend.
         recipe: a name of `pocketlm list recipes`, or the path of a .toml file.
+        method: how codes and scales are chosen, a name of `pocketlm list methods`; None is the
+            recipe's own.
+        calibration_text: file of text for methods that need data.
         context_length: in tokens; None is the model's own, at most 4096.
         chunk: most tokens of one prefill call; None is 128.
         kv: precision of the KV cache.
@@ -75,6 +80,8 @@ def build(
         out=Path(out),
         backends=tuple(backends),
         recipe=recipe,
+        method=method,
+        calibration_text=None if calibration_text is None else Path(calibration_text),
         context_length=context_length,
         chunk=chunk,
         kv=kv,

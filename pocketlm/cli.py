@@ -86,6 +86,7 @@ def main() -> None:
 _LISTS = {
     "backends": "pocketlm.edge_build.backends:names",
     "families": "pocketlm.models.families:NAMES",
+    "methods": "pocketlm.edge_build.quantization.methods:names",
     "profiles": "pocketlm.device_tests.fit.memory_budget:NAMES",
     "recipes": "pocketlm.edge_build.quantization.recipes:NAMES",
     "shapes": "pocketlm.models.shapes:NAMES",

@@ -55,10 +55,12 @@ class CalibrationStore:
     statistics: Sequence[Statistic]
 
     def inputs(self, name: str) -> InputStatistics:
-        """Return the statistics of one weight's inputs; a table's are those of the head."""
-        return InputStatistics(
-            **{kind: self._map(f"{name}.{kind}") for kind in INPUT_STATISTICS if kind in self}
-        )
+        """Return the statistics of one weight's inputs; a tied table's are those of the head.
+
+        A table that is only gathered from has none.
+        """
+        kept = (k for k in INPUT_STATISTICS if (self.folder / f"{name}.{k}.npy").exists())
+        return InputStatistics(**{kind: self._map(f"{name}.{kind}") for kind in kept})
 
     def write_inputs(self, name: str, inputs: InputStatistics) -> None:
         """Keep the statistics of one weight's inputs."""

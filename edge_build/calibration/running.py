@@ -9,7 +9,7 @@ import torch
 from pocketlm.edge_build.calibration.float_weights import FloatWeights
 from pocketlm.edge_build.calibration.measured import INPUT_STATISTICS, CalibrationStore, Statistic
 from pocketlm.edge_build.calibration.measuring import InputObserver, KvObserver
-from pocketlm.edge_build.calibration.text import calibration_ids
+from pocketlm.edge_build.calibration.text import built_in_sequences
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.progress import Advance
 from pocketlm.edge_build.reference import eager_decoder, reference_threads
@@ -18,31 +18,34 @@ from pocketlm.models.checkpoint import Checkpoint
 
 
 def calibrate(prepared: Preparation, folder: Path, advance: Advance) -> CalibrationStore:
-    """Measure what the build asks for, on the calibration text, and keep it in `folder`.
+    """Measure what the build asks for, on its calibration text, and keep it in `folder`.
 
     Raises:
         BuildError: a weight is not finite.
     """
-    tokens = calibration_ids(prepared)
+    sequences = prepared.calibration or built_in_sequences(
+        prepared.text, prepared.caches.context_length
+    )
+    tokens = sum(map(len, sequences))
     layers = prepared.checkpoint.config.num_layers
 
     def report_layer(layer: int) -> None:
-        advance("calibrate", layer, layers, f"{len(tokens)} tokens")
+        advance("calibrate", layer, layers, f"{tokens} tokens")
 
     report_layer(0)
     with reference_threads(prepared.parameters):
-        return measure(prepared.checkpoint, tokens, prepared.statistics, folder, report_layer)
+        return measure(prepared.checkpoint, sequences, prepared.statistics, folder, report_layer)
 
 
 @torch.no_grad()
 def measure(
     checkpoint: Checkpoint,
-    tokens: Sequence[int],
+    sequences: Sequence[Sequence[int]],
     statistics: Sequence[Statistic],
     folder: Path,
     report_layer: Callable[[int], None] = lambda layer: None,
 ) -> CalibrationStore:
-    """Read tokens once and keep the statistics of each linear layer's inputs, keys and values.
+    """Read sequences once and keep the statistics of each linear layer's inputs, keys and values.
 
     Args:
         report_layer: called with each layer that is done, counted from 1.
@@ -64,9 +67,11 @@ def measure(
 
     kv = KvObserver(config)
     decoder = eager_decoder(config, weights, observe)
-    step = KeepEverything(config, None, torch.arange(len(tokens)), (kv.rounding(),))
-    packed = Packed([step], [len(tokens)], write_layers)
-    hidden = decoder.hidden(torch.tensor([list(tokens)]), packed)
+    lengths = [len(tokens) for tokens in sequences]
+    steps = [KeepEverything(config, None, torch.arange(n), (kv.rounding(),)) for n in lengths]
+    packed = Packed(steps, lengths, write_layers)
+    every = [token for tokens in sequences for token in tokens]
+    hidden = decoder.hidden(torch.tensor([every]), packed)
     write_layers(config.num_layers)
     # The head multiplies this; its products themselves are not wanted.
     head = inputs[weights.head_name()]

@@ -1,19 +1,65 @@
-"""The tokens that a model is calibrated on."""
+"""The tokens that a model is calibrated on: of the user's text, or of one that is built in."""
 
+from pathlib import Path
+
+from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.golden_texts import LONG_TEXT, TOKENIZER_TEXTS
-from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.prompts import open_tokenizer
+from pocketlm.edge_build.text_files import TextFiles
 
-CALIBRATION_TOKENS = 512
+Sequences = tuple[tuple[int, ...], ...]
+
+BUILT_IN_TOKENS = 512
+# Of a text of the user's: what comes after does not change statistics much, and takes time.
+MOST_TOKENS = 16_384
+FEWEST_TOKENS = 256
+_LONGEST_SEQUENCE = 2048
 
 
-def calibration_ids(prepared: Preparation) -> list[int]:
+def built_in_sequences(text: TextFiles, context_length: int) -> Sequences:
     """Return a chat, if the model has any, then prose, code and other scripts."""
-    tokenizer = open_tokenizer(prepared.text)
-    text = "\n".join((LONG_TEXT, *TOKENIZER_TEXTS))
-    chats = prepared.text.chats
-    if chats:
-        ids = [*chats[0].ids, *tokenizer.encode(text)]
+    tokenizer = open_tokenizer(text)
+    built_in = "\n".join((LONG_TEXT, *TOKENIZER_TEXTS))
+    if text.chats:
+        ids = [*text.chats[0].ids, *tokenizer.encode(built_in)]
     else:
-        ids = tokenizer.encode_prompt(text)
-    return ids[: min(CALIBRATION_TOKENS, prepared.caches.context_length)]
+        ids = tokenizer.encode_prompt(built_in)
+    return (tuple(ids[: min(BUILT_IN_TOKENS, context_length)]),)
+
+
+def text_sequences(path: Path, text: TextFiles, context_length: int) -> Sequences:
+    """Return the first tokens of a file, in sequences that each begin with BOS if there is one.
+
+    Raises:
+        BuildError: the file is missing, no text, or too short.
+    """
+    tokenizer = open_tokenizer(text)
+    ids = tokenizer.encode_prompt(read_text_file(path))
+    first = tuple(ids[:1]) if ids[:1] == [tokenizer.bos_id] else ()
+    rest = ids[len(first) : MOST_TOKENS]
+    if len(rest) < FEWEST_TOKENS:
+        raise BuildError(
+            f"--calibrate {path}: {len(rest)} tokens; calibration needs {FEWEST_TOKENS} or more, "
+            "and is better with 4,096: give a longer text"
+        )
+    step = min(_LONGEST_SEQUENCE, context_length) - len(first)
+    return tuple((*first, *rest[start : start + step]) for start in range(0, len(rest), step))
+
+
+def read_text_file(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        BuildError: it is missing, or not text in UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise BuildError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise BuildError(
+            f"{path}: not text in UTF-8 (byte {error.start}); convert it, as with iconv -t UTF-8"
+        ) from error
+    if "\0" in text:
+        raise BuildError(f"{path}: holds NUL characters, so it is no text; give a text file")
+    return text

@@ -14,11 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pocketlm.edge_build.calibration.measured import (
-    NO_INPUT_STATISTICS,
-    CalibrationStore,
-    InputStatistics,
-)
+from pocketlm.edge_build.calibration.measured import NO_INPUT_STATISTICS, CalibrationStore
 from pocketlm.edge_build.progress import Advance
 from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.finite import finite
@@ -71,7 +67,8 @@ def quantize_weights(
             size_bytes, sqnr_db = _store_float(checkpoint, name, folder, report_rows), None
         else:
             inputs = calibration.inputs(name) if calibration else NO_INPUT_STATISTICS
-            quantize = partial(_quantize_rows, scheme=rule.scheme, inputs=inputs)
+            prepared = methods.load(rule.scheme.method).prepare(rule.scheme, inputs)
+            quantize = partial(_quantize_rows, scheme=rule.scheme, quantize=prepared)
             size_bytes, sqnr_db = _store_quantized(
                 checkpoint, name, rule.scheme, quantize, folder, report_rows
             )
@@ -147,8 +144,10 @@ def _store_quantized(
     return size_bytes, _decibels(signal, noise)
 
 
-def _quantize_rows(weight: Tensor, scheme: QuantScheme, inputs: InputStatistics) -> _QuantizedRows:
-    codes, scales = methods.load(scheme.method).quantize(weight, scheme, inputs)
+def _quantize_rows(
+    weight: Tensor, scheme: QuantScheme, quantize: methods.Quantize
+) -> _QuantizedRows:
+    codes, scales = quantize(weight)
     grouped = weight.reshape(*scales.shape, -1)
     noise = torch.addcmul(
         grouped, codes.reshape(grouped.shape).float(), scales.unsqueeze(-1), value=-1

@@ -1,6 +1,6 @@
 """What to quantize, as data: schemes, rules, recipes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from pocketlm.edge_build.errors import BuildError
@@ -48,6 +48,14 @@ class QuantRecipe:
 
     name: str
     rules: tuple[QuantRule, ...]
+
+    def with_method(self, method: str) -> "QuantRecipe":
+        """Return the same grids with codes and scales chosen by another method."""
+        rules = (
+            replace(rule, scheme=rule.scheme and replace(rule.scheme, method=method))
+            for rule in self.rules
+        )
+        return QuantRecipe(self.name, tuple(rules))
 
     def rule(self, weight: str) -> QuantRule:
         """Return the rule for a weight, e.g. "layers.0.mlp.up_proj"."""

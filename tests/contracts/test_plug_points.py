@@ -63,7 +63,7 @@ def test_a_backend_has_an_engine_and_a_device_runner_and_they_a_backend() -> Non
 def test_quantization_method_offers_its_constant_under_its_file_name(name: str) -> None:
     method = methods.load(name)
     assert isinstance(method, methods.Method)
-    assert callable(method.quantize)
+    assert callable(method.prepare)
 
 
 def test_every_recipe_stands_on_the_page_of_recipes() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +11,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketlm.edge_build.build_key import build_key
 from pocketlm.edge_build.calibration.measured import CalibrationStore, KvBounds
 from pocketlm.edge_build.calibration.measuring import KvObserver
 from pocketlm.edge_build.calibration.running import calibrate, measure
-from pocketlm.edge_build.calibration.text import calibration_ids
+from pocketlm.edge_build.calibration.text import MOST_TOKENS, built_in_sequences, text_sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_scales import HEADROOM, LARGEST_CODE, KvScales, scales_of
 from pocketlm.edge_build.preparation import Preparation, prepare
 from pocketlm.edge_build.progress import silent
-from pocketlm.edge_build.quantization import methods
+from pocketlm.edge_build.prompts import open_tokenizer
+from pocketlm.edge_build.quantization import methods, recipes
 from pocketlm.edge_build.quantization.apply import quantize_weights
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models.checkpoint import load_decoder, open_checkpoint
@@ -97,7 +100,7 @@ def test_statistics_are_those_of_the_float_model(
     keys = [layer.attention.k_norm or torch.nn.Identity() for layer in decoder.layers]
     with torch.no_grad():
         decoder(torch.tensor([tokens]))
-    store = measure(checkpoint, tokens, ("maxima", "moments", "kv_bounds"), tmp_path)
+    store = measure(checkpoint, [tokens], ("maxima", "moments", "kv_bounds"), tmp_path)
     head = "embed_tokens" if config.tie_word_embeddings else "lm_head"
     for name, x in seen.items():
         inputs = store.inputs(head if name == "lm_head" else name)
@@ -129,7 +132,7 @@ def prepared(tmp_path: Path) -> Preparation:
 def test_calibration_reads_a_chat_and_a_short_context_bounds_it(
     prepared: Preparation, tmp_path: Path
 ) -> None:
-    ids = calibration_ids(prepared)
+    (ids,) = built_in_sequences(prepared.text, prepared.caches.context_length)
     assert ids[0] == prepared.text.bos_id and len(ids) == 64
     steps: list[tuple[str, int, int, str]] = []
     store = calibrate(prepared, tmp_path, lambda *step: steps.append(step))
@@ -160,20 +163,25 @@ def test_nothing_is_calibrated_unless_somebody_asks(
     assert ("calibrate" in asked.stage_names) == bool(wanted)
 
 
+TEXT = PICO / "README.md"
 TOY_METHOD = """
 import torch
 
 from pocketlm.edge_build.quantization.methods import Method
 
 
-def quantize(weight, scheme, inputs):
+def prepare(scheme, inputs):
     scale = float(inputs.maxima.max()) * 2.0**-6
-    codes = torch.full(weight.shape, 3, dtype=torch.int8)
-    scales = torch.full((len(weight), scheme.groups(weight.shape[1])), scale)
-    return codes, scales.bfloat16().float()
+
+    def quantize(weight):
+        codes = torch.full(weight.shape, 3, dtype=torch.int8)
+        scales = torch.full((len(weight), scheme.groups(weight.shape[1])), scale)
+        return codes, scales.bfloat16().float()
+
+    return quantize
 
 
-METHOD = Method(quantize, statistics=("maxima",))
+METHOD = Method(prepare, statistics=("maxima",))
 """
 TOY_RECIPE = """
 [[rules]]
@@ -195,7 +203,11 @@ def test_a_calibrated_method_is_one_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "methods")])
     checkpoint = open_checkpoint(PICO)
     spec = BuildSpec(
-        PICO, tmp_path / "out", backends=("onnx",), recipe=str(tmp_path / "recipe.toml")
+        PICO,
+        tmp_path / "out",
+        backends=("onnx",),
+        recipe=str(tmp_path / "recipe.toml"),
+        calibration_text=TEXT,
     )
     prepared = prepare(spec)
     assert prepared.stage_names == ("calibrate", "quantize", "onnx", "golden")
@@ -225,10 +237,95 @@ def test_a_weight_that_is_not_finite_is_refused_before_anything_is_measured(
 
     monkeypatch.setattr(type(checkpoint), "read_rows", damaged)
     with pytest.raises(BuildError, match=r"layers\.1\.mlp\.up_proj: the checkpoint holds NaN"):
-        measure(checkpoint, [2, 5], ("maxima",), tmp_path)
+        measure(checkpoint, [[2, 5]], ("maxima",), tmp_path)
 
 
 def test_a_store_gives_what_was_asked_for_alone(tmp_path: Path) -> None:
     store = CalibrationStore(tmp_path, ("kv_bounds",))
     assert "maxima" not in store
     assert store.inputs("norm").maxima is None
+
+
+def test_a_text_is_read_in_sequences_of_the_context(prepared: Preparation) -> None:
+    found = text_sequences(TEXT, prepared.text, 64)
+    ids = open_tokenizer(prepared.text).encode_prompt(TEXT.read_text(encoding="utf-8"))
+    assert all(ids[0] == sequence[0] and len(sequence) <= 64 for sequence in found)
+    assert [token for sequence in found for token in sequence[1:]] == ids[1:]
+
+
+def test_no_more_is_read_of_a_long_text(prepared: Preparation, tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("one two three " * 20_000)
+    found = text_sequences(path, prepared.text, 4096)
+    assert sum(len(sequence) - 1 for sequence in found) == MOST_TOKENS - 1
+    assert max(map(len, found)) == 2048
+
+
+def test_sequences_do_not_see_each_other(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint = open_checkpoint(tiny_checkpoint("gemma3_text"))
+    texts = [[2, *range(40, 60)], [2, *range(300, 311)]]
+    moments = []
+    for name, sequences in (("both", texts), ("first", texts[:1]), ("second", texts[1:])):
+        (tmp_path / name).mkdir()
+        store = measure(checkpoint, sequences, ("moments",), tmp_path / name)
+        found = store.inputs("layers.2.mlp.down_proj").moments
+        assert found is not None
+        moments.append(np.array(found))
+    # Products in another order.
+    scale = np.abs(moments[0]).max()
+    np.testing.assert_allclose(moments[0], moments[1] + moments[2], rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"caf\xe9 au lait", r"not text in UTF-8 \(byte 3\)"),
+        (b"\x7fELF\0\0\0", "holds NUL characters"),
+        (b"", "0 tokens; calibration needs 256 or more"),
+        (b"three short words", "tokens; calibration needs 256 or more"),
+    ],
+)
+def test_a_file_that_is_no_text_to_calibrate_on_is_refused(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    spec = BuildSpec(PICO, tmp_path / "out", method="gptq", calibration_text=tmp_path / "file")
+    with pytest.raises(BuildError, match=message):
+        prepare(spec)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "gptq"}, "method gptq: needs a text to calibrate on; give one with"),
+        ({"method": "gtpq"}, "method gtpq: unknown; did you mean gptq"),
+        ({"calibration_text": TEXT}, "no method of this build needs data; add --method gptq"),
+        ({"method": "gptq", "calibration_text": Path("no-such")}, "no-such: cannot be read"),
+    ],
+)
+def test_a_method_and_its_text_come_together(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BuildError, match=message):
+        prepare(BuildSpec(PICO, tmp_path / "out", **options))
+
+
+def test_another_text_and_another_method_are_another_build(tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("other words " * 300)
+    spec = BuildSpec(PICO, tmp_path / "out", method="gptq", calibration_text=TEXT)
+    others = [
+        spec,
+        replace(spec, calibration_text=tmp_path / "other.txt"),
+        replace(spec, method=None, calibration_text=None),
+    ]
+    keys = {build_key(prepare(one), "sha256") for one in others}
+    assert len(keys) == 3
+
+
+def test_the_manifest_names_the_method_of_each_rule(tmp_path: Path) -> None:
+    prepared = prepare(BuildSpec(PICO, tmp_path / "out", method="gptq", calibration_text=TEXT))
+    rules = recipes.recorded(prepared.recipe)
+    assert {rule.method for rule in rules} == {"gptq"}
+    assert recipes.of_record("x", rules).rules == prepared.recipe.rules

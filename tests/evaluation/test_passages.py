@@ -14,7 +14,6 @@ from pocketlm.evaluation.passages import (
     chat_passages,
     limited,
     read_chats,
-    read_text,
     text_passages,
 )
 from pocketlm.evaluation.source import Source
@@ -99,24 +98,6 @@ def test_a_conversation_that_the_template_refuses_is_named(pico: Subject) -> Non
     fine = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     with pytest.raises(RunError, match="--chats: conversation 2: the chat template refuses"):
         chat_passages([fine, twice], pico.template, pico.tokenizer, 64)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"caf\xe9 au lait", r"not text in UTF-8 \(byte 3\)"),
-        (b"\x7fELF\0\0\0", "holds NUL characters"),
-    ],
-)
-def test_a_file_that_is_no_text_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(content)
-    with pytest.raises(RunError, match=message):
-        read_text(tmp_path / "file")
-
-
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"no-such\.txt: cannot be read"):
-        read_text(tmp_path / "no-such.txt")
 
 
 @pytest.mark.parametrize(

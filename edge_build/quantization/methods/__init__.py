@@ -9,26 +9,31 @@ from typing import TYPE_CHECKING, TypeAlias
 from pocketlm.edge_build.calibration.measured import InputStatistic, InputStatistics
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantScheme
+from pocketlm.runtime_py.errors import unknown_name
 
 if TYPE_CHECKING:
     # Recipes are read where no torch is installed, by `fit`.
     from torch import Tensor
 
-# [rows, in] float32, scheme, inputs → codes [rows, in] int8, scales [rows, groups] float32, which
+# A block of rows [rows, in] float32 → codes [rows, in] int8, scales [rows, groups] float32, which
 # bfloat16 holds exactly
-Quantize: TypeAlias = "Callable[[Tensor, QuantScheme, InputStatistics], tuple[Tensor, Tensor]]"
+Quantize: TypeAlias = "Callable[[Tensor], tuple[Tensor, Tensor]]"
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to choose codes and scales of a block of rows.
+    """One way to choose codes and scales.
 
     Attributes:
+        prepare: scheme and statistics of one weight → what quantizes its rows, block by block and
+            in several threads.
         statistics: of the layer's inputs, which calibration then measures.
+        prepared_bytes: input channels → what `prepare` holds at its highest point.
     """
 
-    quantize: Quantize
+    prepare: Callable[[QuantScheme, InputStatistics], Quantize]
     statistics: tuple[InputStatistic, ...] = ()
+    prepared_bytes: Callable[[int], int] = lambda in_features: 0
 
 
 def names() -> tuple[str, ...]:
@@ -39,6 +44,6 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Method:
     """Return a method by file name."""
     if name not in names():
-        raise BuildError(f"quantization method {name!r} is unknown; known: {', '.join(names())}")
+        raise BuildError(unknown_name("method", name, names()))
     method: Method = import_module(f"{__name__}.{name}").METHOD
     return method

@@ -99,7 +99,7 @@ def test_a_recipe_file_decides_per_weight(checkpoint: Checkpoint, tmp_path: Path
         ('[[rules]]\npattern = "*"\nbit = 4', "must have a pattern"),
         (
             '[[rules]]\npattern = "*"\nbits = 4\nmethod = "gptqq"',
-            "rule for '[*]': quantization method 'gptqq' is unknown; known: .*round_to_nearest",
+            "rule for '[*]': method gptqq: unknown; did you mean gptq\\? known: .*round_to_nearest",
         ),
         ('[[rules]]\npattern = "*"\nbits = 4\nmethod = 4', "method = 4 must be a string"),
         ('[[rules]]\npattern = "*"\nbits = 5', r"bad\.toml: rule for '\*': bits = 5: give 4 or 8"),

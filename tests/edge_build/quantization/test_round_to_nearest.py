@@ -13,7 +13,7 @@ SCHEMES = [QuantScheme(4, 32), QuantScheme(4, 128), QuantScheme(4), QuantScheme(
 
 
 def quantize(weight: torch.Tensor, scheme: QuantScheme) -> tuple[torch.Tensor, torch.Tensor]:
-    return methods.load("round_to_nearest").quantize(weight, scheme, NO_INPUT_STATISTICS)
+    return methods.load("round_to_nearest").prepare(scheme, NO_INPUT_STATISTICS)(weight)
 
 
 def restored(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
