@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distributions, requires, version
+from importlib.util import find_spec
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -138,6 +139,29 @@ def require_build_tools(chosen: Sequence[str] = ()) -> None:
     other = f", or build with --backend {able[0]}" if able else ""
     command = install_command("build" if whole else ",".join(names))
     raise BuildError(f"building needs {', '.join(missing)}, not installed; run: {command}{other}")
+
+
+def require_eager_models(doing: str) -> None:
+    """Refuse to run checkpoints without what reads and computes them.
+
+    Args:
+        doing: what needs it, for the message.
+
+    Raises:
+        BuildError: a distribution is not installed; names the command.
+    """
+    missing = [name for name in ("torch", "safetensors") if not _is_there(name)]
+    if missing:
+        raise BuildError(
+            f"{doing} needs {', '.join(missing)}, not installed; run: {install_command('build')}"
+        )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def install_command(extras: str = "") -> str:

@@ -66,6 +66,9 @@ def evaluate_command(
     """
     if (text_file is None) == (chats_file is None):
         raise click.UsageError("Give one of --text FILE and --chats FILE.")
+    from pocketlm.edge_build.installation import require_eager_models
+
+    require_eager_models("eval")
     from pocketlm.evaluation.evaluation import evaluate
     from pocketlm.evaluation.kept_passages import kept_passages
     from pocketlm.evaluation.page import render_html

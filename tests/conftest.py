@@ -159,7 +159,7 @@ def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     return Path(out), json.loads((made / "printed.json").read_bytes())
 
 
-def made_once(spec: BuildSpec, make: Callable[[Path], None]) -> Path:
+def made_once(spec: BuildSpec, make: Callable[[Path], object]) -> Path:
     """Return a folder that `make` fills once for all processes and runs of this program.
 
     Args:

@@ -39,6 +39,7 @@ def hidden_modules() -> set[str]:
         ("inspect", "pico"),
         ("list", "backends"),
         ("list", "families"),
+        ("list", "methods"),
         ("list", "profiles"),
         ("list", "recipes"),
         ("list", "shapes"),
@@ -47,6 +48,17 @@ def hidden_modules() -> set[str]:
     ids=" ".join,
 )
 def test_a_command_works_without_extras(command: tuple[str, ...]) -> None:
+    assert ran_without_extras(*command) == (0, "")
+
+
+def test_eval_says_what_it_needs() -> None:
+    code, said = ran_without_extras("eval", "pico", "--text", "book.txt")
+    assert code == 2
+    assert said.startswith("error: eval needs torch, safetensors, not installed; run: ")
+
+
+def ran_without_extras(*command: str) -> tuple[int, str]:
+    """Return the exit code and what was said on stderr."""
     modules = hidden_modules()
     assert {"torch", "safetensors", "onnx", "executorch", "transformers"} <= modules
     ran = subprocess.run(
@@ -54,4 +66,4 @@ def test_a_command_works_without_extras(command: tuple[str, ...]) -> None:
         capture_output=True,
         text=True,
     )
-    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.returncode, ran.stderr

@@ -1,5 +1,6 @@
 """pico with codes chosen by GPTQ: proven as every bundle, and closer to the checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from pocketlm.evaluation.passages import limited, text_passages
 from pocketlm.evaluation.subject import artifact_subject, checkpoint_subject
 from pocketlm.runtime_py import open_bundle
 from pocketlm.runtime_py.verification import verify
-from tests.conftest import PICO
+from tests.conftest import PICO, made_once
 
 TEXT = (PICO / "held_out.txt").read_text(encoding="utf-8")
 MEASURED, CALIBRATED = TEXT[:2000], TEXT[-12_000:]
@@ -20,22 +21,21 @@ assert len(TEXT) > len(MEASURED) + len(CALIBRATED)
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory, pico_bundle: Path) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same build as `pico_bundle`, but for the method."""
-    folder = tmp_path_factory.mktemp("gptq")
-    (folder / "text.txt").write_text(CALIBRATED, encoding="utf-8")
+    text = tmp_path_factory.mktemp("gptq") / "text.txt"
+    text.write_text(CALIBRATED, encoding="utf-8")
     spec = BuildSpec(
         PICO,
-        folder / "pico",
+        Path("pico"),
         backends=("onnx",),
         chunk=32,
         context_length=512,
         golden_tokens=2,
         method="gptq",
-        calibration_text=folder / "text.txt",
+        calibration_text=text,
     )
-    build(spec)
-    return spec.out
+    return made_once(spec, lambda folder: build(replace(spec, out=folder / "pico"))) / "pico"
 
 
 def test_it_is_verified(bundle: Path) -> None:

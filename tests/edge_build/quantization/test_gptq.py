@@ -79,7 +79,7 @@ def test_codes_are_those_of_the_definition(scheme: QuantScheme) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_the_layers_output_is_closer_than_with_rounding_to_nearest(
     scheme: QuantScheme, seed: int
 ) -> None:
