@@ -124,7 +124,12 @@ def prepare(spec: BuildSpec) -> Preparation:
 
 def _check_calibration(prepared: Preparation) -> None:
     """Refuse a method without its data, and a text that nothing reads."""
-    path = prepared.spec.calibration_text
+    path, method = prepared.spec.calibration_text, prepared.spec.method
+    if method is not None and not prepared.method_names:
+        raise BuildError(
+            f"--method {method}: recipe {prepared.recipe.name} keeps float32, so there is nothing "
+            "to choose; leave it out, or take another recipe"
+        )
     if path is not None and not prepared.statistics:
         raise BuildError(
             f"--calibrate {path}: no method of this build needs data; add --method gptq, or leave "

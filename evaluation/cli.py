@@ -1,8 +1,9 @@
 """pocketlm eval. Heavy libraries are imported inside the command."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,19 +78,21 @@ def evaluate_command(
     from pocketlm.evaluation.subject import artifact_subject, checkpoint_subject, is_bundle
     from pocketlm.evaluation.wording import figure_rows
 
-    if html_file is not None and not html_file.absolute().parent.is_dir():
-        raise RunError(f"--html {html_file}: the folder does not exist; make it first")
+    if html_file is not None:
+        _check_page_path(html_file, (text_file, chats_file))
     if is_bundle(subject):
         opened = artifact_subject(subject, backend, threads)
     elif backend is not None:
         raise RunError(f"--backend {backend}: {subject} is no bundle; leave it out")
     else:
-        opened = checkpoint_subject(subject)
-    reference = checkpoint_subject(against) if against is not None else None
+        opened = checkpoint_subject(subject, threads)
+    reference = checkpoint_subject(against, threads) if against is not None else None
+    if reference is not None:
+        opened = replace(opened, longest=min(opened.longest, reference.longest))
     source = Source.read(text_file, chats_file)
     passages = source.passages(opened, window, tokens)
     if reference is not None:
-        source.require_same_tokens(opened, reference)
+        source.require_same_tokens(opened, reference, passages, window)
     digests = (opened.digest, reference.digest if reference is not None else None)
     kept = kept_passages(digests, passages)
     if fresh:
@@ -97,18 +100,48 @@ def evaluate_command(
     with _progress() as advance:
         evaluation = evaluate(opened, reference, passages, kept, advance)
     result = result_of(opened, reference, evaluation)
-    if html_file is not None:
-        page = render_html(result, evaluation, opened.tokenizer)
-        html_file.write_text(page, encoding="utf-8")
     if as_json:
         document = {**result.to_document(), "reused_tokens": evaluation.reused_tokens}
         click.echo(json.dumps(document, indent=1))
-        return
-    say(result.subject if result.against is None else f"{result.subject} against {result.against}")
-    for name, value in figure_rows(result):
-        say(f"  {name:20} {value}")
+    else:
+        against_shown = f" against {result.against}" if result.against else ""
+        say(f"{result.subject}{against_shown}")
+        for name, value in figure_rows(result):
+            say(f"  {name:20} {value}")
     if evaluation.reused_tokens:
         say(f"note: {evaluation.reused_tokens:,} tokens were measured by an earlier run", err=True)
+    if html_file is not None:
+        _write_page(html_file, render_html(result, evaluation, opened.tokenizer))
+
+
+def _check_page_path(path: Path, inputs: Iterable[Path | None]) -> None:
+    try:
+        is_folder, is_in_folder = path.is_dir(), path.absolute().parent.is_dir()
+        is_input = any(given is not None and path.resolve() == given.resolve() for given in inputs)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if is_folder:
+        raise RunError(f"--html {path}: a folder; give the path of a file")
+    if not is_in_folder:
+        raise RunError(f"--html {path}: the folder does not exist; make it first")
+    if is_input:
+        raise RunError(f"--html {path}: the page would take the place of what is read")
+
+
+def _write_page(path: Path, page: str) -> None:
+    """Write a whole page or none."""
+    written = path.with_name(f".{path.name}.writing")
+    try:
+        written.write_text(page, encoding="utf-8")
+        written.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            written.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(f"--html {path}: cannot be written ({error.strerror})")
 
 
 @contextmanager

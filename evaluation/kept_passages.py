@@ -5,6 +5,7 @@ One file a passage, written under another name first: there is a whole one or no
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from pocketlm.evaluation.passages import Passage
 from pocketlm.runtime_py.user_cache import cache_folder
+
+_LOG = logging.getLogger("pocketlm.evaluation")
 
 # What is measured, and how: another number starts over.
 _FORMAT = 1
@@ -40,12 +43,22 @@ class KeptPassages:
         return found if found.shape == (_COLUMNS, tokens) else None
 
     def write(self, number: int, columns: NDArray[np.float64]) -> None:
-        """Keep the columns of a passage."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Keep the columns of a passage; where that fails, an evaluation goes on without."""
         written = self.folder / f"{number}.{os.getpid()}.writing"
-        with written.open("wb") as file:
-            np.save(file, columns)
-        written.replace(self._path(number))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with written.open("wb") as file:
+                np.save(file, columns)
+            written.replace(self._path(number))
+        except OSError as error:
+            with suppress(OSError):
+                written.unlink(missing_ok=True)
+            _LOG.warning(
+                "%s: what is measured cannot be kept (%s); if this run is interrupted, the next "
+                "one measures again",
+                self.folder,
+                error.strerror,
+            )
 
     def clear(self) -> None:
         """Remove what is kept."""

@@ -73,7 +73,8 @@ def render_html(result: EvalResult, evaluation: Evaluation, tokenizer: Tokenizer
     cost, shades = evaluation.measures.nats, _SHADES_NATS
     if result.against is not None:
         cost, shades = evaluation.measures.kl_nats, _SHADES_KL
-    texts = [list(pieces(tokenizer, passage)) for passage in evaluation.passages]
+    texts = _texts(evaluation.passages, tokenizer)
+    passages = list(_shown(texts, cost, shades))
     return environment.get_template("page.html.jinja").render(
         result=result,
         figures=figure_rows(result),
@@ -81,9 +82,9 @@ def render_html(result: EvalResult, evaluation: Evaluation, tokenizer: Tokenizer
         shades=shades,
         bars=_bars(cost),
         highest=_nats(max(_means(cost, _bars_of(cost)))),
-        worst=list(_worst(cost, [piece for text in texts for piece in text])),
-        passages=list(_shown(evaluation.passages, texts, cost, shades)),
-        left_out=max(0, len(cost) - _MOST_TOKENS),
+        worst=list(_worst(cost, texts)),
+        passages=passages,
+        left_out=len(cost) - sum(map(len, passages)),
     )
 
 
@@ -116,28 +117,38 @@ def _bars(cost: NDArray[np.float64]) -> list[ShownBar]:
     ]
 
 
-def _worst(cost: NDArray[np.float64], texts: Sequence[str]) -> Iterator[WorstToken]:
+def _texts(passages: Sequence[Passage], tokenizer: Tokenizer) -> list[list[str]]:
+    """Return what is shown for each measured token: its text, or a control token's name."""
+    special = set(tokenizer.added_tokens(special=True))
+    found = pieces(tokenizer, passages)
+    for passage, texts in zip(passages, found, strict=True):
+        for number, token in enumerate(passage.targets):
+            if tokenizer.token(token) in special:
+                texts[number] += tokenizer.token(token)
+    return found
+
+
+def _worst(cost: NDArray[np.float64], passages: Sequence[Sequence[str]]) -> Iterator[WorstToken]:
+    places = [(text, number) for text in passages for number in range(len(text))]
     for place in np.argsort(-cost, kind="stable")[:_WORST].tolist():
-        before = "".join(texts[max(0, place - _CONTEXT) : place])
-        yield WorstToken(place + 1, printable(before), printable(texts[place]), _nats(cost[place]))
+        text, number = places[place]
+        before = "".join(text[max(0, number - _CONTEXT) : number])
+        yield WorstToken(place + 1, printable(before), printable(text[number]), _nats(cost[place]))
 
 
 def _shown(
-    passages: Sequence[Passage],
-    texts: Sequence[Sequence[str]],
-    cost: NDArray[np.float64],
-    shades: Sequence[float],
+    passages: Sequence[Sequence[str]], cost: NDArray[np.float64], shades: Sequence[float]
 ) -> Iterator[list[ShownToken]]:
     done = 0
-    for passage, text in zip(passages, texts, strict=True):
+    for text in passages:
         if done >= _MOST_TOKENS:
             return
         values = cost[done : done + len(text)]
         levels = np.searchsorted(shades, values, side="right")
         yield [
-            ShownToken(printable(piece), int(level), f"token {place}: {_nats(value)} nats")
-            for piece, level, value, place in zip(
-                text, levels, values.tolist(), passage.places, strict=True
+            ShownToken(printable(piece), int(level), f"token {number}: {_nats(value)} nats")
+            for number, (piece, level, value) in enumerate(
+                zip(text, levels, values.tolist(), strict=True), done + 1
             )
         ]
         done += len(text)

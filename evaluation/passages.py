@@ -19,10 +19,12 @@ class Passage:
     Attributes:
         ids: begin with BOS where the model has one.
         places: of the tokens that are predicted and measured, ascending; never 0.
+        goes_on: whether its text goes on where that of the passage before ended.
     """
 
     ids: tuple[int, ...]
     places: tuple[int, ...]
+    goes_on: bool = False
 
     @property
     def targets(self) -> tuple[int, ...]:
@@ -43,7 +45,11 @@ def text_passages(text: str, tokenizer: Tokenizer, window: int) -> list[Passage]
     if step < 1:
         raise RunError(f"--window {window}: a passage needs at least 2 tokens")
     parts = [(*first, *rest[start : start + step]) for start in range(0, len(rest), step)]
-    found = [Passage(part, tuple(range(1, len(part)))) for part in parts if len(part) > 1]
+    found = [
+        Passage(part, tuple(range(1, len(part))), goes_on=number > 0)
+        for number, part in enumerate(parts)
+        if len(part) > 1
+    ]
     if not found:
         raise RunError("--text: the text is empty; there is nothing to predict")
     return found
@@ -63,15 +69,24 @@ def chat_passages(
     Raises:
         RunError: the template refuses a conversation, or none has an assistant's turn.
     """
-    found = []
+    found, beyond = [], 0
     for number, messages in enumerate(chats, 1):
         try:
             passage = _conversation(messages, template, tokenizer)
         except TemplateError as error:
-            raise RunError(f"--chats: conversation {number}: {error}") from error
+            does = "refuses it" if error.kind == "refused" else "fails on it"
+            raise RunError(
+                f"--chats: conversation {number}: the chat template {does}: {error.reason}"
+            ) from error
         places = tuple(place for place in passage.places if place < window)
+        beyond += len(passage.places) - len(places)
         if places:
             found.append(Passage(passage.ids[:window], places))
+    if not found and beyond:
+        raise RunError(
+            f"--chats: every assistant's turn comes after {window} tokens; give shorter "
+            "conversations or a larger --window"
+        )
     if not found:
         raise RunError(
             "--chats: no conversation has an assistant's turn to measure; add messages with "
@@ -138,11 +153,21 @@ def _chats(path: Path) -> Iterator[list[dict[str, Any]]]:
         messages = document.get("messages") if isinstance(document, dict) else None
         if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
             raise RunError(
-                f'{path}, line {number}: needs "messages", a list of objects with "role" and '
-                '"content"'
+                f'{path}, line {number}: needs "messages", a list of objects with "role", a '
+                'string, and "content", a string or a list'
             )
+        try:
+            json.dumps(messages, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise RunError(
+                f"{path}, line {number}: holds half of a character (a lone surrogate)"
+            ) from error
         yield messages
 
 
 def _is_message(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("role"), str) and "content" in value
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("role"), str)
+        and isinstance(value.get("content"), str | list)
+    )

@@ -63,11 +63,8 @@ def result_of(subject: Subject, against: Subject | None, evaluation: Evaluation)
     """Return the figures of an evaluation."""
     measures = evaluation.measures
     nats = float(measures.nats.mean())
-    text_bytes = sum(
-        len(piece.encode())
-        for passage in evaluation.passages
-        for piece in pieces(subject.tokenizer, passage)
-    )
+    texts = pieces(subject.tokenizer, evaluation.passages)
+    text_bytes = sum(len(piece.encode()) for passage in texts for piece in passage)
     total_bits = float(measures.nats.sum()) / np.log(2)
     return EvalResult(
         subject=subject.name,
@@ -90,14 +87,26 @@ def _kl_nats(measures: TokenMeasures) -> KlNats:
     return KlNats(float(measures.kl_nats.mean()), *quantiles)
 
 
-def pieces(tokenizer: Tokenizer, passage: Passage) -> Sequence[str]:
-    """Return the text of each measured token; a character that several make is the last one's."""
-    found = []
-    stream, before = tokenizer.stream(), 0
-    for place in passage.places:
-        if place != before + 1:
-            stream.flush()
-        found.append(stream.push(passage.ids[place]))
-        before = place
-    found[-1] += stream.flush()
+def pieces(tokenizer: Tokenizer, passages: Sequence[Passage]) -> list[list[str]]:
+    """Return the text of each measured token of each passage; a control token has none.
+
+    A character that several tokens make is the last one's, also where a passage ends within it.
+    """
+    found: list[list[str]] = []
+    stream = tokenizer.stream()
+    for passage in passages:
+        if found and not passage.goes_on:
+            found[-1][-1] += stream.flush()
+        texts: list[str] = []
+        before = 0
+        if passage.places[0] == 1 and passage.ids[0] != tokenizer.bos_id:
+            # Not measured, but a part of the text, and of a character perhaps.
+            stream.push(passage.ids[0])
+        for place in passage.places:
+            if place != before + 1 and texts:
+                texts[-1] += stream.flush()
+            texts.append(stream.push(passage.ids[place]))
+            before = place
+        found.append(texts)
+    found[-1][-1] += stream.flush()
     return found

@@ -1,7 +1,7 @@
 """What a user gives to evaluate on, a text or conversations, and whether a model can take it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,27 +66,24 @@ class Source:
             _refuse_short(sum(len(passage.places) for passage in found), subject, most)
         return found if most is None else limited(found, most)
 
-    def require_same_tokens(self, subject: Subject, against: Subject) -> None:
-        """Compare how two tokenizers read this.
+    def require_same_tokens(
+        self, subject: Subject, against: Subject, passages: Sequence[Passage], window: int | None
+    ) -> None:
+        """Compare what a subject reads with what another tokenizer makes of this.
 
         Raises:
-            RunError: they read it otherwise.
+            RunError: it is something else.
         """
-        texts = (
-            [self.text]
-            if self.text is not None
-            else [str(message["content"]) for messages in self.chats for message in messages]
-        )
-        for text in texts:
-            ours, theirs = (one.tokenizer.encode_prompt(text) for one in (subject, against))
-            if ours != theirs:
-                place = next(
-                    (n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
-                    min(len(ours), len(theirs)),
-                )
+        other = replace(subject, tokenizer=against.tokenizer)
+        theirs = self.passages(other, window, None)
+        for number, (ours, found) in enumerate(zip(passages, theirs, strict=False), 1):
+            if found.ids[: len(ours.ids)] != ours.ids:
+                pairs = enumerate(zip(ours.ids, found.ids, strict=False))
+                place = next((n for n, (a, b) in pairs if a != b), len(found.ids))
                 raise RunError(
                     f"--against {against.name}: its tokenizer reads the text otherwise, from token "
-                    f"{place} on; compare with a checkpoint of the same tokenizer"
+                    f"{place} of passage {number} on; compare with a checkpoint of the same "
+                    "tokenizer"
                 )
 
 

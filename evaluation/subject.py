@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from pocketlm.edge_build.prompts import open_tokenizer
 from pocketlm.edge_build.quantization.quality import summarize
 from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
@@ -96,21 +98,24 @@ def artifact_subject(folder: str, backend: str | None, threads: int | None) -> S
     )
 
 
-def checkpoint_subject(name: str, revision: str | None = None) -> Subject:
+def checkpoint_subject(name: str, threads: int | None = None) -> Subject:
     """Return a checkpoint as it is, in float32.
 
     Args:
         name: a folder, a hub id, or "pico".
+        threads: that torch computes with from when it is loaded; None leaves them as they are.
 
     Raises:
         ModelError, BuildError: it cannot be read.
     """
-    checkpoint = open_checkpoint(resolve(name, revision))
+    checkpoint = open_checkpoint(resolve(name))
     config = checkpoint.config
     text = read_text_files(CheckpointFiles.read(checkpoint.folder, checkpoint.config_json), config)
 
     @contextmanager
     def load(report: ReportLayers) -> Iterator[LogitRows]:
+        if threads is not None:
+            torch.set_num_threads(threads)
         yield CheckpointRows(checkpoint, report)
 
     template = None

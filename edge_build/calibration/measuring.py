@@ -32,9 +32,11 @@ class InputObserver:
         return x
 
     def result(self) -> InputStatistics:
-        """Return what was measured."""
+        """Return what was measured, and forget it: the model's layers hold the observers."""
         numbers = (None if x is None else x.numpy() for x in (self.maxima, self.moments))
-        return InputStatistics(*numbers)
+        found = InputStatistics(*numbers)
+        self.maxima = self.moments = None
+        return found
 
 
 class KvObserver:

@@ -14,6 +14,7 @@ from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.progress import Advance
 from pocketlm.edge_build.reference import eager_decoder, reference_threads
 from pocketlm.edge_build.reference_attention import KeepEverything, Packed
+from pocketlm.edge_build.resident_memory import return_freed_memory
 from pocketlm.models.checkpoint import Checkpoint
 
 
@@ -63,6 +64,8 @@ def measure(
         # At once, because second moments of all layers together would be gigabytes.
         for name in [name for name in inputs if _layer(name) < done]:
             store.write_inputs(name, inputs.pop(name).result())
+        # Pieces of many sequences lie between large ones; the heap would grow with each layer.
+        return_freed_memory()
         report_layer(done)
 
     kv = KvObserver(config)

@@ -14,6 +14,7 @@ BUILT_IN_TOKENS = 512
 MOST_TOKENS = 16_384
 FEWEST_TOKENS = 256
 _LONGEST_SEQUENCE = 2048
+_TOKEN_CHARACTERS = 64
 
 
 def built_in_sequences(text: TextFiles, context_length: int) -> Sequences:
@@ -34,7 +35,8 @@ def text_sequences(path: Path, text: TextFiles, context_length: int) -> Sequence
         BuildError: the file is missing, no text, or too short.
     """
     tokenizer = open_tokenizer(text)
-    ids = tokenizer.encode_prompt(read_text_file(path))
+    # More characters than so many tokens have, and not all of a long book.
+    ids = tokenizer.encode_prompt(read_text_file(path)[: _TOKEN_CHARACTERS * MOST_TOKENS])
     first = tuple(ids[:1]) if ids[:1] == [tokenizer.bos_id] else ()
     rest = ids[len(first) : MOST_TOKENS]
     if len(rest) < FEWEST_TOKENS:
@@ -42,7 +44,7 @@ def text_sequences(path: Path, text: TextFiles, context_length: int) -> Sequence
             f"--calibrate {path}: {len(rest)} tokens; calibration needs {FEWEST_TOKENS} or more, "
             "and is better with 4,096: give a longer text"
         )
-    step = min(_LONGEST_SEQUENCE, context_length) - len(first)
+    step = max(1, min(_LONGEST_SEQUENCE, context_length) - len(first))
     return tuple((*first, *rest[start : start + step]) for start in range(0, len(rest), step))
 
 
@@ -53,7 +55,8 @@ def read_text_file(path: Path) -> str:
         BuildError: it is missing, or not text in UTF-8.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        # Some editors begin a file with a byte order mark, which is no part of the text.
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise BuildError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

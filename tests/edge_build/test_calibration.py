@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pocketlm.edge_build.build_key import build_key
 from pocketlm.edge_build.calibration.measured import CalibrationStore, KvBounds
-from pocketlm.edge_build.calibration.measuring import KvObserver
+from pocketlm.edge_build.calibration.measuring import InputObserver, KvObserver
 from pocketlm.edge_build.calibration.running import calibrate, measure
 from pocketlm.edge_build.calibration.text import MOST_TOKENS, built_in_sequences, text_sequences
 from pocketlm.edge_build.errors import BuildError
@@ -300,6 +300,10 @@ def test_a_file_that_is_no_text_to_calibrate_on_is_refused(
     ("options", "message"),
     [
         ({"method": "gptq"}, "method gptq: needs a text to calibrate on; give one with"),
+        (
+            {"method": "gptq", "recipe": "none", "calibration_text": TEXT},
+            "--method gptq: recipe none keeps float32, so there is nothing to choose",
+        ),
         ({"method": "gtpq"}, "method gtpq: unknown; did you mean gptq"),
         ({"calibration_text": TEXT}, "no method of this build needs data; add --method gptq"),
         ({"method": "gptq", "calibration_text": Path("no-such")}, "no-such: cannot be read"),
@@ -329,3 +333,35 @@ def test_the_manifest_names_the_method_of_each_rule(tmp_path: Path) -> None:
     rules = recipes.recorded(prepared.recipe)
     assert {rule.method for rule in rules} == {"gptq"}
     assert recipes.of_record("x", rules).rules == prepared.recipe.rules
+
+
+def test_a_context_of_one_token_can_be_calibrated_for(prepared: Preparation) -> None:
+    assert {len(sequence) for sequence in text_sequences(TEXT, prepared.text, 1)} == {2}
+
+
+def test_a_byte_order_mark_is_no_text(prepared: Preparation, tmp_path: Path) -> None:
+    path = tmp_path / "bom.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.read_bytes())
+    assert text_sequences(path, prepared.text, 64) == text_sequences(TEXT, prepared.text, 64)
+
+
+def test_second_moments_of_finished_layers_are_given_back(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = open_checkpoint(tiny_checkpoint("gemma3_text"))
+    made: list[InputObserver] = []
+    make = InputObserver.__init__
+
+    def watched(self: InputObserver, *arguments: Any) -> None:
+        made.append(self)
+        make(self, *arguments)
+
+    monkeypatch.setattr(InputObserver, "__init__", watched)
+    held: list[int] = []
+
+    def count(layer: int) -> None:
+        held.append(sum(observer.moments is not None for observer in made))
+
+    measure(checkpoint, [[2, 5, 7]], ("moments",), tmp_path, count)
+    # Told within a layer, when queries, keys and values have been multiplied.
+    assert len(made) > 20 and max(held) <= 3

@@ -1,6 +1,7 @@
 """pocketlm eval on pico, through real artifacts and their rings."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,54 @@ def test_the_page_shows_the_text_and_what_it_cost(
         assert figure in shown and figure in written
 
 
+def test_the_page_numbers_tokens_once_and_names_control_tokens(
+    pico_bundle: Path, tmp_path: Path
+) -> None:
+    messages = [
+        {"role": "user", "content": "Which module has Counter?"},
+        {"role": "assistant", "content": ANSWER},
+    ]
+    path, page = tmp_path / "chats.jsonl", tmp_path / "page.html"
+    path.write_text(f"{json.dumps({'messages': messages})}\n" * 2)
+    found = document(pico_bundle, "--chats", path, "--html", page)
+    written = page.read_text(encoding="utf-8")
+    titles = [int(number) for number in re.findall(r'title="token (\d+): ', written)]
+    assert titles == [*range(1, found["tokens"] + 1)]
+    assert written.count("&lt;end_of_turn&gt;") >= 2
+
+
+def test_a_page_says_how_many_tokens_it_leaves_out(
+    pico_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text_file: Path
+) -> None:
+    monkeypatch.setattr("pocketlm.evaluation.page._MOST_TOKENS", 70)
+    page = tmp_path / "page.html"
+    asked = ("--tokens", 150, "--window", 64, "--html", page)
+    run(pico_bundle, "--text", text_file, *asked)
+    written = page.read_text(encoding="utf-8")
+    # Two whole passages of 63.
+    assert written.count('title="token ') == 126
+    assert "24 more tokens are in the figures" in written
+
+
+def test_a_cache_that_cannot_be_written_ends_nothing(
+    pico_bundle: Path, tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCKETLM_CACHE", str(text_file / "below a file"))
+    result = run(pico_bundle, "--text", text_file, "--tokens", 5)
+    assert "perplexity" in result.stdout
+    assert "cannot be kept (Not a directory)" in result.stderr
+
+
+def test_figures_are_shown_before_a_page_that_cannot_be_written(
+    pico_bundle: Path, text_file: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    (tmp_path / ".page.html.writing").mkdir()
+    result = run(pico_bundle, "--text", text_file, "--tokens", 5, "--html", page, code=2)
+    assert "perplexity" in result.stdout
+    assert "page.html: cannot be written (Is a directory)" in result.stderr
+
+
 BOTH = "Give one of --text FILE and --chats FILE."
 
 
@@ -195,6 +244,9 @@ BOTH = "Give one of --text FILE and --chats FILE."
         (("--text", "no-such-file"), "no-such-file: cannot be read"),
         (("--text", "TEXT", "--backend", "tpu"), "--backend tpu: "),
         (("--text", "TEXT", "--html", "no/such/page.html"), "the folder does not exist"),
+        (("--text", "TEXT", "--html", "x" * 300), "cannot be written (File name too long)"),
+        (("--text", "TEXT", "--html", ""), "a folder; give the path of a file"),
+        (("--text", "TEXT", "--html", "TEXT"), "would take the place of what is read"),
         (("--text", "TEXT", "--window", "513"), "takes 512 tokens at most"),
         (("--text", "TEXT", "--against", "no-such-checkpoint"), "no-such-checkpoint"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,21 @@ from pocketlm.evaluation.passages import (
     read_chats,
     text_passages,
 )
+from pocketlm.evaluation.result import pieces
 from pocketlm.evaluation.source import Source
 from pocketlm.evaluation.subject import Subject, checkpoint_subject
 from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.tokenizer import Tokenizer
+from pocketlm.runtime_py.tokenizer_library import LibraryTokenizer
 from tests.conftest import PICO
 
 TEXT = "".join(f"Line {number}: def f(x): return x + {number}\n" for number in range(120))
+
+
+CHAT = [
+    {"role": "user", "content": "What is a list?"},
+    {"role": "assistant", "content": "A list is a sequence."},
+]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +106,7 @@ def test_a_conversation_that_the_template_refuses_is_named(pico: Subject) -> Non
     assert pico.template is not None
     twice = [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]
     fine = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    with pytest.raises(RunError, match="--chats: conversation 2: the chat template refuses"):
+    with pytest.raises(RunError, match="--chats: conversation 2: the chat template refuses it: "):
         chat_passages([fine, twice], pico.template, pico.tokenizer, 64)
 
 
@@ -107,6 +117,8 @@ def test_a_conversation_that_the_template_refuses_is_named(pico: Subject) -> Non
         (['{"messages": ['], "line 1: not JSON"),
         (['{"messages": [{"role": "user", "content": "x"}]}', "[]"], 'line 2: needs "messages"'),
         (['{"messages": [{"role": 1, "content": "x"}]}'], 'line 1: needs "messages"'),
+        (['{"messages": [{"role": "user", "content": null}]}'], 'line 1: needs "messages"'),
+        (['{"messages": [{"role": "user", "content": "\\ud800"}]}'], "half of a character"),
     ],
 )
 def test_a_line_that_is_no_conversation_is_named(
@@ -148,6 +160,57 @@ def test_another_tokenizer_is_refused(
     pico: Subject, tiny_checkpoint: Callable[[str], Path]
 ) -> None:
     qwen = checkpoint_subject(str(tiny_checkpoint("qwen3")))
-    with pytest.raises(RunError, match="its tokenizer reads the text otherwise, from token 0 on"):
-        Source(TEXT).require_same_tokens(pico, qwen)
-    Source(TEXT).require_same_tokens(pico, pico)
+    source = Source(TEXT)
+    passages = source.passages(pico, 64, None)
+    with pytest.raises(RunError, match="its tokenizer reads the text otherwise, from token 0 of"):
+        source.require_same_tokens(pico, qwen, passages, 64)
+    source.require_same_tokens(pico, pico, passages, 64)
+
+
+def test_of_conversations_the_control_tokens_are_compared_too(pico: Subject) -> None:
+    class Exchanged(Tokenizer):
+        """Reads text alike, and ends turns with another token."""
+
+        def encode(self, text: str) -> list[int]:
+            end = self.id_of("<end_of_turn>")
+            return [3 if token == end else token for token in super().encode(text)]
+
+    library = LibraryTokenizer.from_file(PICO / "tokenizer.json")
+    other = replace(pico, tokenizer=Exchanged(library, pico.tokenizer.bos_id))
+    source = Source(None, [CHAT])
+    passages = source.passages(pico, None, None)
+    with pytest.raises(RunError, match="reads the text otherwise"):
+        source.require_same_tokens(pico, other, passages, None)
+
+
+@pytest.mark.parametrize("window", [2, 3, 4, 16, 512])
+@pytest.mark.parametrize(
+    "text", ["漢字🙂é" * 12, "é🙂漢字 mixed text 语言 " * 9, "plain words " * 20]
+)
+def test_every_byte_of_a_text_is_the_text_of_one_token(
+    pico: Subject, text: str, window: int
+) -> None:
+    found = pieces(pico.tokenizer, text_passages(text, pico.tokenizer, window))
+    assert "".join(piece for passage in found for piece in passage) == text
+
+
+def test_without_bos_the_text_of_tokens_that_are_not_measured_is_left_out(
+    tiny_checkpoint: Callable[[str], Path],
+) -> None:
+    qwen = checkpoint_subject(str(tiny_checkpoint("qwen3"))).tokenizer
+    text = "漢字🙂é one two " * 9
+    found = pieces(qwen, text_passages(text, qwen, 7))
+    shown = "".join(piece for passage in found for piece in passage)
+    assert "\ufffd" not in shown and 0.5 * len(text) < len(shown) < len(text)
+
+
+def test_a_limit_keeps_whether_a_passage_goes_on(pico: Subject) -> None:
+    passages = text_passages(TEXT, pico.tokenizer, 16)
+    assert [passage.goes_on for passage in limited(passages, 40)] == [False, True, True]
+
+
+def test_turns_beyond_the_window_are_said(pico: Subject) -> None:
+    assert pico.template is not None
+    long = [{"role": "user", "content": "it " * 200}, CHAT[1]]
+    with pytest.raises(RunError, match="every assistant's turn comes after 64 tokens"):
+        chat_passages([long], pico.template, pico.tokenizer, 64)

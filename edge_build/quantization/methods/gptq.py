@@ -74,10 +74,15 @@ def prepare(scheme: QuantScheme, inputs: InputStatistics) -> Quantize:
     # A channel that is always zero costs nothing, however it is rounded.
     diagonal += _DAMPING * float(diagonal.mean()) or 1.0
     order = torch.argsort(diagonal, descending=True, stable=True)
-    lower = torch.linalg.cholesky(moments[order][:, order])
-    inverse = torch.cholesky_inverse(lower)
-    factor = torch.linalg.cholesky(inverse, upper=True)
-    return _Rounder(scheme, order, factor.float(), diagonal.float())
+    importance = diagonal.float()
+    # One name for all of them: each is large, and freed when the next is made.
+    matrix = moments[order]
+    del moments, diagonal
+    matrix = matrix[:, order]
+    matrix = torch.linalg.cholesky(matrix)
+    matrix = torch.cholesky_inverse(matrix)
+    matrix = torch.linalg.cholesky(matrix, upper=True)
+    return _Rounder(scheme, order, matrix.float(), importance)
 
 
 # Three matrices of float64 at once.
