@@ -104,7 +104,7 @@ def _means(cost: NDArray[np.float64], edges: NDArray[np.int64]) -> list[float]:
 def _bars(cost: NDArray[np.float64]) -> list[ShownBar]:
     edges = _bars_of(cost)
     means = _means(cost, edges)
-    highest = max(*means, 1e-12) if len(means) > 1 else max(means[0], 1e-12)
+    highest = max([*means, 1e-12])
     width = 100 / len(means)
     return [
         ShownBar(

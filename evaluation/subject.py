@@ -79,8 +79,7 @@ def artifact_subject(folder: str, backend: str | None, threads: int | None) -> S
 
     @contextmanager
     def load(report: ReportLayers) -> Iterator[LogitRows]:
-        # The process of a command is its own; a library's was asked for nothing.
-        with open_session(bundle, name, threads, tune_process=True) as session:
+        with open_session(bundle, name, threads) as session:
             yield ArtifactRows(session)
 
     windows = [cache.window for cache in entry.caches if cache.window is not None]

@@ -23,6 +23,8 @@ from pocketlm.edge_build.progress import silent
 from pocketlm.edge_build.prompts import open_tokenizer
 from pocketlm.edge_build.quantization import methods, recipes
 from pocketlm.edge_build.quantization.apply import quantize_weights
+from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.edge_build.reference import ReferenceModel
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models.checkpoint import load_decoder, open_checkpoint
 from pocketlm.models.config import ModelConfig
@@ -365,3 +367,25 @@ def test_second_moments_of_finished_layers_are_given_back(
     measure(checkpoint, [[2, 5, 7]], ("moments",), tmp_path, count)
     # Told within a layer, when queries, keys and values have been multiplied.
     assert len(made) > 20 and max(held) <= 3
+
+
+@pytest.mark.parametrize("family", sorted(TINY_PUBLISHED))
+def test_gptq_brings_every_family_closer_to_its_float_model(
+    family: str, tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint = open_checkpoint(tiny_checkpoint(family))
+    generator = np.random.default_rng(5)
+    calibrated, asked = (generator.integers(5, 500, (n, 60)).tolist() for n in (64, 1))
+    (tmp_path / "moments").mkdir()
+    store = measure(checkpoint, calibrated, ("moments",), tmp_path / "moments")
+    with torch.no_grad():
+        expected = load_decoder(checkpoint)(torch.tensor(asked))[0]
+    errors = {}
+    for method in ("gptq", "round_to_nearest"):
+        (tmp_path / method).mkdir()
+        rules = choose_rules(checkpoint.shapes, recipes.load("int4-g32").with_method(method))
+        weights = quantize_weights(checkpoint, rules, tmp_path / method, silent, store).weights
+        found = ReferenceModel(checkpoint.config, weights, "none").run(asked[0])
+        errors[method] = float((found - expected).norm())
+    # 0.90 for each when this was written.
+    assert errors["gptq"] < 0.95 * errors["round_to_nearest"]
