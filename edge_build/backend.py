@@ -111,6 +111,7 @@ class Backend:
         refuse: why no product can have weights of a scheme; None if it can.
         tools: distributions whose versions shape the bytes of its artifacts.
         lowering_memory: what its lowering holds.
+        activations: what its products round of their inputs, where weights are quantized.
     """
 
     name: str
@@ -123,3 +124,4 @@ class Backend:
     refuse: Callable[[QuantScheme], str | None] = lambda scheme: None
     tools: tuple[str, ...] = ()
     lowering_memory: LoweringMemory = UNMEASURED
+    activations: ActivationQuantization = "none"

@@ -1,5 +1,6 @@
 """build(spec): checkpoint → calibrate → quantize → trace and lower → golden answers → bundle."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from pocketlm.edge_build import stage_results
@@ -14,8 +15,13 @@ from pocketlm.edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lower
 from pocketlm.edge_build.memory_limit import estimate_memory
 from pocketlm.edge_build.preparation import Preparation, prepare
 from pocketlm.edge_build.progress import Advance, Notice, Notify, StagesPlanned, ignore
-from pocketlm.edge_build.quantization.apply import QuantizedModel, quantize_weights
+from pocketlm.edge_build.quantization.apply import (
+    Calibrated,
+    QuantizedModel,
+    quantize_weights,
+)
 from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.edge_build.reference import reference_threads
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.edge_build.stages import Stages, run_unkept
 from pocketlm.edge_build.staging import (
@@ -93,15 +99,25 @@ def _calibrate(prepared: Preparation, stages: Stages) -> CalibrationStore | None
     return stages.run(
         "calibrate",
         lambda folder, advance: calibrate(prepared, folder, advance),
-        stage_results.calibration_format(prepared.statistics),
+        stage_results.calibration_format(prepared.float_statistics[0]),
     )
 
 
 def _quantize(
     prepared: Preparation, calibration: CalibrationStore | None, stages: Stages
 ) -> QuantizedModel:
+    # Both backends have the same codes; what the first rounds stands for all.
+    activations = prepared.backends[0].activations
+    calibrated = Calibrated(calibration, activations) if calibration else None
+
     def work(folder: Path, advance: Advance) -> QuantizedModel:
-        return quantize_weights(prepared.checkpoint, prepared.rules, folder, advance, calibration)
+        # Weights that are rounded by themselves go through every core, and in seconds.
+        threads = reference_threads(prepared.parameters) if calibrated else nullcontext()
+        key = stages.key if calibrated else None
+        with threads:
+            return quantize_weights(
+                prepared.checkpoint, prepared.rules, folder, advance, calibrated, key
+            )
 
     kept = stage_results.quantized_format(prepared.rules)
     return stages.run("quantize", work, kept, unit="bytes")

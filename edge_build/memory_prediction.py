@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from pocketlm.edge_build.backend import Backend
+from pocketlm.edge_build.calibration.generation import GENERATED_LENGTH, GENERATED_SEQUENCES
 from pocketlm.edge_build.calibration.text import BUILT_IN_TOKENS
 from pocketlm.edge_build.golden_plan import (
     all_tokens,
@@ -95,11 +96,9 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     eager = MemoryTerm("parts of torch for eager models", _EAGER_LIBRARIES_BYTES)
     if "calibrate" in prepared.stage_names:
         stages.append(StageMemory("calibrate", (*held, eager, *_calibrate(prepared))))
-    quantize = [MemoryTerm("blocks of weights", blocks), *_prepared_methods(prepared)]
-    if prepared.calibration:
-        # The heap gives it back when the graphs of a backend take its place.
-        left = _tokenizer(prepared, holes=0).size_bytes
-        quantize += (eager, MemoryTerm("left by the tokenizer", left))
+    quantize = [MemoryTerm("blocks of weights", blocks)]
+    if prepared.method_statistics:
+        quantize += (eager, *_layer_by_layer(prepared))
     stages.append(StageMemory("quantize", (*held, *quantize)))
     held.append(MemoryTerm("parts of torch for export", _EXPORT_LIBRARIES_BYTES))
     for backend in prepared.backends:
@@ -110,15 +109,34 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     return tuple(stages)
 
 
-def _prepared_methods(prepared: Preparation) -> list[MemoryTerm]:
-    """Return what the methods hold of the weight that takes most."""
-    sizes = [
-        methods.load(rule.scheme.method).prepared_bytes(prepared.checkpoint.shape(name)[1])
+def _layer_by_layer(prepared: Preparation) -> list[MemoryTerm]:
+    """Return what it takes to quantize each layer for what the layers before it give."""
+    lengths = _calibration_lengths(prepared)
+    models = 2 if "cross_moments" in prepared.method_statistics else 1
+    schemes = [
+        (rule.scheme, prepared.checkpoint.shape(name)[1])
         for name, rule in prepared.rules.items()
         if rule.scheme is not None
     ]
-    largest = max(sizes, default=0)
-    return [MemoryTerm("factors of second moments", largest)] if largest else []
+    factors = max(methods.load(s.method).prepared_bytes(columns) for s, columns in schemes)
+    widest = max(columns for _, columns in schemes)
+    squares = sum(kind != "maxima" for kind in prepared.method_statistics)
+    return [
+        # The heap gives it back when the graphs of a backend take its place.
+        _tokenizer(prepared, holes=0),
+        *_eager(prepared, max(lengths), models * sum(lengths), in_pieces=len(lengths) > 1),
+        MemoryTerm("moments of inputs", squares * 4 * widest**2),
+        MemoryTerm("factors of moments", factors),
+    ]
+
+
+def _calibration_lengths(prepared: Preparation) -> list[int]:
+    """Return the tokens of each sequence of the calibration text."""
+    context_length = prepared.caches.context_length
+    if prepared.is_generating:
+        return [min(GENERATED_LENGTH, context_length)] * GENERATED_SEQUENCES
+    built_in = min(BUILT_IN_TOKENS, context_length)
+    return [len(tokens) for tokens in prepared.calibration] or [built_in]
 
 
 def _lowering(prepared: Preparation, backend: Backend) -> list[MemoryTerm]:
@@ -157,21 +175,28 @@ def _copied_bytes(prepared: Preparation, held: LoweringMemory) -> int:
 
 
 def _calibrate(prepared: Preparation) -> list[MemoryTerm]:
-    built_in = min(BUILT_IN_TOKENS, prepared.caches.context_length)
-    lengths = [len(tokens) for tokens in prepared.calibration] or [built_in]
+    lengths, (statistics, _) = _calibration_lengths(prepared), prepared.float_statistics
+    reading: list[MemoryTerm] = []
+    if statistics:
+        reading = _eager(prepared, max(lengths), sum(lengths), in_pieces=len(lengths) > 1)
+    elif prepared.is_generating:
+        reading = _eager(prepared, 1, GENERATED_SEQUENCES)
+    if prepared.is_generating:
+        reading.append(MemoryTerm("keys and values of own texts", _generated_bytes(prepared)))
+    moments = 4 * prepared.checkpoint.config.hidden_size**2 if "moments" in statistics else 0
     return [
         _tokenizer(prepared, holes=0),
-        *_eager(prepared, max(lengths), sum(lengths), in_pieces=len(lengths) > 1),
-        MemoryTerm("second moments of inputs", _moments_bytes(prepared)),
+        *reading,
+        *([MemoryTerm("moments of inputs", moments)] if moments else []),
     ]
 
 
-def _moments_bytes(prepared: Preparation) -> int:
-    if "moments" not in prepared.statistics:
-        return 0
-    # Of one layer; those of finished layers are written.
-    shapes = (s for name, s in prepared.checkpoint.shapes.items() if name.startswith("layers.0."))
-    return sum(4 * shape[1] ** 2 for shape in shapes if len(shape) == 2)
+def _generated_bytes(prepared: Preparation) -> int:
+    config = prepared.checkpoint.config
+    values = sum(2 * config.layers[layer].key_value_size for layer in config.cached_layers)
+    rows = sum(_calibration_lengths(prepared))
+    logits = _LOGITS_COPIES * GENERATED_SEQUENCES * config.vocab_size
+    return 4 * (values * rows + logits)
 
 
 def _golden(prepared: Preparation) -> list[MemoryTerm]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import Backend
-from pocketlm.edge_build.calibration.measured import Statistic
-from pocketlm.edge_build.calibration.text import Sequences, text_sequences
+from pocketlm.edge_build.calibration.measured import InputStatistic, Sequences, Statistic
+from pocketlm.edge_build.calibration.text import text_sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import CachePlan, plan_caches
 from pocketlm.edge_build.quantization import methods, recipes
@@ -27,7 +27,8 @@ class Preparation:
 
     Attributes:
         rules: what happens to each weight.
-        calibration: tokens of the user's text; empty where the built-in text is read, if any.
+        calibration: tokens of the user's text; empty where the model's own or the built-in text is
+            read, if any.
     """
 
     spec: BuildSpec
@@ -50,17 +51,39 @@ class Preparation:
         return tuple(sorted({scheme.method for scheme in schemes if scheme is not None}))
 
     @property
-    def statistics(self) -> tuple[Statistic, ...]:
-        """What calibration must measure: for the methods of the rules, and for constant scales."""
-        wanted = {kind for name in self.method_names for kind in methods.load(name).statistics}
+    def method_statistics(self) -> tuple[InputStatistic, ...]:
+        """What the methods of the rules need to know of layers' inputs."""
+        found = {kind for name in self.method_names for kind in methods.load(name).statistics}
+        return tuple(sorted(found))
+
+    @property
+    def float_statistics(self) -> tuple[tuple[Statistic, ...], tuple[str, ...]]:
+        """What the float model is measured for, and the weights whose inputs that are.
+
+        Bounds of keys and values, for constant scales of caches; and the inputs of a head that is
+        the table, which is quantized before a quantized model can run.
+        """
         plans = [self.caches_of(backend) for backend in self.backends]
         constant = any(c.quantization == "per_channel" for plan in plans for c in plan.layers)
-        return (*sorted(wanted), *(("kv_bounds",) if constant else ()))
+        bounds: tuple[Statistic, ...] = ("kv_bounds",) if constant else ()
+        table = self.rules["embed_tokens"].scheme
+        if table is None or "lm_head" in self.rules:
+            return bounds, ()
+        wanted = methods.load(table.method).statistics
+        # Nothing runs beside the float model itself.
+        alone = tuple(sorted(kind for kind in wanted if kind != "cross_moments"))
+        return (*alone, *bounds), ("embed_tokens",) if alone else ()
+
+    @property
+    def is_generating(self) -> bool:
+        """Whether the model writes the text that methods need."""
+        return bool(self.method_statistics) and not self.calibration
 
     @property
     def stage_names(self) -> tuple[str, ...]:
         """The stages of this build that a later run could take over, in order."""
-        calibrate = ("calibrate",) if self.statistics else ()
+        needed = self.method_statistics or self.float_statistics[0]
+        calibrate = ("calibrate",) if needed else ()
         return (*calibrate, "quantize", *(backend.name for backend in self.backends), "golden")
 
     def options_of(self, backend: Backend) -> dict[str, str]:
@@ -130,18 +153,11 @@ def _check_calibration(prepared: Preparation) -> None:
             f"--method {method}: recipe {prepared.recipe.name} keeps float32, so there is nothing "
             "to choose; leave it out, or take another recipe"
         )
-    if path is not None and not prepared.statistics:
+    needed = prepared.method_statistics or prepared.float_statistics[0]
+    if path is not None and not needed:
         raise BuildError(
             f"--calibrate {path}: no method of this build needs data; add --method gptq, or leave "
             "it out"
-        )
-    needy = [
-        name for name in prepared.method_names if path is None and methods.load(name).statistics
-    ]
-    if needy:
-        raise BuildError(
-            f"method {needy[0]}: needs a text to calibrate on; give one with --calibrate FILE, of "
-            "the kind that the model will read and write, 4,096 tokens or more"
         )
 
 

@@ -22,6 +22,7 @@ from pocketlm.edge_build.quantization.activations import (
     quantize_per_block_symmetric,
     quantize_per_token_asymmetric,
 )
+from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.reference_attention import KeepEverything, Packed
 from pocketlm.models.config import ModelConfig
@@ -164,7 +165,9 @@ class ReferenceModel:
         self.roundings = tuple(attention_rounding(way.attention, kv_scales) for way in ways)
         kinds = [way.activations for way in ways]
         self.decoder = eager_decoder(
-            config, weights, lambda name: [_fake_quantize(weights, name, kind) for kind in kinds]
+            config,
+            weights,
+            lambda name: [round_inputs(weights.schemes[name], kind) for kind in kinds],
         )
         self.past: list[tuple[Tensor, Tensor]] = []
 
@@ -241,14 +244,34 @@ def eager_decoder(
         on_inputs: a stored linear weight's name → what is done to its inputs, for each member of a
             batch.
     """
+    return assemble_decoder(
+        config,
+        weights,
+        lambda name: ReferenceLinear(weights, name, on_inputs(name)),
+        ReferenceEmbedding(weights),
+    )
+
+
+def assemble_decoder(
+    config: ModelConfig,
+    weights: EagerWeights,
+    linear: Callable[[str], nn.Module],
+    embedding: nn.Module,
+) -> Decoder:
+    """Return a Decoder of these layers, without weights of its own but for norms.
+
+    Args:
+        weights: of the norms.
+        linear: a stored weight's name → what multiplies by it.
+    """
     with torch.device("meta"):
         decoder = Decoder(config)
     for name, module in list(decoder.named_modules()):
         if isinstance(module, nn.Embedding):
-            decoder.set_submodule(name, ReferenceEmbedding(weights))
+            decoder.set_submodule(name, embedding)
         elif isinstance(module, nn.Linear):
             stored = weights.head_name() if name == "lm_head" else name
-            decoder.set_submodule(name, ReferenceLinear(weights, stored, on_inputs(stored)))
+            decoder.set_submodule(name, linear(stored))
         elif isinstance(module, RMSNorm):
             norm = RMSNorm(module.size, module.eps)
             norm.weight = nn.Parameter(
@@ -258,10 +281,8 @@ def eager_decoder(
     return decoder.eval()
 
 
-def _fake_quantize(
-    weights: WeightStore, name: str, activations: ActivationQuantization
-) -> OnInput | None:
-    scheme = weights.schemes[name]
+def round_inputs(scheme: QuantScheme | None, activations: ActivationQuantization) -> OnInput | None:
+    """Return what a runtime does to the inputs of a layer with weights of a scheme."""
     if scheme is None or activations == "none":
         return None
     if activations == "per_token_asymmetric":

@@ -35,7 +35,7 @@ class BuildSpec:
         use_cache: take lowered programs from the user's cache, and keep them there.
         method: how codes and scales are chosen, in place of the recipe's own methods; a name of
             edge_build/quantization/methods.
-        calibration_text: file of text that the float model reads for methods that need data.
+        calibration_text: file of text for methods that need data; None is the model's own text.
     """
 
     checkpoint: Path

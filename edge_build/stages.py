@@ -31,6 +31,9 @@ from pocketlm.runtime_py.manifest import FileEntry
 from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
 LOCK_NAME = "lock"
+# In the folder of a stage that keeps what it has done so far, with the key of its build: files of
+# an unfinished stage are removed otherwise.
+PARTS_NAME = "parts.key"
 _RECORD_END = ".finished.json"
 _DIGEST_KEY = "record_sha256"
 
@@ -122,7 +125,8 @@ class Stages:
         unit: Unit,
     ) -> StageRecord:
         folder = self.folder / name
-        folder.mkdir()
+        # It is there if an earlier run kept parts.
+        folder.mkdir(exist_ok=True)
         self.notify(StageStarted(name))
 
         def advance(_: str, done: int, total: int, what: str) -> None:
@@ -147,10 +151,21 @@ class Stages:
             found[name] = record
         self._tell(found)
         kept = {LOCK_NAME, *found, *(f"{name}{_RECORD_END}" for name in found)}
+        if len(found) < len(self.names) and self._has_parts(self.names[len(found)]):
+            kept.add(self.names[len(found)])
         for path in self.folder.iterdir():
             if path.name not in kept:
                 remove(path)
         return found
+
+    def _has_parts(self, name: str) -> bool:
+        folder = self.folder / name
+        if folder.is_symlink() or (self.folder / f"{name}{_RECORD_END}").exists():
+            return False
+        try:
+            return (folder / PARTS_NAME).read_text(encoding="utf-8") == self.key
+        except (OSError, ValueError):
+            return False
 
     def _verified(self, name: str) -> StageRecord | None:
         try:

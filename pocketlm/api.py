@@ -54,7 +54,7 @@ def build(
         recipe: a name of `pocketlm list recipes`, or the path of a .toml file.
         method: how codes and scales are chosen, a name of `pocketlm list methods`; None is the
             recipe's own.
-        calibration_text: file of text for methods that need data.
+        calibration_text: file of text for methods that need data; None is the model's own text.
         context_length: in tokens; None is the model's own, at most 4096.
         chunk: most tokens of one prefill call; None is 128.
         kv: precision of the KV cache.

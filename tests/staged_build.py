@@ -75,7 +75,7 @@ def make_staged_build(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatc
     staged_build = StagedBuild(folder, Path(shutil.copytree(source, folder / "checkpoint")))
 
     def quantize(
-        checkpoint: object, rules: object, folder: Path, _: Advance, calibration: object
+        checkpoint: object, rules: object, folder: Path, _: Advance, *calibration: object
     ) -> QuantizedModel:
         (folder / "embed_tokens.codes.npy").write_bytes(b"codes")
         staged_build.work("quantize")

@@ -1,5 +1,6 @@
 """What calibration measures, and the store that holds it on disk."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Of the inputs of a linear layer, or of keys and values.
-InputStatistic = Literal["maxima", "moments"]
-Statistic = Literal["maxima", "moments", "kv_bounds"]
+InputStatistic = Literal["maxima", "squares", "moments", "cross_moments"]
+Statistic = Literal["maxima", "squares", "moments", "cross_moments", "kv_bounds"]
 INPUT_STATISTICS: tuple[InputStatistic, ...] = get_args(InputStatistic)
+
+Sequences = tuple[tuple[int, ...], ...]
+_TOKENS_NAME = "tokens.json"
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,16 @@ class InputStatistics:
 
     Attributes:
         maxima: [in] float32, the largest |x| of each channel.
+        squares: [in] float32, the sum of x² of each channel.
         moments: [in, in] float32, the sum of x xᵀ.
+        cross_moments: [in, in] float32, the sum of f xᵀ: f is what the float model has in place of
+            x, which comes from layers that are quantized already.
     """
 
     maxima: NDArray[np.float32] | None = None
+    squares: NDArray[np.float32] | None = None
     moments: NDArray[np.float32] | None = None
+    cross_moments: NDArray[np.float32] | None = None
 
 
 NO_INPUT_STATISTICS = InputStatistics()
@@ -54,19 +63,27 @@ class CalibrationStore:
     folder: Path
     statistics: Sequence[Statistic]
 
-    def inputs(self, name: str) -> InputStatistics:
-        """Return the statistics of one weight's inputs; a tied table's are those of the head.
+    @property
+    def sequences(self) -> Sequences:
+        """The calibration text as tokens, each sequence by itself."""
+        document = json.loads((self.folder / _TOKENS_NAME).read_text(encoding="ascii"))
+        return tuple(map(tuple, document))
 
-        A table that is only gathered from has none.
-        """
+    def write_sequences(self, sequences: Sequences) -> None:
+        """Keep the calibration text."""
+        (self.folder / _TOKENS_NAME).write_text(json.dumps(sequences), encoding="ascii")
+
+    def inputs(self, name: str) -> InputStatistics:
+        """Return the statistics of one weight's inputs, if they were measured."""
         kept = (k for k in INPUT_STATISTICS if (self.folder / f"{name}.{k}.npy").exists())
         return InputStatistics(**{kind: self._map(f"{name}.{kind}") for kind in kept})
 
     def write_inputs(self, name: str, inputs: InputStatistics) -> None:
         """Keep the statistics of one weight's inputs."""
         for kind in INPUT_STATISTICS:
-            if kind in self:
-                np.save(self.folder / f"{name}.{kind}.npy", getattr(inputs, kind))
+            found = getattr(inputs, kind)
+            if found is not None:
+                np.save(self.folder / f"{name}.{kind}.npy", found)
 
     def kv_bounds(self) -> KvBounds:
         """Return the bounds of keys and values."""

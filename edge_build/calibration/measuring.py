@@ -18,6 +18,7 @@ class InputObserver:
     def __init__(self, statistics: tuple[Statistic, ...]) -> None:
         self.statistics = statistics
         self.maxima: Tensor | None = None
+        self.squares: Tensor | None = None
         self.moments: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -26,6 +27,9 @@ class InputObserver:
         if "maxima" in self.statistics:
             found = rows.abs().amax(0)
             self.maxima = found if self.maxima is None else torch.maximum(self.maxima, found)
+        if "squares" in self.statistics:
+            found = rows.square().sum(0)
+            self.squares = found if self.squares is None else self.squares + found
         if "moments" in self.statistics:
             found = rows.T @ rows
             self.moments = found if self.moments is None else self.moments + found
@@ -33,9 +37,9 @@ class InputObserver:
 
     def result(self) -> InputStatistics:
         """Return what was measured, and forget it: the model's layers hold the observers."""
-        numbers = (None if x is None else x.numpy() for x in (self.maxima, self.moments))
-        found = InputStatistics(*numbers)
-        self.maxima = self.moments = None
+        measured = (self.maxima, self.squares, self.moments)
+        found = InputStatistics(*(None if x is None else x.numpy() for x in measured))
+        self.maxima = self.squares = self.moments = None
         return found
 
 

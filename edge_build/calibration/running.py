@@ -1,62 +1,98 @@
-"""The float model once over a text, layer by layer: weights stream, activations are measured."""
+"""The calibration text, and the float model once over it: activations are measured."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import torch
 
 from pocketlm.edge_build.calibration.float_weights import FloatWeights
-from pocketlm.edge_build.calibration.measured import INPUT_STATISTICS, CalibrationStore, Statistic
+from pocketlm.edge_build.calibration.generation import (
+    GENERATED_LENGTH,
+    GENERATED_SEQUENCES,
+    generate,
+)
+from pocketlm.edge_build.calibration.measured import (
+    INPUT_STATISTICS,
+    CalibrationStore,
+    Sequences,
+    Statistic,
+)
 from pocketlm.edge_build.calibration.measuring import InputObserver, KvObserver
 from pocketlm.edge_build.calibration.text import built_in_sequences
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.progress import Advance
-from pocketlm.edge_build.reference import eager_decoder, reference_threads
+from pocketlm.edge_build.reference import OnInput, eager_decoder, reference_threads
 from pocketlm.edge_build.reference_attention import KeepEverything, Packed
 from pocketlm.edge_build.resident_memory import return_freed_memory
 from pocketlm.models.checkpoint import Checkpoint
 
 
 def calibrate(prepared: Preparation, folder: Path, advance: Advance) -> CalibrationStore:
-    """Measure what the build asks for, on its calibration text, and keep it in `folder`.
+    """Keep the calibration text in `folder`, and measure what of the float model is asked for.
 
     Raises:
         BuildError: a weight is not finite.
     """
-    sequences = prepared.calibration or built_in_sequences(
-        prepared.text, prepared.caches.context_length
-    )
-    tokens = sum(map(len, sequences))
-    layers = prepared.checkpoint.config.num_layers
-
-    def report_layer(layer: int) -> None:
-        advance("calibrate", layer, layers, f"{tokens} tokens")
-
-    report_layer(0)
     with reference_threads(prepared.parameters):
-        return measure(prepared.checkpoint, sequences, prepared.statistics, folder, report_layer)
+        sequences = _sequences(prepared, advance)
+        statistics, weights = prepared.float_statistics
+        store = CalibrationStore(folder, statistics)
+        if statistics:
+            tokens = sum(map(len, sequences))
+            layers = prepared.checkpoint.config.num_layers
+
+            def report_layer(layer: int) -> None:
+                advance("calibrate", layer, layers, f"{tokens} tokens")
+
+            report_layer(0)
+            store = measure(
+                prepared.checkpoint, sequences, statistics, folder, weights, report_layer
+            )
+    store.write_sequences(sequences)
+    return store
+
+
+def _sequences(prepared: Preparation, advance: Advance) -> Sequences:
+    """Return the user's text, or the model's own where a method needs much."""
+    if prepared.calibration:
+        return prepared.calibration
+    text, context_length = prepared.text, prepared.caches.context_length
+    built_in = built_in_sequences(text, context_length)
+    if not prepared.is_generating:
+        return built_in
+    length = min(GENERATED_LENGTH, context_length)
+
+    def report(done: int, total: int) -> None:
+        advance("calibrate", done, total, f"tokens of {GENERATED_SEQUENCES} own texts")
+
+    first = built_in[0][0]
+    return generate(prepared.checkpoint, first, text.tokenizer_size, length, report)
 
 
 @torch.no_grad()
 def measure(
     checkpoint: Checkpoint,
-    sequences: Sequence[Sequence[int]],
+    sequences: Sequences,
     statistics: Sequence[Statistic],
     folder: Path,
+    weights: Container[str] | None = None,
     report_layer: Callable[[int], None] = lambda layer: None,
 ) -> CalibrationStore:
-    """Read sequences once and keep the statistics of each linear layer's inputs, keys and values.
+    """Read sequences once and keep statistics of the float model.
 
     Args:
+        weights: whose inputs are measured; None is every linear layer's.
         report_layer: called with each layer that is done, counted from 1.
     """
-    config, weights = checkpoint.config, FloatWeights(checkpoint)
+    config, source = checkpoint.config, FloatWeights(checkpoint)
     store = CalibrationStore(folder, tuple(statistics))
     wanted = tuple(kind for kind in INPUT_STATISTICS if kind in store)
     inputs: dict[str, InputObserver] = {}
 
-    def observe(name: str) -> tuple[InputObserver, ...]:
+    def observe(name: str) -> tuple[OnInput | None, ...]:
+        if not wanted or (weights is not None and name not in weights):
+            return (None,)
         inputs[name] = InputObserver(wanted)
         return (inputs[name],)
 
@@ -69,7 +105,7 @@ def measure(
         report_layer(done)
 
     kv = KvObserver(config)
-    decoder = eager_decoder(config, weights, observe)
+    decoder = eager_decoder(config, source, observe)
     lengths = [len(tokens) for tokens in sequences]
     steps = [KeepEverything(config, None, torch.arange(n), (kv.rounding(),)) for n in lengths]
     packed = Packed(steps, lengths, write_layers)
@@ -77,9 +113,10 @@ def measure(
     hidden = decoder.hidden(torch.tensor([every]), packed)
     write_layers(config.num_layers)
     # The head multiplies this; its products themselves are not wanted.
-    head = inputs[weights.head_name()]
-    head(decoder.norm(hidden)[0])
-    store.write_inputs(weights.head_name(), head.result())
+    head = inputs.pop(source.head_name(), None)
+    if head is not None:
+        head(decoder.norm(hidden)[0])
+        store.write_inputs(source.head_name(), head.result())
     if "kv_bounds" in store:
         store.write_kv_bounds(kv.result())
     return store

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
+from pocketlm.edge_build.calibration.measured import Sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.golden_texts import LONG_TEXT, TOKENIZER_TEXTS
 from pocketlm.edge_build.prompts import open_tokenizer
 from pocketlm.edge_build.text_files import TextFiles
-
-Sequences = tuple[tuple[int, ...], ...]
 
 BUILT_IN_TOKENS = 512
 # Of a text of the user's: what comes after does not change statistics much, and takes time.

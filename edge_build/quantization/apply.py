@@ -14,15 +14,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pocketlm.edge_build.calibration.measured import NO_INPUT_STATISTICS, CalibrationStore
+from pocketlm.edge_build.calibration.measured import (
+    NO_INPUT_STATISTICS,
+    CalibrationStore,
+    InputStatistic,
+    InputStatistics,
+)
 from pocketlm.edge_build.progress import Advance
 from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.finite import finite
+from pocketlm.edge_build.quantization.kept_weights import KeptWeights
+from pocketlm.edge_build.quantization.layer_by_layer import LayerPass, quantize_layers
 from pocketlm.edge_build.quantization.recipe import QuantRule, QuantScheme
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.models.checkpoint import Checkpoint
 from pocketlm.runtime_py.int4_packing import pack_int4
-from pocketlm.runtime_py.manifest import TensorEntry
+from pocketlm.runtime_py.manifest import ActivationQuantization, TensorEntry
 
 # Elements in one block of rows. Smaller ones stay in a core's own cache, but then the threads
 # spend their time handing the interpreter to each other.
@@ -37,56 +44,128 @@ class QuantizedModel:
     tensors: tuple[TensorEntry, ...]
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """What methods that need data are given.
+
+    Attributes:
+        store: the calibration text, and statistics of a tied head's inputs.
+        activations: what a backend rounds of layers' inputs.
+    """
+
+    store: CalibrationStore
+    activations: ActivationQuantization = "none"
+
+
 def quantize_weights(
     checkpoint: Checkpoint,
     rules: Mapping[str, QuantRule],
     folder: Path,
     advance: Advance,
-    calibration: CalibrationStore | None = None,
+    calibrated: Calibrated | None = None,
+    key: str | None = None,
 ) -> QuantizedModel:
     """Write every weight to `folder`, quantized as its rule says.
 
+    Those whose method needs statistics come last and in the model's order: each is quantized for
+    what the layers before it, quantized already, give it.
+
     Args:
         advance: called with the bytes of the checkpoint that are read.
-        calibration: what the rules' methods need to know of activations.
+        key: of the build; with it an interrupted run's weights are taken over.
 
     Raises:
         BuildError: a weight is not finite.
     """
-    total = sum(checkpoint.tensors[name].size_bytes for name in rules)
-    done = 0
-    entries = []
-    for name, rule in rules.items():
-        shape = checkpoint.shape(name)
+    kept = None if key is None else KeptWeights.of_build(folder, key)
+    store = WeightStore(folder, {name: rule.scheme for name, rule in rules.items()})
+    statistics = _layer_statistics(rules, store.head_name())
+    writer = _WeightWriter(checkpoint, rules, folder, advance, kept)
+    for name in rules:
+        if name not in statistics:
+            writer.quantize(name, partial(_head_inputs, calibrated, name))
+    if statistics:
+        assert calibrated is not None, "a method that needs data is given a text"
+        text = LayerPass(calibrated.store.sequences, statistics, calibrated.activations)
+        quantize_layers(checkpoint, store, text, writer.quantize)
+    advance("quantize", writer.total, writer.total, "weights")
+    return QuantizedModel(store, tuple(writer.entries[name] for name in rules))
 
-        def report_rows(rows: int, name: str = name, before: int = done) -> None:
-            advance("quantize", before + rows * checkpoint.tensors[name].row_bytes, total, name)
 
-        report_rows(0)
+def _layer_statistics(
+    rules: Mapping[str, QuantRule], head: str
+) -> dict[str, tuple[InputStatistic, ...]]:
+    """Return what the methods of weights need to know that the layers' inputs tell.
+
+    The table is quantized before anything runs, also where it is the head.
+    """
+    wanted = {
+        name: methods.load(rule.scheme.method).statistics
+        for name, rule in rules.items()
+        if rule.scheme is not None and name != "embed_tokens"
+    }
+    return {name: kinds for name, kinds in wanted.items() if kinds}
+
+
+def _head_inputs(calibrated: Calibrated | None, name: str) -> InputStatistics:
+    return calibrated.store.inputs(name) if calibrated else NO_INPUT_STATISTICS
+
+
+class _WeightWriter:
+    """Quantizes one weight after the other and reports it."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        rules: Mapping[str, QuantRule],
+        folder: Path,
+        advance: Advance,
+        kept: KeptWeights | None,
+    ) -> None:
+        self.checkpoint, self.rules, self.folder = checkpoint, rules, folder
+        self.advance, self.kept = advance, kept
+        self.total = sum(checkpoint.tensors[name].size_bytes for name in rules)
+        self.done = 0
+        self.entries: dict[str, TensorEntry] = {}
+
+    def quantize(self, name: str, inputs: Callable[[], InputStatistics]) -> None:
+        """Write a weight, or take over what an earlier run wrote; once."""
+        if name in self.entries:
+            return
+        self._report_rows(name, 0)
+        entry = self.kept.read(name) if self.kept else None
+        if entry is None:
+            entry = self._write(name, inputs)
+            if self.kept is not None:
+                self.kept.write(entry)
+        self.entries[name] = entry
+        self.done += self.checkpoint.tensors[name].size_bytes
+
+    def _write(self, name: str, inputs: Callable[[], InputStatistics]) -> TensorEntry:
+        rule, shape = self.rules[name], self.checkpoint.shape(name)
+        report_rows = partial(self._report_rows, name)
         if rule.scheme is None:
-            size_bytes, sqnr_db = _store_float(checkpoint, name, folder, report_rows), None
+            size_bytes = _store_float(self.checkpoint, name, self.folder, report_rows)
+            sqnr_db = None
         else:
-            inputs = calibration.inputs(name) if calibration else NO_INPUT_STATISTICS
-            prepared = methods.load(rule.scheme.method).prepare(rule.scheme, inputs)
+            prepared = methods.load(rule.scheme.method).prepare(rule.scheme, inputs())
             quantize = partial(_quantize_rows, scheme=rule.scheme, quantize=prepared)
             size_bytes, sqnr_db = _store_quantized(
-                checkpoint, name, rule.scheme, quantize, folder, report_rows
+                self.checkpoint, name, rule.scheme, quantize, self.folder, report_rows
             )
-        entries.append(
-            TensorEntry(
-                name=name,
-                shape=tuple(shape),
-                bits=rule.scheme.bits if rule.scheme else 32,
-                group_size=rule.scheme.group_size if rule.scheme else None,
-                size_bytes=size_bytes,
-                sqnr_db=sqnr_db,
-                reason=rule.reason,
-            )
+        return TensorEntry(
+            name=name,
+            shape=tuple(shape),
+            bits=rule.scheme.bits if rule.scheme else 32,
+            group_size=rule.scheme.group_size if rule.scheme else None,
+            size_bytes=size_bytes,
+            sqnr_db=sqnr_db,
+            reason=rule.reason,
         )
-        done += checkpoint.tensors[name].size_bytes
-    advance("quantize", total, total, "weights")
-    schemes = {name: rule.scheme for name, rule in rules.items()}
-    return QuantizedModel(WeightStore(folder, schemes), tuple(entries))
+
+    def _report_rows(self, name: str, rows: int) -> None:
+        read = self.done + rows * self.checkpoint.tensors[name].row_bytes
+        self.advance("quantize", read, self.total, name)
 
 
 def _store_float(

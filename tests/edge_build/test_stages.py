@@ -18,7 +18,13 @@ from pocketlm.edge_build.progress import (
     StageStarted,
     ignore,
 )
-from pocketlm.edge_build.stages import ResultFormat, Stages, finished_names, run_unkept
+from pocketlm.edge_build.stages import (
+    PARTS_NAME,
+    ResultFormat,
+    Stages,
+    finished_names,
+    run_unkept,
+)
 
 NAMES = ("first", "second", "third")
 TEXT: ResultFormat[str] = ResultFormat(
@@ -255,3 +261,54 @@ def test_files_move_under_their_own_paths(tmp_path: Path) -> None:
 def test_bytes_that_are_kept_are_known_before_the_work(tmp_path: Path) -> None:
     Build(tmp_path).run("first", "second")
     assert Build(tmp_path).stages.kept_bytes == 1000 * len("firstsecond")
+
+
+def parted(folder: Path, key: str, fault: Callable[[Path], object] = lambda parts: None) -> Stages:
+    """Return the stages after a run that ended in the second one, which had kept a part."""
+    first = Stages(folder, key, NAMES, ignore)
+    first.run("first", lambda stage, advance: "one", TEXT)
+
+    def work(stage: Path, advance: Advance) -> str:
+        (stage / PARTS_NAME).write_text(key)
+        (stage / "part").write_text("kept")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.run("second", work, TEXT)
+    fault(folder / "second")
+    return Stages(folder, "key", NAMES, ignore)
+
+
+def test_parts_of_an_unfinished_stage_are_there_when_it_is_worked_again(tmp_path: Path) -> None:
+    stages = parted(tmp_path, "key")
+    found = stages.run("second", lambda stage, advance: (stage / "part").read_text(), TEXT)
+    assert found == "kept"
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        ("other", lambda parts: None),
+        ("key", lambda parts: (parts / PARTS_NAME).unlink()),
+        ("key", lambda parts: (parts / PARTS_NAME).write_bytes(b"\xff\xfe")),
+    ],
+)
+def test_parts_of_another_build_are_removed(
+    key: str, fault: Callable[[Path], object], tmp_path: Path
+) -> None:
+    stages = parted(tmp_path, key, fault)
+    assert not (tmp_path / "second").exists()
+    stages.run("second", lambda stage, advance: str([*stage.iterdir()]), TEXT)
+    assert stages.finished["second"].result == {"text": "[]"}
+
+
+def test_parts_in_a_linked_folder_are_not_taken(tmp_path: Path) -> None:
+    def link(parts: Path) -> None:
+        parts.rename(tmp_path / "elsewhere")
+        parts.symlink_to(tmp_path / "elsewhere")
+
+    work = tmp_path / "work"
+    work.mkdir()
+    stages = parted(work, "key", link)
+    assert not (work / "second").exists() and (tmp_path / "elsewhere" / "part").exists()
+    assert stages.run("second", lambda stage, advance: "two", TEXT) == "two"

@@ -10,7 +10,7 @@ import torch
 from torch.export import ExportedProgram
 
 from pocketlm.edge_build.backend import Artifact, LoweringInput
-from pocketlm.edge_build.backends.executorch.choices import DELEGATE, UNROLL
+from pocketlm.edge_build.backends.executorch.choices import ACTIVATIONS, DELEGATE, UNROLL
 from pocketlm.edge_build.backends.executorch.inspection import ProgramReport, inspect_program
 from pocketlm.edge_build.backends.executorch.metadata import constant_methods
 from pocketlm.edge_build.backends.executorch.program import logits_size, simplify_views, trace
@@ -208,7 +208,7 @@ def _weight_kind(scheme: QuantScheme | None) -> str:
 def _activation_quantization(source: LoweringInput) -> ActivationQuantization:
     names = set(source.weights.names()) - {"embed_tokens"} | {source.weights.head_name()}
     quantized = any(source.weights.schemes[name] is not None for name in names)
-    return "per_token_asymmetric" if quantized else "none"
+    return ACTIVATIONS if quantized else "none"
 
 
 def _attention_quantization(source: LoweringInput) -> AttentionQuantization:

@@ -7,7 +7,7 @@ inside GroupQueryAttention and runs in the stock onnxruntime-genai; "ring" is a 
 from pathlib import Path
 
 from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
-from pocketlm.edge_build.backends.onnx.choices import LOCAL_CACHE, plan_artifact
+from pocketlm.edge_build.backends.onnx.choices import ACTIVATIONS, LOCAL_CACHE, plan_artifact
 from pocketlm.edge_build.backends.onnx.kinds import LOCAL_KINDS
 from pocketlm.edge_build.lowering_memory import LoweringMemory
 
@@ -31,6 +31,7 @@ BACKEND = Backend(
     template_repairs=("explicit_trimming", "split_for_in"),
     tools=("onnx", "onnxscript"),
     # Weights stream from the store to the file.
+    activations=ACTIVATIONS,
     lowering_memory=LoweringMemory(
         library_bytes=40_000_000,
         layer_bytes=2_600_000,

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from pocketlm.edge_build.backends.onnx.kinds import LOCAL_KINDS
 from pocketlm.edge_build.kv_cache import CachePlan
 from pocketlm.models.config import ModelConfig
-from pocketlm.runtime_py.manifest import CacheEntry
+from pocketlm.runtime_py.manifest import ActivationQuantization, CacheEntry
 from pocketlm.runtime_py.memory_model import RunChoices
 
 LOCAL_CACHE = "local-cache"
 ATTENTION = "attention"
+# What MatMulNBits rounds of its inputs at accuracy level 4.
+ACTIVATIONS: ActivationQuantization = "per_block_symmetric"
 
 # No large constant may be folded at load: it would be a heap copy of weights that are mapped.
 SESSION_OPTIONS = {"optimization.constant_folding_max_output_size_in_bytes": "1048576"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx_ir
 
 from pocketlm.edge_build.backend import Artifact, LoweringInput
-from pocketlm.edge_build.backends.onnx.choices import SESSION_OPTIONS, plan_artifact
+from pocketlm.edge_build.backends.onnx.choices import ACTIVATIONS, SESSION_OPTIONS, plan_artifact
 from pocketlm.edge_build.backends.onnx.external_data import attach_weights
 from pocketlm.edge_build.backends.onnx.genai_config import (
     GENAI_CONFIG_NAME,
@@ -101,4 +101,4 @@ def _has_codes(plan: CachePlan) -> bool:
 
 def _activation_quantization(source: LoweringInput) -> ActivationQuantization:
     quantized = any(scheme is not None for scheme in source.weights.schemes.values())
-    return "per_block_symmetric" if quantized else "none"
+    return ACTIVATIONS if quantized else "none"

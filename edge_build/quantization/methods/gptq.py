@@ -4,6 +4,10 @@ Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-tr
 arXiv 2210.17323. What is kept small is the error of the layer's output over the calibration text,
 tr((W - Q) H (W - Q)ᵀ) with H = Σ x xᵀ. Columns are rounded in the order of falling H[i, i]
 (activation order): each keeps the scale of its own group, which is chosen before.
+
+x comes from layers that are quantized already. Where the float model has f in its place, W is first
+moved towards the weights that make W f of x, W + W Σ (f - x) xᵀ H⁻¹: the asymmetric calibration of
+Li et al., "GPTAQ", arXiv 2504.02692, in one product in place of a term for every column.
 """
 
 from dataclasses import dataclass
@@ -19,6 +23,9 @@ from pocketlm.edge_build.quantization.scale_search import code_range, search_sca
 
 # Added to H's diagonal, as a share of its mean: directions that the text hardly shows are not free.
 _DAMPING = 0.01
+# How far weights are moved. All the way fits them to the text itself: on texts of 4,096 to 16,384
+# tokens half of it is better or as good.
+_CORRECTION = 0.5
 # Columns whose errors reach the later ones by one product of matrices.
 _BLOCK = 64
 
@@ -31,14 +38,18 @@ class _Rounder:
         order: columns in the order in which they are rounded.
         factor: [in, in], U of (H⁻¹ = Uᵀ U), upper triangular, H in that order.
         importance: [in], H's diagonal, as the weight has its columns.
+        correction: [in, in], what a weight is multiplied by to be moved; None moves nothing.
     """
 
     scheme: QuantScheme
     order: Tensor
     factor: Tensor
     importance: Tensor
+    correction: Tensor | None
 
     def __call__(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        if self.correction is not None:
+            weight = torch.addmm(weight, weight, self.correction, alpha=_CORRECTION)
         scales = search_scales(weight, self.scheme, self.importance)
         columns, lowest_and_highest = weight.shape[1], code_range(self.scheme)
         group = columns // scales.shape[1]
@@ -81,9 +92,24 @@ def prepare(scheme: QuantScheme, inputs: InputStatistics) -> Quantize:
     matrix = matrix[:, order]
     matrix = torch.linalg.cholesky(matrix)
     matrix = torch.cholesky_inverse(matrix)
+    correction = _correction(inputs, matrix, order)
     matrix = torch.linalg.cholesky(matrix, upper=True)
-    return _Rounder(scheme, order, matrix.float(), importance)
+    return _Rounder(scheme, order, matrix.float(), importance, correction)
+
+
+def _correction(inputs: InputStatistics, inverse: Tensor, order: Tensor) -> Tensor | None:
+    """Return Σ (f - x) xᵀ H⁻¹, [in, in] float32, for an inverse with its columns in `order`."""
+    if inputs.moments is None or inputs.cross_moments is None:
+        return None
+    lost = torch.from_numpy(inputs.cross_moments - inputs.moments)
+    found = torch.empty_like(lost)
+    found[:, order] = lost[:, order] @ inverse.float()
+    return found
 
 
 # Three matrices of float64 at once.
-METHOD = Method(prepare, ("moments",), prepared_bytes=lambda in_features: 24 * in_features**2)
+METHOD = Method(
+    prepare,
+    ("moments", "cross_moments"),
+    prepared_bytes=lambda in_features: 24 * in_features**2,
+)
