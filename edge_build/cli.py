@@ -10,6 +10,8 @@ from typing import Literal
 
 import click
 
+from pocketlm.edge_build import recipe_command
+
 _POSITIVE = click.IntRange(min=1)
 
 
@@ -85,7 +87,8 @@ def _stopped_by_sigterm() -> Iterator[None]:
     "calibration_text",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Text for methods that need data, in UTF-8; the first 16,384 tokens are read.",
+    help="Text for methods that need data, in UTF-8; the first 16,384 tokens are read. Default: "
+    "the model's own text, sampled.",
 )
 @click.option(
     "-c",
@@ -237,4 +240,4 @@ def doctor(as_json: bool) -> None:
         sys.exit(1)
 
 
-COMMANDS = (build, doctor)
+COMMANDS = (build, recipe_command.recipe, doctor)

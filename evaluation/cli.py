@@ -1,20 +1,16 @@
 """pocketlm eval. Heavy libraries are imported inside the command."""
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from pocketlm.runtime_py.commands.flags import backend_option, json_option, threads_option
 from pocketlm.runtime_py.errors import RunError
-from pocketlm.runtime_py.terminal import say
-
-if TYPE_CHECKING:
-    from pocketlm.evaluation.evaluation import Advance
+from pocketlm.runtime_py.terminal import say, step_bar
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _POSITIVE = click.IntRange(min=1)
@@ -97,7 +93,7 @@ def evaluate_command(
     kept = kept_passages(digests, passages)
     if fresh:
         kept.clear()
-    with _progress() as advance:
+    with step_bar("eval") as advance:
         evaluation = evaluate(opened, reference, passages, kept, advance)
     result = result_of(opened, reference, evaluation)
     if as_json:
@@ -142,32 +138,6 @@ def _write_page(path: Path, page: str) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(f"--html {path}: cannot be written ({error.strerror})")
-
-
-@contextmanager
-def _progress() -> "Iterator[Advance]":
-    """Show a bar on stderr during the block."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from pocketlm.runtime_py.terminal import bar_text, make_console
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    with Progress(*columns, console=make_console(stderr=True), transient=True) as progress:
-        task = progress.add_task("eval", total=None)
-
-        def advance(done: int, total: int, what: str) -> None:
-            description = bar_text(f"eval {what}".rstrip())
-            progress.update(task, completed=done, total=total, description=description)
-
-        yield advance
 
 
 COMMANDS = (evaluate_command,)

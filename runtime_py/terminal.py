@@ -5,7 +5,8 @@ direction of what follows, markup of the library that draws tables.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -107,3 +108,30 @@ def make_console(*, stderr: bool = False, soft_wrap: bool = False) -> "Console":
     )
     console.push_render_hook(Escaping())
     return console
+
+
+@contextmanager
+def step_bar(command: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar on stderr during the block; it is told (done, total, what is at work)."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    console = make_console(stderr=True)
+    # In a file it would be one empty line.
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task(command, total=None)
+
+        def advance(done: int, total: int, what: str) -> None:
+            description = bar_text(f"{command} {what}".rstrip())
+            progress.update(task, completed=done, total=total, description=description)
+
+        yield advance

@@ -1,0 +1,116 @@
+"""plan_recipe(): a checkpoint and bits per weight → the recipe."""
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pocketlm.edge_build.calibration.text import built_in_sequences, text_sequences
+from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.mixed_precision.budget import Choice, smallest_bytes, spend
+from pocketlm.edge_build.mixed_precision.recipe_writing import recipe_toml
+from pocketlm.edge_build.mixed_precision.sensitivity import (
+    SENSITIVITY_TOKENS,
+    measure_sensitivities,
+)
+from pocketlm.edge_build.quantization.entries import tensor_entry
+from pocketlm.edge_build.quantization.recipe import QuantScheme
+from pocketlm.edge_build.reference import reference_threads
+from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
+from pocketlm.edge_build.text_files import read_text_files
+from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
+
+# The first is measured, the others follow from it. Both backends multiply by all of them.
+_SCHEMES = (*(QuantScheme(4, size) for size in (32, 64, 128)), QuantScheme(8))
+_TABLE_SCHEMES = (QuantScheme(4, 32), QuantScheme(8))
+
+
+@dataclass(frozen=True)
+class PlannedRecipe:
+    """A mixed-precision recipe.
+
+    Attributes:
+        toml: of the recipe file.
+        bits_per_weight: with scales, and with float32 norms.
+        predicted_kl_nats: the sum of what single weights cost when they are rounded to nearest.
+        chosen: of each quantized weight.
+    """
+
+    toml: str
+    bits_per_weight: float
+    predicted_kl_nats: float
+    chosen: dict[str, Choice]
+
+
+def plan_recipe(
+    folder: Path,
+    bits_per_weight: float,
+    calibration_text: Path | None,
+    report: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> PlannedRecipe:
+    """Choose bits and groups of every weight so that the model has these bits a weight at most.
+
+    Args:
+        calibration_text: file of text to measure on; None is the built-in text.
+        report: called with (done, of, weight).
+
+    Raises:
+        ModelError, BuildError: the checkpoint, the text or the budget do not allow it.
+    """
+    checkpoint = open_checkpoint(folder)
+    config = checkpoint.config
+    files = CheckpointFiles.read(checkpoint.folder, checkpoint.config_json)
+    text = read_text_files(files, config)
+    context_length = min(config.max_position_embeddings, SENSITIVITY_TOKENS)
+    schemes = _schemes(checkpoint)
+    fixed_bytes = sum(4 * math.prod(s) for s in checkpoint.shapes.values() if len(s) == 1)
+    elements = sum(map(math.prod, checkpoint.shapes.values()))
+    budget = int(bits_per_weight * elements / 8) - fixed_bytes
+    sizes = {
+        (name, scheme): tensor_entry(name, checkpoint.shape(name), scheme, "").size_bytes
+        for name, offered in schemes.items()
+        for scheme in offered
+    }
+    smallest = sum(min(sizes[name, s] for s in offered) for name, offered in schemes.items())
+    if budget < smallest:
+        least = math.ceil(800 * (smallest + fixed_bytes) / elements) / 100
+        raise BuildError(
+            f"--bits-per-weight {bits_per_weight:g}: the smallest recipe of this model has "
+            f"{least:g}; give that or more"
+        )
+    if calibration_text is None:
+        sequences = built_in_sequences(text, context_length)
+    else:
+        sequences = text_sequences(calibration_text, text, context_length)[:1]
+    parameters = elements
+    with tempfile.TemporaryDirectory() as statistics, reference_threads(parameters):
+        found = measure_sensitivities(checkpoint, sequences, schemes, Path(statistics), report)
+    choices = {
+        name: [Choice(s, sizes[name, s], found[name].predicted(s)) for s in offered]
+        for name, offered in schemes.items()
+    }
+    assert smallest_bytes(choices) == smallest, "one way to count bytes"
+    chosen = spend(choices, budget)
+    size_bytes = fixed_bytes + sum(choice.size_bytes for choice in chosen.values())
+    bits = round(8 * size_bytes / elements, 3)
+    kl = sum(choice.kl_nats for choice in chosen.values())
+    opening = (
+        f"{bits:g} bits a weight, for {folder.name}. Written by pocketlm recipe; edit it freely,\n"
+        "and build with --recipe. Single weights that are rounded to nearest cost in sum\n"
+        f"{kl:.3g} nats of KL divergence."
+    )
+    return PlannedRecipe(recipe_toml(chosen, opening), bits, kl, chosen)
+
+
+def _schemes(checkpoint: Checkpoint) -> dict[str, tuple[QuantScheme, ...]]:
+    """Return the schemes that each matrix can have, the one to measure first."""
+    found = {}
+    for name, shape in checkpoint.shapes.items():
+        if len(shape) == 1:
+            continue
+        offered = _TABLE_SCHEMES if name in ("embed_tokens", "lm_head") else _SCHEMES
+        fitting = [s for s in offered if s.group_size is None or shape[1] % s.group_size == 0]
+        # Too narrow for groups: a scale a channel.
+        found[name] = tuple(fitting) if len(fitting) > 1 else (QuantScheme(4), QuantScheme(8))
+    return found

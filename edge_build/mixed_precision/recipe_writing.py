@@ -1,0 +1,20 @@
+"""A recipe of a rule for each weight, as TOML that a build reads and people edit."""
+
+from collections.abc import Mapping
+
+from pocketlm.edge_build.mixed_precision.budget import Choice
+
+
+def recipe_toml(chosen: Mapping[str, Choice], opening: str) -> str:
+    """Return the text of a recipe file.
+
+    Args:
+        opening: what stands above the rules, for people.
+    """
+    lines = [f"# {line}".rstrip() for line in opening.splitlines()]
+    for name, choice in chosen.items():
+        lines += ["", "[[rules]]", f'pattern = "{name}"', f"bits = {choice.scheme.bits}"]
+        if choice.scheme.group_size is not None:
+            lines.append(f"group_size = {choice.scheme.group_size}")
+        lines.append(f'reason = "alone it costs a KL of {choice.kl_nats:.2g} nats"')
+    return "\n".join((*lines, ""))

@@ -1,0 +1,66 @@
+"""pocketlm recipe: a file that a build reads, within the bits that were asked for."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pocketlm.cli import main
+from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.quantization.entries import tensor_entry
+from pocketlm.edge_build.quantization.quality import summarize
+from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.models.checkpoint import open_checkpoint
+from tests.conftest import TINY_PUBLISHED
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, ["recipe", *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("family", sorted(TINY_PUBLISHED))
+def test_the_file_is_a_recipe_of_the_bits_that_it_says(
+    family: str, tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source, out = tiny_checkpoint(family), tmp_path / "mixed.toml"
+    status, stdout, _ = run(source, "--bits-per-weight", 7, "--out", out, "--json")
+    assert status == 0
+    document = json.loads(stdout)
+    shapes = open_checkpoint(source).shapes
+    rules = choose_rules(shapes, recipes.load(str(out)))
+    entries = [tensor_entry(n, shapes[n], r.scheme, r.reason) for n, r in rules.items()]
+    assert summarize(entries)["bits_per_weight"] == document["bits_per_weight"] <= 7
+    assert document["predicted_kl_nats"] > 0
+    bits = {weight["name"]: weight["bits"] for weight in document["weights"]}
+    assert set(bits.values()) == {4, 8}
+    assert bits == {n: r.scheme.bits for n, r in rules.items() if r.scheme is not None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--bits-per-weight", 2, "--out", "{}/a.toml"), "the smallest recipe of this model has"),
+        (("--bits-per-weight", 5, "--out", "{}/a.txt"), "a recipe file ends in .toml"),
+        (("--bits-per-weight", 5, "--out", "{}/there.toml"), "exists already; remove it"),
+        (("--bits-per-weight", 5, "--out", "{}/no/a.toml"), "the folder does not exist; make it"),
+        (
+            ("--bits-per-weight", 5, "--out", "{}/a.toml", "--calibrate", "{}/there.toml"),
+            "calibration needs 256 or more",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+    arguments: tuple[object, ...],
+    message: str,
+    tiny_checkpoint: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "there.toml").write_text("few words")
+    given = [str(argument).format(tmp_path) for argument in arguments]
+    status, stdout, stderr = run(tiny_checkpoint("qwen3"), *given)
+    assert status == 2 and stdout == ""
+    assert message in stderr and len(stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["there.toml"]
