@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from pocketlm.edge_build.backends.executorch.unroll.memory_places import plan_memory
 from pocketlm.runtime_py.engines.executorch.program_file import (
     Segment,
+    SegmentRange,
     delegate_payload,
     open_program,
     read_delegate,
@@ -51,7 +52,8 @@ class ProgramCopy(BundleCopy):
     """A copy whose program can be changed.
 
     Attributes:
-        segments: bytes of each segment of the file.
+        segments: bytes of each segment of the file. A table that is looked up and multiplied with
+            is in two, of which a fault may change one.
         graphs: of the delegates: the first runs up to the first attention, the last is the head.
     """
 
@@ -75,11 +77,20 @@ class ProgramCopy(BundleCopy):
         self._plan_memory()
         for delegate, graph in zip(self.plan.delegates, self.graphs, strict=True):
             self.segments[delegate.processed.index] = bytearray(delegate_payload(graph))
-        segments = [
-            Segment(len(data), lambda data=data: iter((bytes(data),))) for data in self.segments
-        ]
+        segments = [self._written(number) for number in range(len(self.segments))]
         with self.artifact.open("wb") as file:
             write_program(self.program, segments, file)
+
+    def _written(self, number: int) -> Segment | SegmentRange:
+        """Return a segment as the build writes it: what stands among the constants too, once."""
+        data, constants = bytes(self.segments[number]), self.program.constant_segment
+        entries, first = self.program.segments, constants.segment_index
+        if number != first and number < len(entries):
+            start = entries[number].offset - entries[first].offset
+            shared = start in constants.offsets
+            if shared and self.segments[first][start : start + len(data)] == data:
+                return SegmentRange(first, start, len(data))
+        return Segment.of(data)
 
     def method(self, name: str) -> Any:
         return next(plan for plan in self.program.execution_plan if plan.name == name)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pocketlm.edge_build.backends.executorch.parts import neighbour_swap
 from pocketlm.edge_build.kv_cache import CachePlan
 from pocketlm.models.config import LayerConfig, ModelConfig, Rotary
 from pocketlm.models.layers import inverse_frequencies, visible
@@ -81,7 +82,7 @@ class CachedAttention(nn.Module):
                 for layer, entry in zip(config.cached_layers, plan.layers, strict=True)
             }
         )
-        self.register_buffer("swap", torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        self.register_buffer("swap", neighbour_swap())
         self.rotation_kinds = tuple(dict.fromkeys(map(_rotation_kind, config.layers)))
         for index, (rotary, head_dim) in enumerate(self.rotation_kinds):
             pairs = inverse_frequencies(rotary).double().repeat_interleave(2)

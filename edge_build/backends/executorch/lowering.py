@@ -14,6 +14,7 @@ from pocketlm.edge_build.backends.executorch.choices import ACTIVATIONS, DELEGAT
 from pocketlm.edge_build.backends.executorch.inspection import ProgramReport, inspect_program
 from pocketlm.edge_build.backends.executorch.metadata import constant_methods
 from pocketlm.edge_build.backends.executorch.program import logits_size, simplify_views, trace
+from pocketlm.edge_build.backends.executorch.shared_constants import write_shared
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.models.decoder import Decoder
@@ -75,8 +76,13 @@ def _write(source: LoweringInput, path: Path) -> None:
 def _write_every_layer(source: LoweringInput, path: Path) -> None:
     lowered, _ = lowered_program(source, constant_methods(source))
     source.advance(3, STEPS, "writing the file")
-    with path.open("wb") as file:
-        lowered.write_to_file(file)
+    unshared = path.with_name(f"{path.name}.unshared")
+    try:
+        with unshared.open("wb") as file:
+            lowered.write_to_file(file)
+        write_shared(unshared, path)
+    finally:
+        unshared.unlink(missing_ok=True)
 
 
 def lowered_program(source: LoweringInput, methods: Mapping[str, Constant]) -> tuple[Any, Any]:

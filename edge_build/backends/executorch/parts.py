@@ -109,16 +109,26 @@ class FloatEmbedding(nn.Module):
 
 
 class QuantizedEmbedding(nn.Module):
-    """Rows of an int4 or int8 table, dequantized as they are gathered."""
+    """Rows of an int4 or int8 table, dequantized as they are gathered.
+
+    A table that is the head too is kept in the head's order of bytes alone, so that both read the
+    same bytes of the file.
+    """
 
     codes: Tensor
     scales: Tensor
+    swap: Tensor
 
-    def __init__(self, weight: QuantizedWeight) -> None:
+    def __init__(self, weight: QuantizedWeight, is_head: bool) -> None:
         super().__init__()
         self.bits = weight.scheme.bits
-        self.register_buffer("codes", torch.from_numpy(gathered_codes(weight)))
+        # The operator takes the two columns of a byte of the head in the other order.
+        self.swaps = is_head and self.bits == 4
+        codes = np.array(weight.packed) if is_head else gathered_codes(weight)
+        self.register_buffer("codes", torch.from_numpy(codes))
         self.register_buffer("scales", torch.from_numpy(gathered_scales(weight)))
+        if self.swaps:
+            self.register_buffer("swap", neighbour_swap())
 
     def forward(self, tokens: Tensor) -> Tensor:
         ops = torch.ops.quantized_decomposed
@@ -128,7 +138,15 @@ class QuantizedEmbedding(nn.Module):
             else (ops.embedding_byte.dtype, -127, 127)
         )
         rows: Tensor = gather(self.codes, self.scales, None, low, high, tokens, dtype=torch.float32)
-        return rows
+        if not self.swaps:
+            return rows
+        # [1, T, E] → [T * E / 2, 2]: exact, each sum is one number and zero.
+        return functional.linear(rows.reshape(-1, 2), self.swap).reshape(rows.shape)
+
+
+def neighbour_swap() -> Tensor:
+    """Return the weight of a linear layer that exchanges two channels."""
+    return torch.tensor([[0.0, 1.0], [1.0, 0.0]])
 
 
 class MeanNorm(nn.Module):
@@ -239,7 +257,7 @@ def _linear(weights: WeightStore, name: str, rows: Rows | None) -> nn.Module:
 def _embedding(weights: WeightStore, name: str) -> nn.Module:
     if weights.schemes[name] is None:
         return FloatEmbedding(_select(weights.floating(name), None))
-    return QuantizedEmbedding(weights.quantized(name))
+    return QuantizedEmbedding(weights.quantized(name), name == weights.head_name())
 
 
 def _select(array: NDArray[Number], rows: Rows | None) -> NDArray[Number]:

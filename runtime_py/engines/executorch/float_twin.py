@@ -48,7 +48,6 @@ _NO_CONSTANT = {"offset": 0, "size": 0, "named_key": ""}
 # An offset that says: look it up by its name.
 _NAMED = 2**64 - 1
 _BLOCK_ELEMENTS = 1 << 22
-_COPIED_BYTES = 1 << 24
 
 
 def silent(done: int, total: int, what: str) -> None:
@@ -140,7 +139,7 @@ class _Twin:
             graph = read_delegate(source.read(number))
             self._restore_products(graph)
             self.needed |= {constant["named_key"] for constant in graph["constant_data"]}
-            self.changed[number] = _bytes_segment(delegate_payload(graph))
+            self.changed[number] = Segment.of(delegate_payload(graph))
 
     def program_and_segments(self) -> tuple[Any, list[Segment]]:
         """Return the twin: segments that stay keep their numbers, weights come after them."""
@@ -149,9 +148,9 @@ class _Twin:
         program = self.source.program
         named = [entry for entry in program.named_data if entry.key in self.needed]
         emptied = set(self.segments.values()) - {entry.segment_index for entry in named}
-        changed = {**self.changed, **dict.fromkeys(emptied, _bytes_segment(b""))}
+        changed = {**self.changed, **dict.fromkeys(emptied, Segment.of(b""))}
         segments = [
-            changed.get(number) or _copy(self.source, number)
+            changed.get(number) or self.source.copy(number)
             for number in range(len(program.segments))
         ]
         for key, weight in self.weights.items():
@@ -242,20 +241,6 @@ def _forget_unused(graph: dict[str, Any]) -> None:
         constant if index in used else _NO_CONSTANT
         for index, constant in enumerate(graph["constant_data"])
     ]
-
-
-def _bytes_segment(data: bytes) -> Segment:
-    return Segment(len(data), lambda: iter((data,)))
-
-
-def _copy(source: ProgramFile, number: int) -> Segment:
-    size = source.program.segments[number].size
-
-    def pieces() -> Iterator[bytes]:
-        for start in range(0, size, _COPIED_BYTES):
-            yield source.read(number, start, min(_COPIED_BYTES, size - start))
-
-    return Segment(size, pieces)
 
 
 def _counted(segments: list[Segment], total: int, advance: Advance) -> list[Segment]:

@@ -39,6 +39,7 @@ class ExecutorchMemory:
         )
 
     def table_row_bytes(self, table: TensorEntry) -> tuple[float, ...]:
+        # A head that shares these bytes of the file is packed from a mapping of its own.
         columns = table.shape[1]
         if table.bits == 32:
             return (FLOAT_BYTES * columns,)

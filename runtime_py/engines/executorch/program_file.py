@@ -1,7 +1,8 @@
 """A .pte as it lies on disk: its program, its segments, the graphs of its XNNPACK delegates.
 
 Reads and writes the file. It has a program (a flatbuffer) and segments after it: one with the
-program's own constants, one for each delegate, one for each weight that delegates name. Segments
+program's own constants, one for each delegate, one for each weight that delegates name. A segment
+may be a range of another one: a table that is looked up and multiplied with stands once. Segments
 are read only as far as they are asked for.
 """
 
@@ -20,9 +21,10 @@ from pocketlm.runtime_py.engines.executorch.deferred_packages import load_progra
 from pocketlm.runtime_py.errors import RunError
 
 # What exir/_serialize/_program.py aligns segments to.
-_SEGMENT_ALIGNMENT = 128
+SEGMENT_ALIGNMENT = 128
 _MAGIC = r"ET[0-9a-zA-Z][0-9a-zA-Z]"
 _HEAD_BYTES = 64
+_COPIED_BYTES = 1 << 24
 # Types of inputs and outputs, by their numbers in a program.
 DTYPES: Mapping[int, str] = {4: "int64", 6: "float32"}
 # While it has a handler, torch writes every graph that it runs as source, also where logs are off:
@@ -55,6 +57,16 @@ class ProgramFile:
             raise RunError(f"{self.path} ends within segment {segment}; copy the bundle again")
         return data
 
+    def copy(self, segment: int, start: int = 0, size: int | None = None) -> "Segment":
+        """Return bytes of a segment for another file: `size` from `start`, or to the end."""
+        size_bytes = self.program.segments[segment].size - start if size is None else size
+
+        def pieces() -> Iterator[bytes]:
+            for done in range(0, size_bytes, _COPIED_BYTES):
+                yield self.read(segment, start + done, min(_COPIED_BYTES, size_bytes - done))
+
+        return Segment(size_bytes, pieces)
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -66,6 +78,25 @@ class Segment:
 
     size_bytes: int
     pieces: Callable[[], Iterator[bytes]]
+
+    @staticmethod
+    def of(data: bytes) -> "Segment":
+        """Return a segment of bytes that are in memory."""
+        return Segment(len(data), lambda: iter((data,)))
+
+
+@dataclass(frozen=True)
+class SegmentRange:
+    """A segment that is a range of an earlier one, and takes no bytes of its own.
+
+    Attributes:
+        segment: number of the earlier one.
+        start: in it, in bytes; a multiple of `SEGMENT_ALIGNMENT`.
+    """
+
+    segment: int
+    start: int
+    size_bytes: int
 
 
 @contextmanager
@@ -94,7 +125,7 @@ def open_program(path: Path) -> Iterator[ProgramFile]:
         yield ProgramFile(path, file, program, header.segment_base_offset)
 
 
-def write_program(program: Any, segments: Sequence[Segment], file: BinaryIO) -> None:
+def write_program(program: Any, segments: Sequence[Segment | SegmentRange], file: BinaryIO) -> None:
     """Write a program and its segments, one piece at a time.
 
     Args:
@@ -102,28 +133,44 @@ def write_program(program: Any, segments: Sequence[Segment], file: BinaryIO) -> 
     """
     from executorch.exir._serialize._flatbuffer_program import _program_to_flatbuffer
     from executorch.exir._serialize._program import _ExtendedHeader, _insert_flatbuffer_header
-    from executorch.exir.schema import DataSegment
     from executorch.exir.tensor import ALIGNMENT
 
-    entries, end = [], 0
-    for segment in segments:
-        start = _aligned(end, _SEGMENT_ALIGNMENT)
-        entries.append(DataSegment(start, segment.size_bytes))
-        end = start + segment.size_bytes
+    entries, end = _places(segments)
     body = _program_to_flatbuffer(
         replace(program, segments=entries), constant_tensor_alignment=ALIGNMENT
     )
-    header_size = _aligned(_ExtendedHeader.EXPECTED_LENGTH, body.max_alignment)
+    header_size = aligned(_ExtendedHeader.EXPECTED_LENGTH, body.max_alignment)
     program_size = header_size + len(body.data)
-    segments_start = _aligned(program_size, _SEGMENT_ALIGNMENT)
+    segments_start = aligned(program_size, SEGMENT_ALIGNMENT)
     header = _ExtendedHeader(program_size, segments_start, end).to_bytes()
     file.write(_insert_flatbuffer_header(body.data, _MAGIC, header.ljust(header_size, b"\0")))
     for segment, entry in zip(segments, entries, strict=True):
+        if isinstance(segment, SegmentRange):
+            continue
         start = segments_start + entry.offset
         file.write(bytes(start - file.tell()))
         for piece in segment.pieces():
             file.write(piece)
         assert file.tell() == start + entry.size, "a segment has the size that it was given"
+
+
+def _places(segments: Sequence[Segment | SegmentRange]) -> tuple[list[Any], int]:
+    """Return each segment's place (executorch.exir.schema.DataSegment), and where all end."""
+    from executorch.exir.schema import DataSegment
+
+    entries: list[Any] = []
+    end = 0
+    for segment in segments:
+        if isinstance(segment, SegmentRange):
+            assert segment.start % SEGMENT_ALIGNMENT == 0, "a range is aligned like a segment"
+            within = entries[segment.segment]
+            assert segment.start + segment.size_bytes <= within.size, "a range ends in its segment"
+            entries.append(DataSegment(within.offset + segment.start, segment.size_bytes))
+        else:
+            start = aligned(end, SEGMENT_ALIGNMENT)
+            entries.append(DataSegment(start, segment.size_bytes))
+            end = start + segment.size_bytes
+    return entries, end
 
 
 def program_to_bytes(program: Any) -> bytes:
@@ -169,8 +216,8 @@ def delegate_payload(graph: dict[str, Any]) -> bytes:
         _flatc_compile(str(folder), str(schema), str(source))
         flatbuffer = (folder / "graph.bin").read_bytes()
     alignment = _constant_alignment()
-    start = _aligned(_delegate_header().EXPECTED_LENGTH, alignment)
-    end = start + _aligned(len(flatbuffer), alignment)
+    start = aligned(_delegate_header().EXPECTED_LENGTH, alignment)
+    end = start + aligned(len(flatbuffer), alignment)
     header = _delegate_header()(start, len(flatbuffer), end, 0).to_bytes()
     return header.ljust(start, b"\0") + flatbuffer.ljust(end - start, b"\0")
 
@@ -220,5 +267,6 @@ def _constant_alignment() -> int:
     return int(CONSTANT_TENSOR_ALIGNMENT)
 
 
-def _aligned(size: int, alignment: int) -> int:
+def aligned(size: int, alignment: int) -> int:
+    """Return the least multiple of the alignment that is not below the size."""
     return -(-size // alignment) * alignment

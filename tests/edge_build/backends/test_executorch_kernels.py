@@ -114,8 +114,12 @@ def test_embeddings_are_exactly_the_stored_rows() -> None:
         weights.append(stored(codes, exact, scheme))
     with quiet_executorch():
         tokens = torch.arange(40).reshape(1, 40)
-        running = Running("embeddings", Both(*map(QuantizedEmbedding, weights)), tokens, 64)
-    for weight, rows in zip(weights, running(tokens), strict=True):
+        # In the lookup's order of bytes, and in that of the head.
+        apart, tied = (
+            [QuantizedEmbedding(w, is_head) for w in weights] for is_head in (False, True)
+        )
+        running = Running("embeddings", Both(*apart, *tied), tokens, 64)
+    for weight, rows in zip(2 * weights, running(tokens), strict=True):
         np.testing.assert_array_equal(rows[0].numpy(), weight.dequantized())
 
 

@@ -89,9 +89,20 @@ def test_linear_multiplies_with_the_stored_weight(scheme: QuantScheme) -> None:
 
 def test_embedding_scales_take_half_the_bytes_where_nothing_is_lost() -> None:
     weight = quantized(QuantScheme(4, 32))
-    assert QuantizedEmbedding(weight).scales.dtype == torch.float16
+    assert QuantizedEmbedding(weight, False).scales.dtype == torch.float16
     tiny = QuantizedWeight(weight.packed, weight.scales * np.float32(2**-30), weight.scheme)
-    assert QuantizedEmbedding(tiny).scales.dtype == torch.float32
+    assert QuantizedEmbedding(tiny, False).scales.dtype == torch.float32
+
+
+@pytest.mark.parametrize("scheme", [QuantScheme(4, 32), QuantScheme(4), QuantScheme(8)])
+def test_a_table_that_is_the_head_gives_the_same_rows_from_the_heads_bytes(
+    scheme: QuantScheme,
+) -> None:
+    weight = quantized(scheme)
+    tokens = torch.tensor([[5, 0, 3, 3]])
+    apart, tied = (QuantizedEmbedding(weight, is_head) for is_head in (False, True))
+    assert tied.codes.numpy().tobytes() == weight.packed.tobytes()
+    assert torch.equal(tied(tokens), apart(tokens))
 
 
 def test_groups_of_8_bits_are_refused() -> None:

@@ -61,7 +61,9 @@ def model_constants(config: ModelConfig, weights: WeightStore) -> Iterator[Const
         if weights.schemes[stored] is None:
             yield Constant(stored, "float")
         elif gathered:
-            yield Constant(stored, "gathered_codes")
+            # A table that is the head too is looked up in the head's bytes.
+            is_head = stored == weights.head_name()
+            yield Constant(stored, "codes" if is_head else "gathered_codes")
             yield Constant(stored, "gathered_scales")
         else:
             yield Constant(stored, "codes")

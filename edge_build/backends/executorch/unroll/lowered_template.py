@@ -22,7 +22,11 @@ from pocketlm.edge_build.backends.executorch.unroll.constants import (
 from pocketlm.edge_build.backends.executorch.unroll.template import Template
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.lowering_key import lowering_key
-from pocketlm.runtime_py.engines.executorch.program_file import program_from_bytes, program_to_bytes
+from pocketlm.runtime_py.engines.executorch.program_file import (
+    SEGMENT_ALIGNMENT,
+    program_from_bytes,
+    program_to_bytes,
+)
 from pocketlm.runtime_py.typed_json import load_object, read_as
 
 METHOD = "forward"
@@ -38,13 +42,11 @@ class LoweredTemplate:
         program: constants that are weights are empty.
         tensors: which weight each of them is, by number of the buffer.
         named: the delegates' constants by name, in order; bytes are no weight.
-        alignment: of the delegates' constants.
     """
 
     program: Program
     tensors: Mapping[int, Constant]
     named: Mapping[str, Constant | bytes]
-    alignment: int
 
     def to_bytes(self) -> bytes:
         """Return what `from_bytes` reads."""
@@ -55,7 +57,6 @@ class LoweredTemplate:
             names=tuple(self.named),
             weights=named,
             sizes={key: len(data) for key, data in others.items()},
-            alignment=self.alignment,
         )
         text = json.dumps(asdict(header)).encode()
         size = len(text).to_bytes(_HEADER_SIZE_BYTES, "little")
@@ -74,7 +75,6 @@ class LoweredTemplate:
             program=program_from_bytes(data[at:]),
             tensors={int(index): constant for index, constant in header.tensors.items()},
             named={key: header.weights.get(key) or others[key] for key in header.names},
-            alignment=header.alignment,
         )
 
 
@@ -84,7 +84,6 @@ class _Header:
     names: tuple[str, ...]
     weights: Mapping[str, Constant]
     sizes: Mapping[str, int]
-    alignment: int
 
 
 def without_weights(
@@ -102,6 +101,7 @@ def without_weights(
     known = _known_constants(template)
     named: dict[str, Constant | bytes] = {}
     for key, entry in named_data.pte_data.items():
+        assert SEGMENT_ALIGNMENT % entry.alignment == 0, f"{key} is aligned to {entry.alignment}"
         data = named_data.buffers[entry.buffer_index]
         found = known.get((key.removeprefix(SCALES), len(data)))
         named[key] = found or (data if isinstance(data, bytes) else data.to_bytes())
@@ -123,7 +123,6 @@ def without_weights(
         program=_without(program, tensors),
         tensors=tensors,
         named=named,
-        alignment=max(entry.alignment for entry in named_data.pte_data.values()),
     )
 
 

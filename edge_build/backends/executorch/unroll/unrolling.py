@@ -11,21 +11,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from executorch.exir._serialize._cord import Cord, FileBackedData
-from executorch.exir._serialize._named_data_store import NamedDataStoreOutput
-from executorch.exir._serialize._program import PTEFile, serialize_pte_binary
-from executorch.exir._serialize.data_serializer import DataEntry
 from executorch.exir.schema import (
     BackendDelegate,
     BackendDelegateDataReference,
-    BackendDelegateInlineData,
-    Buffer,
+    DataLocation,
     DelegateCall,
     EValue,
     ExecutionPlan,
     Instruction,
     IntList,
     KernelCall,
+    NamedData,
     OptionalTensorList,
     Program,
     Tensor,
@@ -34,6 +30,7 @@ from executorch.exir.schema import (
 
 from pocketlm.edge_build.backend import LoweringInput
 from pocketlm.edge_build.backends.executorch.inspection import CACHE_PREFIX
+from pocketlm.edge_build.backends.executorch.shared_constants import lay_out
 from pocketlm.edge_build.backends.executorch.unroll.constants import (
     Constant,
     constant_bytes,
@@ -49,14 +46,16 @@ from pocketlm.edge_build.backends.executorch.unroll.memory_places import (
     layer_of_cache,
     plan_memory,
 )
-from pocketlm.edge_build.backends.executorch.unroll.stored_data import StoredData
 from pocketlm.edge_build.errors import BuildError
+from pocketlm.runtime_py.engines.executorch.program_file import Segment, SegmentRange
 
 _SHARED = -1
 
 
-def unroll(lowered: LoweredTemplate, stands_for: Sequence[int], source: LoweringInput) -> Cord:
-    """Return the model's file.
+def unroll(
+    lowered: LoweredTemplate, stands_for: Sequence[int], source: LoweringInput
+) -> tuple[Program, list[Segment | SegmentRange]]:
+    """Return the model's program and segments, as a file takes them.
 
     Args:
         stands_for: for each layer of the model, the template's layer that is repeated for it.
@@ -68,10 +67,7 @@ def unroll(lowered: LoweredTemplate, stands_for: Sequence[int], source: Lowering
     unrolled.add_shared(parts)
     for layer, like in enumerate(stands_for):
         unrolled.add_layer(parts, layer, like)
-    return serialize_pte_binary(
-        PTEFile(program=unrolled.program(), named_data=unrolled.named_data()),
-        extract_delegate_segments=True,
-    )
+    return unrolled.laid_out()
 
 
 class _Parts:
@@ -136,9 +132,10 @@ class _Unrolled:
         self.values: list[EValue] = []
         self.instructions: list[Instruction] = []
         self.delegates: list[BackendDelegate] = []
-        self.delegate_data: list[BackendDelegateInlineData] = []
-        self.buffers: list[Buffer] = list(self.lowered.program.constant_buffer)
-        self.data: dict[str, FileBackedData | bytes] = {}
+        # Numbers of the delegates' graphs; equal ones are one.
+        self.graphs: dict[bytes, int] = {}
+        self.constants = [Segment.of(b.storage) for b in self.lowered.program.constant_buffer]
+        self.named: dict[str, Segment] = {}
         self.shared: dict[int, int] = {}
         self.layer_values: dict[int, int] = {}
         # Caches of the layers so far, which later layers may read.
@@ -151,7 +148,8 @@ class _Unrolled:
             if constant.in_layer:
                 self.constant_of_buffer[index] = constant
             else:
-                self.buffers[index] = Buffer(self._bytes(constant))
+                self.constants[index] = self._made_when_written(constant)
+                self.tensor_constants[constant] = index
 
     def add_shared(self, parts: _Parts) -> None:
         """Add the inputs and everything that no layer's result changes."""
@@ -179,7 +177,20 @@ class _Unrolled:
         self.layer_values |= self.caches
         self._add(parts, like, self.layer_values, layer - like)
 
-    def program(self) -> Program:
+    def laid_out(self) -> tuple[Program, list[Segment | SegmentRange]]:
+        """Return the program and its segments: constants, graphs, what graphs name."""
+        graphs = [Segment.of(data) for data in self.graphs]
+        numbers = {key: 1 + len(graphs) + i for i, key in enumerate(self.named)}
+        shared = {
+            self.tensor_constants[constant]: numbers[key]
+            for constant, key in self.named_constants.items()
+            if constant in self.tensor_constants
+        }
+        named = [NamedData(key=key, segment_index=number) for key, number in numbers.items()]
+        program = replace(self._program(), named_data=named, backend_delegate_data=[])
+        return lay_out(program, self.constants, [*graphs, *self.named.values()], shared)
+
+    def _program(self) -> Program:
         """Return the program with memory planned for its values."""
         outputs = [self.layer_values[value] for value in self.plan.outputs]
         caches = self.source.caches.layers
@@ -201,15 +212,7 @@ class _Unrolled:
         return replace(
             self.lowered.program,
             execution_plan=[plan if other.name == METHOD else other for other in plans],
-            constant_buffer=self.buffers,
-            backend_delegate_data=self.delegate_data,
         )
-
-    def named_data(self) -> NamedDataStoreOutput:
-        """Return the delegates' constants in the order of their first use."""
-        alignment = self.lowered.alignment
-        entries = {key: DataEntry(i, alignment, None) for i, key in enumerate(self.data)}
-        return NamedDataStoreOutput(list(self.data.values()), entries, {})
 
     def _add(self, parts: _Parts, part: int, own: dict[int, int], shift: int) -> None:
         """Add one part; `own` maps the values that are not shared, `shift` moves its weights."""
@@ -250,8 +253,8 @@ class _Unrolled:
     def _moved_tensor(self, tensor: Tensor, constant: Constant, shift: int) -> EValue:
         moved = constant.moved(shift)
         if moved not in self.tensor_constants:
-            self.tensor_constants[moved] = len(self.buffers)
-            self.buffers.append(Buffer(self._bytes(moved)))
+            self.tensor_constants[moved] = len(self.constants)
+            self.constants.append(self._made_when_written(moved))
         return EValue(replace(tensor, data_buffer_idx=self.tensor_constants[moved]))
 
     def _add_delegate(self, delegate: BackendDelegate, shift: int) -> int:
@@ -261,25 +264,27 @@ class _Unrolled:
             if key.encode() not in data:
                 continue
             if not isinstance(constant, Constant):
-                self.data[key] = constant
+                self.named[key] = Segment.of(constant)
                 continue
             moved = self._name(constant.moved(shift))
             data = data.replace(key.encode(), moved.encode())
-        self.delegate_data.append(BackendDelegateInlineData(data))
-        reference = BackendDelegateDataReference(
-            delegate.processed.location, len(self.delegate_data) - 1
-        )
+        # Segment 0 has the constants.
+        number = 1 + self.graphs.setdefault(data, len(self.graphs))
+        reference = BackendDelegateDataReference(DataLocation.SEGMENT, number)
         self.delegates.append(replace(delegate, processed=reference))
         return len(self.delegates) - 1
 
     def _name(self, constant: Constant) -> str:
         """Return the name of a delegate's constant, as long as the one that it replaces."""
         if constant not in self.named_constants:
-            data = self._bytes(constant)
             prefix = SCALES if constant.part == "scales" else ""
-            key = self.named_constants[constant] = prefix + digest(data)
-            self.data[key] = StoredData(len(data), lambda: self._bytes(constant))
+            key = self.named_constants[constant] = prefix + digest(self._bytes(constant))
+            self.named[key] = self._made_when_written(constant)
         return self.named_constants[constant]
+
+    def _made_when_written(self, constant: Constant) -> Segment:
+        """Return a constant that is made again to be written: memory follows one tensor."""
+        return Segment(len(self._bytes(constant)), lambda: iter((self._bytes(constant),)))
 
     def _bytes(self, constant: Constant) -> bytes:
         return constant_bytes(self.source.config, self.source.weights, constant)

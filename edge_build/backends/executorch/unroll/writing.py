@@ -13,6 +13,7 @@ from pocketlm.edge_build.backends.executorch.unroll.lowered_template import (
 )
 from pocketlm.edge_build.backends.executorch.unroll.template import Template, make_template
 from pocketlm.edge_build.backends.executorch.unroll.unrolling import unroll
+from pocketlm.runtime_py.engines.executorch.program_file import write_program
 
 
 def write_unrolled(source: LoweringInput, path: Path) -> None:
@@ -20,10 +21,10 @@ def write_unrolled(source: LoweringInput, path: Path) -> None:
     template = make_template(source)
     kept = source.lowered.get(template_key(template), lambda: _lowered_template(template))
     source.advance(2, lowering.STEPS, "repeating layers")
-    unrolled = unroll(LoweredTemplate.from_bytes(kept), template.stands_for, source)
+    program, segments = unroll(LoweredTemplate.from_bytes(kept), template.stands_for, source)
     source.advance(3, lowering.STEPS, "writing the file")
     with path.open("wb") as file:
-        unrolled.write_to_file(file)
+        write_program(program, segments, file)
 
 
 def _lowered_template(template: Template) -> bytes:
