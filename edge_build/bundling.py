@@ -10,6 +10,7 @@ from pocketlm.edge_build.installation import tool_versions
 from pocketlm.edge_build.model_document import model_document
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.quantization.quality import kept_grid_notes
 from pocketlm.edge_build.runner_files.writing import write_runner_files
 from pocketlm.models.hub import checkpoint_name, hub_origin
 from pocketlm.runtime_py.lint.comparison import read_alike
@@ -58,7 +59,7 @@ def write_manifest(
 ) -> Manifest:
     """Write manifest.json, which lists what lies in `bundle` and the files of `parts`."""
     checkpoint, text = prepared.checkpoint, prepared.text
-    notes, files = (*checkpoint.notes, *text.notes), (*file_entries(bundle), *parts.files)
+    notes, files = prepared.notes, (*file_entries(bundle), *parts.files)
     manifest = Manifest(
         name=prepared.spec.name or checkpoint_name(checkpoint.folder),
         # Through JSON, so that what was written equals what will be read.
@@ -74,7 +75,12 @@ def write_manifest(
             for name, artifact in parts.artifacts.items()
         },
         files=tuple(sorted(files, key=lambda file: file.path)),
-        notes=(*notes, *parts.notes, *reading_notes(readings)),
+        notes=(
+            *notes,
+            *kept_grid_notes(parts.tensors),
+            *parts.notes,
+            *reading_notes(readings),
+        ),
         readings=readings,
         recipe_rules=recipes.recorded(prepared.recipe),
         build={

@@ -72,9 +72,9 @@ def _stopped_by_sigterm() -> Iterator[None]:
 )
 @click.option(
     "--recipe",
-    default="int4-g32",
-    show_default=True,
-    help="Quantization recipe: a name of `pocketlm list recipes`, or a .toml file.",
+    metavar="NAME",
+    help="Quantization recipe: a name of `pocketlm list recipes`, or a .toml file. Default: the "
+    "grid that the checkpoint is on, or int4-g32 where it is on none.",
 )
 @click.option(
     "--method",
@@ -123,6 +123,12 @@ def _stopped_by_sigterm() -> Iterator[None]:
     metavar="SIZE",
     help="Refuse a build that would hold more memory, e.g. 4G or 3.5GiB.",
 )
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Take tokenizer, template and generation settings from FOLDER.",
+)
 @click.option("--revision", help="Branch, tag or commit of a hub id. Default: its main branch.")
 @click.option("--name", help="Name in the manifest. Default: the checkpoint's name.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is at --out already.")
@@ -144,7 +150,7 @@ def build(
     checkpoint: str,
     out: Path,
     backends: tuple[str, ...],
-    recipe: str,
+    recipe: str | None,
     method: str | None,
     calibration_text: Path | None,
     context_length: int | None,
@@ -153,6 +159,7 @@ def build(
     golden_tokens: int | None,
     options: tuple[str, ...],
     max_ram_bytes: int | None,
+    tokenizer: Path | None,
     revision: str | None,
     name: str | None,
     force: bool,
@@ -161,7 +168,11 @@ def build(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Build a device bundle from CHECKPOINT, a folder in Hugging Face format or a hub id.
+    """Build a device bundle from CHECKPOINT, a folder in Hugging Face format, a GGUF file or a
+    hub id.
+
+    The codes of a checkpoint that is quantized already are kept: GGUF, GPTQ, AWQ,
+    compressed-tensors, and weights of quantization-aware training.
 
     `pico` is the embedded model, unless a folder has that name.
 
@@ -172,6 +183,7 @@ def build(
     pocketlm build ./gemma-3-1b-it --out gemma --backend onnx --context 2048
     pocketlm build ./qwen3 --out qwen --recipe int4-g128 --chunk 64 --json
     pocketlm build ./gemma-3-1b-it --out gemma --method gptq --calibrate book.txt
+    pocketlm build ./gemma-3-1b-it-Q4_0.gguf --out gemma --backend onnx
     pocketlm build ./gemma-3-1b-it --out gemma --dry-run     print memory
     pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G  memory limit
     """
@@ -200,6 +212,7 @@ def build(
         golden_tokens=golden_tokens,
         backend_options=parsed_options,
         max_ram_bytes=max_ram_bytes,
+        tokenizer=tokenizer,
         name=name,
         replace=force,
         fresh=fresh,

@@ -31,7 +31,7 @@ def report_plan(prepared: Preparation, memory: MemoryEstimate, as_json: bool) ->
         "kv_cache_bytes": kv_bytes,
         "weight_bytes": prepared.weight_bytes,
         "disk_needed_bytes": prepared.disk_bytes,
-        "notes": [*prepared.checkpoint.notes, *prepared.text.notes],
+        "notes": [*prepared.notes],
     }
     if as_json:
         click.echo(json.dumps({**plan, "memory": _memory_document(memory)}, indent=1))

@@ -24,6 +24,7 @@ State = Literal["ok", "not installed", "wrong version"]
 _PRODUCT = "pocketlm"
 _PURPOSES = {
     _PRODUCT: "run bundles",
+    "imports": "read GGUF files and checkpoints of compressed-tensors",
     "device": "use a phone over adb where the system has no adb",
     "plots": "draw the plots of benchmarks",
     "test": "run the tests of pocketlm",

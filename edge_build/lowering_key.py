@@ -24,7 +24,7 @@ def lowering_key(source: LoweringInput, caches: CachePlan, module: str, **furthe
         further: what else determines what is kept; anything that JSON takes.
     """
     schemes = {
-        name: scheme and (scheme.bits, scheme.group_size)
+        name: scheme and (scheme.bits, scheme.group_size, scheme.zero_points)
         for name, scheme in source.weights.schemes.items()
     }
     # Kinds of caches are found by name, so that nothing imports them.

@@ -23,6 +23,7 @@ from pocketlm.edge_build.golden_rows import PIECE_ROWS
 from pocketlm.edge_build.lowering_memory import LoweringMemory
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.quantization import methods
+from pocketlm.edge_build.quantization.recipe import OWN_GRID_METHOD
 from pocketlm.edge_build.reference import LARGE_PARAMETERS
 from pocketlm.models.weight_shapes import weight_shapes
 
@@ -39,6 +40,8 @@ _HOLES_BYTES = 75 * MB
 # Parts of torch that load when they are first used, and stay: by the eager model, and by an export.
 _EAGER_LIBRARIES_BYTES = 85 * MB
 _EXPORT_LIBRARIES_BYTES = 150 * MB
+# Blocks in float64, of two threads: 126 MB in all were measured, where rounding takes 43.
+_GRID_SEARCH_BYTES = 80 * MB
 # Code and scratch of matrix products when they first run.
 _KERNEL_BYTES = 25 * MB
 # Copies of a weight's block while it is unpacked and multiplied: 4 million float32 each.
@@ -99,6 +102,8 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     quantize = [MemoryTerm("blocks of weights", blocks)]
     if prepared.method_statistics:
         quantize += (eager, *_layer_by_layer(prepared))
+    if OWN_GRID_METHOD in prepared.method_names:
+        quantize.append(MemoryTerm("search of the checkpoint's grid", _GRID_SEARCH_BYTES))
     stages.append(StageMemory("quantize", (*held, *quantize)))
     held.append(MemoryTerm("parts of torch for export", _EXPORT_LIBRARIES_BYTES))
     for backend in prepared.backends:

@@ -11,7 +11,16 @@ from pocketlm.edge_build.calibration.text import text_sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import CachePlan, plan_caches
 from pocketlm.edge_build.quantization import methods, recipes
+from pocketlm.edge_build.quantization.own_recipe import (
+    OWN_RECIPE,
+    find_grids,
+    keep_own_codes,
+    own_grid_notes,
+    own_recipe,
+    shared_weights_notes,
+)
 from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule
+from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
 from pocketlm.edge_build.quantization.rules import choose_rules
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.edge_build.staging import refuse_existing
@@ -29,6 +38,7 @@ class Preparation:
         rules: what happens to each weight.
         calibration: tokens of the user's text; empty where the model's own or the built-in text is
             read, if any.
+        grid_notes: what the build says of weights whose own codes it does not keep.
     """
 
     spec: BuildSpec
@@ -39,6 +49,12 @@ class Preparation:
     text: TextFiles
     caches: CachePlan
     calibration: Sequences = ()
+    grid_notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a build prints for the user."""
+        return (*self.checkpoint.notes, *self.text.notes, *self.grid_notes)
 
     def caches_of(self, backend: Backend) -> CachePlan:
         """Return the caches as a backend stores values at the precision asked for."""
@@ -122,27 +138,49 @@ def prepare(spec: BuildSpec) -> Preparation:
     """
     refuse_existing(spec.out, spec.replace)
     _refuse_bundle(spec.checkpoint)
-    recipe = recipes.load(spec.recipe)
-    if spec.method is not None:
-        methods.load(spec.method)
-        recipe = recipe.with_method(spec.method)
+    named = _named_recipe(spec)
     chosen = tuple(backends.load(name) for name in dict.fromkeys(spec.backends or backends.names()))
     _check_options(spec, chosen)
     _check_kv(spec, chosen)
     checkpoint = open_checkpoint(spec.checkpoint)
     config = checkpoint.config
-    files = CheckpointFiles.read(checkpoint.folder, checkpoint.config_json)
+    files = CheckpointFiles.of(checkpoint, spec.tokenizer)
     text = read_text_files(files, config)
     context_length = spec.resolved_context(config.max_position_embeddings)
     caches = plan_caches(config, context_length, spec.resolved_chunk(context_length))
-    rules = choose_rules(checkpoint.shapes, recipe)
+    grids = find_grids(checkpoint)
+    asked = spec.recipe == OWN_RECIPE
+    is_own = asked or (spec.recipe is None and spec.method is None and grids.decide)
+    recipe = own_recipe(checkpoint, grids, chosen) if is_own else named
+    rules = keep_own_codes(choose_rules(checkpoint.shapes, recipe), grids, chosen)
     _check_schemes(rules, chosen, recipe.name)
     calibration: Sequences = ()
     if spec.calibration_text is not None:
         calibration = text_sequences(spec.calibration_text, text, context_length)
-    prepared = Preparation(spec, recipe, rules, chosen, checkpoint, text, caches, calibration)
+    grid_notes = (
+        *own_grid_notes(rules, grids, recipe.name, checkpoint),
+        *shared_weights_notes(rules, grids, chosen),
+    )
+    prepared = Preparation(
+        spec, recipe, rules, chosen, checkpoint, text, caches, calibration, grid_notes
+    )
     _check_calibration(prepared)
     return prepared
+
+
+def _named_recipe(spec: BuildSpec) -> QuantRecipe:
+    """Return the recipe for a checkpoint that has none of its own."""
+    keeps_grid = spec.recipe == OWN_RECIPE
+    named = recipes.load(DEFAULT_RECIPE if keeps_grid else spec.recipe or DEFAULT_RECIPE)
+    if spec.method is None:
+        return named
+    methods.load(spec.method)
+    if keeps_grid:
+        raise BuildError(
+            f"--method {spec.method}: recipe {OWN_RECIPE} keeps the checkpoint's own codes, so "
+            "there is nothing to choose; leave one of them out"
+        )
+    return named.with_method(spec.method)
 
 
 def _check_calibration(prepared: Preparation) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import KV_PRECISIONS, KvPrecision
-from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
 
 DEFAULT_CONTEXT_LENGTH = 4096
 DEFAULT_CHUNK = 128
@@ -18,10 +17,11 @@ class BuildSpec:
     """What to build.
 
     Attributes:
-        checkpoint: folder in Hugging Face format.
+        checkpoint: folder in Hugging Face format, or a GGUF file.
         out: bundle folder to make; must not exist, unless it is a bundle to `replace`.
         backends: names of folders in edge_build/backends; empty means every backend.
-        recipe: name, or the path of a .toml file.
+        recipe: name, or the path of a .toml file; None keeps the grid that the checkpoint is on,
+            if it is on one, and takes int4-g32 otherwise.
         context_length: positions; None takes the model's maximum, at most 4096.
         chunk: most tokens in one call of the artifact; None takes 128, at most the context.
         kv: what keys and values are kept in.
@@ -36,12 +36,14 @@ class BuildSpec:
         method: how codes and scales are chosen, in place of the recipe's own methods; a name of
             edge_build/quantization/methods.
         calibration_text: file of text for methods that need data; None is the model's own text.
+        tokenizer: folder whose tokenizer, template and generation settings are taken in place of
+            the checkpoint's.
     """
 
     checkpoint: Path
     out: Path
     backends: tuple[str, ...] = ()
-    recipe: str = DEFAULT_RECIPE
+    recipe: str | None = None
     context_length: int | None = None
     chunk: int | None = None
     kv: KvPrecision = "float32"
@@ -54,6 +56,7 @@ class BuildSpec:
     use_cache: bool = True
     method: str | None = None
     calibration_text: Path | None = None
+    tokenizer: Path | None = None
 
     def __post_init__(self) -> None:
         if self.kv not in KV_PRECISIONS:

@@ -109,7 +109,7 @@ def checkpoint_subject(name: str, threads: int | None = None) -> Subject:
     """
     checkpoint = open_checkpoint(resolve(name))
     config = checkpoint.config
-    text = read_text_files(CheckpointFiles.read(checkpoint.folder, checkpoint.config_json), config)
+    text = read_text_files(CheckpointFiles.of(checkpoint), config)
 
     @contextmanager
     def load(report: ReportLayers) -> Iterator[LogitRows]:

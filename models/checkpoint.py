@@ -1,11 +1,11 @@
-"""A checkpoint folder: checked when it is opened, read weight by weight afterwards.
+"""A checkpoint folder or GGUF file: checked when it is opened, read weight by weight afterwards.
 
 Hands out float32 under the Decoder's names.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,24 @@ import torch
 from torch import Tensor
 
 from pocketlm.models import families
+from pocketlm.models.coded_slice import CodedSlice
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.decoder import Decoder
 from pocketlm.models.errors import ModelError, shown
+from pocketlm.models.family import Family
 from pocketlm.models.foreign_tensors import (
     TRAINING_HEADS,
     notes,
     refuse_adapter_alone,
     refuse_foreign,
 )
+from pocketlm.models.formats import FoundFormat, find_format
+from pocketlm.models.hub import is_gguf
+from pocketlm.models.packed_tensors import PackedTensors
 from pocketlm.models.safetensors_files import StoredTensor, parse_json, read_headers
 from pocketlm.models.stored_weight import DTYPES, StoredSlice, StoredWeight
 from pocketlm.models.tensor_prefixes import Spelling, find_spelling
-from pocketlm.models.tensor_views import lay_out, published_name
+from pocketlm.models.tensor_views import Layout, TensorSlice, lay_out, published_name
 from pocketlm.models.weight_shapes import weight_shapes
 
 # Buffers that old versions of transformers wrote; they follow from the config.
@@ -38,9 +43,11 @@ class Checkpoint:
     """A checkpoint whose files were checked: every weight is there, in its shape.
 
     Attributes:
+        folder: of the files; a GGUF file is a checkpoint by itself, and stands here.
         config_json: bytes of config.json.
         notes: what a build prints for the user.
         tensors: where each weight lies, by the Decoder's name without ".weight".
+        text_files: makes tokenizer and other text files by name, where they are not in a folder.
     """
 
     folder: Path
@@ -48,6 +55,7 @@ class Checkpoint:
     config: ModelConfig
     notes: tuple[str, ...]
     tensors: Mapping[str, StoredWeight]
+    text_files: Callable[[], Mapping[str, bytes]] | None = field(default=None, repr=False)
 
     @property
     def size_bytes(self) -> int:
@@ -86,19 +94,23 @@ class Checkpoint:
         digest = hashlib.sha256(self.config_json)
         for name, tensor in sorted(self.tensors.items()):
             digest.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
-            for piece in tensor.slices:
-                for block in piece.blocks():
-                    digest.update(block)
+            for block in tensor.blocks():
+                digest.update(block)
         return digest.hexdigest()
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open a folder in Hugging Face format and check all of it but the numbers.
+    """Open a folder in Hugging Face format, or a GGUF file, and check all of it but the numbers.
 
     Raises:
         ModelError: something is missing, superfluous, damaged or not supported; says what.
     """
     try:
+        if is_gguf(folder):
+            # It makes the class of this module.
+            from pocketlm.models.gguf.opening import open_gguf
+
+            return open_gguf(folder)
         return _open(folder)
     except OSError as error:
         raise ModelError(
@@ -124,37 +136,87 @@ def _open(folder: Path) -> Checkpoint:
     published = _parse_config(config_json, folder / "config.json")
     family = families.load(published["model_type"])
     config = family.read_config(published)
-    stored = read_headers(folder)
+    headers = read_headers(folder)
+    found = find_format(published, headers)
+    packed = {n: tensor for n, tensor in headers.items() if found and found.format.claims(n)}
+    stored = {name: tensor for name, tensor in headers.items() if name not in packed}
     refuse_foreign(folder, published, stored)
     shapes = weight_shapes(config)
-    spelling = find_spelling(family, stored)
+    spelling = find_spelling(family, {*stored, *map(_weight_of, packed)})
     names = spelling.names
     layout = lay_out(names, shapes)
+    coded = _open_coded(found, packed, layout)
     for theirs, shape in layout.shapes.items():
+        if theirs in coded:
+            continue
         if theirs not in stored:
             raise _missing(folder, theirs, shape, spelling)
         _check(theirs, stored[theirs], shape)
-    all_notes = (*family.notes, *spelling.notes, *notes(published, stored))
+    of_format = found.notes if found else notes(published, stored)
+    all_notes = (*family.notes, *spelling.notes, *of_format)
     head, table = (published_name(names, name) for name in ("lm_head", "embed_tokens"))
-    if config.tie_word_embeddings and head in stored:
+    if config.tie_word_embeddings and head in stored and table in stored:
         _check(head, stored[head], shapes["embed_tokens"])
         _check_tied(head, table, stored)
         all_notes += (f"{head} is left out: it repeats the embedding.",)
+    unused = {name for name in packed if _weight_of(name) not in coded}
+    _refuse_superfluous(
+        folder, {*stored, *unused} - layout.shapes.keys() - {head}, family, spelling
+    )
+
+    def sliced(piece: TensorSlice) -> StoredSlice | CodedSlice:
+        if piece.name in coded:
+            return replace(coded[piece.name], start=piece.start, rows=piece.rows)
+        return StoredSlice.at(stored[piece.name], piece)
+
+    tensors = {
+        name: StoredWeight(shape, tuple(map(sliced, layout.slices[name])))
+        for name, shape in shapes.items()
+    }
+    return Checkpoint(folder, config_json, config, all_notes, tensors)
+
+
+def _weight_of(packed: str) -> str:
+    """Return the name of the weight that a tensor of codes, scales or zero points is part of."""
+    return f"{packed.rpartition('.')[0]}.weight"
+
+
+def _refuse_superfluous(
+    folder: Path, names: Collection[str], family: Family, spelling: Spelling
+) -> None:
     ignored = (*family.ignored_tensors, *_IGNORED_EVERYWHERE, *TRAINING_HEADS)
-    for theirs in sorted(stored.keys() - layout.shapes.keys() - {head}):
+    for theirs in sorted(names):
         inner = theirs.removeprefix(spelling.outer)
         if not any(fnmatchcase(inner, pattern) for pattern in ignored):
             raise ModelError(
                 f"{theirs}: in {folder}, but config.json has no place for it, so the model would "
                 "compute something else; use the config.json that belongs to these weights"
             )
-    tensors = {
-        name: StoredWeight(
-            shape, tuple(StoredSlice.at(stored[piece.name], piece) for piece in layout.slices[name])
-        )
-        for name, shape in shapes.items()
-    }
-    return Checkpoint(folder, config_json, config, all_notes, tensors)
+
+
+def _open_coded(
+    found: FoundFormat | None, packed: Mapping[str, StoredTensor], layout: Layout
+) -> dict[str, CodedSlice]:
+    """Return the weights that are stored as codes, whole, by their published names."""
+    coded: dict[str, CodedSlice] = {}
+    if found is None:
+        return coded
+    codes = found.format.endings[0]
+    for theirs, shape in layout.shapes.items():
+        prefix = theirs.removesuffix("weight")
+        if f"{prefix}{codes}" not in packed:
+            continue
+        pieces = [
+            piece for part in layout.slices.values() for piece in part if piece.name == theirs
+        ]
+        if len(shape) != 2 or any(p.is_transposed or p.layer is not None for p in pieces):
+            raise ModelError(
+                f"{prefix}{codes}: {found.format.title} codes of a weight that this family stores "
+                "transposed or stacked; give the checkpoint that it was made from"
+            )
+        weight = found.open_weight(PackedTensors(prefix, (shape[0], shape[1]), packed))
+        coded[theirs] = CodedSlice(weight, 0, shape[0])
+    return coded
 
 
 def _read_config(folder: Path) -> bytes:

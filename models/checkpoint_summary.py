@@ -4,6 +4,7 @@ Needs no torch. Headers of a folder are read with the library safetensors, those
 asked for by range.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pocketlm.models.hub import (
     HubOrigin,
     checkpoint_name,
     hub_origin,
+    is_gguf,
     resolve_config,
     tensors_on_hub,
 )
@@ -47,18 +49,18 @@ def summarize_checkpoint(checkpoint: str, revision: str | None = None) -> Checkp
     """Read what is known of a checkpoint without its weights.
 
     Args:
-        checkpoint: a folder, a hub id, "pico", or the name of a published shape.
+        checkpoint: a folder, a GGUF file, a hub id, "pico", or the name of a published shape.
         revision: branch, tag or commit of a hub id.
 
     Raises:
         ModelError: it is none of these, or of no known family.
     """
     if checkpoint in shapes.NAMES and revision is None and not Path(checkpoint).exists():
-        shape = shapes.load(checkpoint)
+        shape, config = shapes.load(checkpoint), shapes.load(checkpoint).config
         notes = (shape.note,) if shape.note else ()
-        return CheckpointSummary(
-            checkpoint, None, shape.config, parameter_count(shape.config), notes
-        )
+        return CheckpointSummary(checkpoint, None, config, parameter_count(config), notes)
+    if is_gguf(Path(checkpoint)):
+        return _of_gguf(Path(checkpoint))
     path = resolve_config(checkpoint, revision)
     published = read_json(path)
     model_type = published.get("model_type")
@@ -82,6 +84,34 @@ def summarize_checkpoint(checkpoint: str, revision: str | None = None) -> Checkp
         parameters=parameter_count(config),
         notes=tuple(family.notes),
         stored_tensors=dict(counts),
+        stored_parameters=dict(parameters),
+    )
+
+
+def _of_gguf(path: Path) -> CheckpointSummary:
+    """Return what a GGUF file holds, from its header.
+
+    Raises:
+        ModelError: it is damaged, or of another architecture.
+    """
+    from pocketlm.models.gguf import architectures
+    from pocketlm.models.gguf.config import read_config_json
+    from pocketlm.models.gguf.reading import read_gguf
+
+    file = read_gguf(path)
+    family = families.load(architectures.load(file.metadata).model_type)
+    config = family.read_config(json.loads(read_config_json(file)))
+    tensors = file.tensors.values()
+    parameters: Counter[str] = Counter()
+    for tensor in tensors:
+        parameters[tensor.type_name] += prod(tensor.shape)
+    return CheckpointSummary(
+        name=checkpoint_name(path),
+        commit=None,
+        config=config,
+        parameters=parameter_count(config),
+        notes=(),
+        stored_tensors=dict(Counter(tensor.type_name for tensor in tensors)),
         stored_parameters=dict(parameters),
     )
 

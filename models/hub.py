@@ -1,4 +1,4 @@
-"""From what a user calls a checkpoint to a folder: a path, or an id on the Hugging Face Hub."""
+"""From what a user calls a checkpoint to a path: a folder, a GGUF file, or a Hugging Face id."""
 
 import logging
 import re
@@ -30,8 +30,10 @@ class HubOrigin:
 def resolve(checkpoint: str, revision: str | None = None) -> Path:
     """Return the folder of a checkpoint, downloading it where it is an id like "org/name".
 
+    A GGUF file is a checkpoint by itself: its path is returned.
+
     Args:
-        checkpoint: a folder, an id, or "pico", the embedded model.
+        checkpoint: a folder, a GGUF file, an id, or "pico", the embedded model.
         revision: branch, tag or commit of an id; None is its main branch.
 
     Raises:
@@ -39,16 +41,14 @@ def resolve(checkpoint: str, revision: str | None = None) -> Path:
     """
     _check_revision(checkpoint, revision)
     folder = Path(checkpoint)
-    if folder.is_dir():
+    if folder.is_dir() or is_gguf(folder):
         return folder
     if checkpoint == _PICO.name and not folder.exists():
         return _PICO
     if folder.exists():
-        gguf = folder.suffix.lower() == ".gguf"
-        found = "a GGUF file, which is quantized already" if gguf else "a file"
         raise ModelError(
-            f"{checkpoint}: {found}; give the folder of the checkpoint, with config.json and "
-            "safetensors"
+            f"{checkpoint}: a file; give the folder of the checkpoint, with config.json and "
+            "safetensors, or a file that ends in .gguf"
         )
     if checkpoint in shapes.NAMES:
         raise ModelError(
@@ -65,8 +65,9 @@ def resolve(checkpoint: str, revision: str | None = None) -> Path:
 
 
 def is_checkpoint_name(text: str) -> bool:
-    """Say whether text can name a checkpoint: a folder, "pico", or a hub id."""
-    return Path(text).is_dir() or text == _PICO.name or _HUB_ID.fullmatch(text) is not None
+    """Say whether text can name a checkpoint: a folder, a GGUF file, "pico", or a hub id."""
+    here = Path(text).is_dir() or is_gguf(Path(text))
+    return here or text == _PICO.name or _HUB_ID.fullmatch(text) is not None
 
 
 def resolve_config(checkpoint: str, revision: str | None = None) -> Path:
@@ -111,6 +112,8 @@ def checkpoint_name(folder: Path) -> str:
 
     The Hugging Face Hub's cache is models--ORG--NAME/snapshots/COMMIT, and a commit says nothing.
     """
+    if is_gguf(folder):
+        return folder.stem
     origin = hub_origin(folder)
     return folder.resolve().name if origin is None else origin.hub_id.rpartition("/")[2]
 
@@ -122,6 +125,11 @@ def hub_origin(folder: Path) -> HubOrigin | None:
     if snapshots != "snapshots" or kind != "models" or not names:
         return None
     return HubOrigin("/".join(names), commit)
+
+
+def is_gguf(path: Path) -> bool:
+    """Say whether a path is a GGUF file, by its name."""
+    return path.suffix.lower() == ".gguf" and path.is_file()
 
 
 def _check_revision(checkpoint: str, revision: str | None) -> None:

@@ -19,6 +19,9 @@ SINGLE_NAME = "model.safetensors"
 ADAPTER_NAME = "adapter_model.safetensors"
 
 DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+# What codes of other quantizers are kept in.
+CODE_DTYPE_BYTES = {"I8": 1, "U8": 1, "I32": 4, "I64": 8}
+_BYTES = {**DTYPE_BYTES, **CODE_DTYPE_BYTES}
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class StoredTensor:
         dtype: as the format spells it: "F32", "F16", "BF16", ...
         offset: of the first byte, from the start of the file.
 
-    Sizes are known of the dtypes in DTYPE_BYTES, which are those that weights can have.
+    Sizes are known of the dtypes in DTYPE_BYTES, which are those that weights can have, and of
+    those that codes can have.
     """
 
     path: Path
@@ -39,12 +43,12 @@ class StoredTensor:
 
     @property
     def size_bytes(self) -> int:
-        return prod(self.shape) * DTYPE_BYTES[self.dtype]
+        return prod(self.shape) * _BYTES[self.dtype]
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one entry of the first dimension."""
-        return prod(self.shape[1:]) * DTYPE_BYTES[self.dtype]
+        return prod(self.shape[1:]) * _BYTES[self.dtype]
 
     def read_bytes(self, start: int, stop: int) -> bytearray:
         """Return bytes start..stop of the tensor, writable for a tensor to live in."""

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pocketlm.models.coded_slice import CodedSlice
 from pocketlm.models.safetensors_files import StoredTensor
+from pocketlm.models.stored_grid import GridRows, StoredGrid
 from pocketlm.models.tensor_views import TensorSlice
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -35,6 +38,19 @@ class StoredSlice:
             return cls(tensor, (piece.start, piece.start + piece.rows))
         offset = tensor.offset + piece.start * tensor.row_bytes
         return cls(replace(tensor, shape=(piece.rows, *tensor.shape[1:]), offset=offset))
+
+    @property
+    def dtype(self) -> str:
+        return self.tensor.dtype
+
+    @property
+    def grid(self) -> StoredGrid | None:
+        """None: numbers, not codes."""
+        return None
+
+    @property
+    def off_grid(self) -> str | None:
+        return None
 
     @property
     def rows(self) -> int:
@@ -88,11 +104,22 @@ class StoredWeight:
     """
 
     shape: tuple[int, ...]
-    slices: tuple[StoredSlice, ...]
+    slices: tuple[StoredSlice | CodedSlice, ...]
 
     @property
     def dtype(self) -> str:
-        return self.slices[0].tensor.dtype
+        return self.slices[0].dtype
+
+    @property
+    def grid(self) -> StoredGrid | None:
+        """The grid of its codes; None where it is stored as numbers, or on several grids."""
+        grids = {piece.grid for piece in self.slices}
+        return grids.pop() if len(grids) == 1 else None
+
+    @property
+    def off_grid(self) -> str | None:
+        """Why codes that are stored are on no grid."""
+        return next((piece.off_grid for piece in self.slices if piece.off_grid), None)
 
     @property
     def size_bytes(self) -> int:
@@ -110,10 +137,35 @@ class StoredWeight:
         Memory: the result, and a block of a few megabytes in the stored dtype.
         """
         rows = torch.empty(stop - start, *self.shape[1:])
+        for piece, low, high, first in self._pieces(start, stop):
+            piece.read_into(rows[low - start : high - start], low - first)
+        return rows
+
+    def grid_rows(self, start: int, stop: int) -> GridRows:
+        """Return the codes of rows start..stop of a weight that has a grid."""
+        found = []
+        for piece, low, high, first in self._pieces(start, stop):
+            assert isinstance(piece, CodedSlice), "a weight without codes"
+            found.append(piece.grid_rows(low - first, high - first))
+        if len(found) == 1:
+            return found[0]
+        return GridRows(
+            np.concatenate([rows.integers for rows in found]),
+            np.concatenate([rows.scales for rows in found]),
+        )
+
+    def blocks(self) -> Iterator[bytes | bytearray]:
+        """Yield the stored bytes, a few megabytes at once."""
+        for piece in self.slices:
+            yield from piece.blocks()
+
+    def _pieces(
+        self, start: int, stop: int
+    ) -> Iterator[tuple[StoredSlice | CodedSlice, int, int, int]]:
+        """Yield each slice with rows of start..stop: which, and the first row of the slice."""
         first = 0
         for piece in self.slices:
             low, high = max(start, first), min(stop, first + piece.rows)
             if low < high:
-                piece.read_into(rows[low - start : high - start], low - first)
+                yield piece, low, high, first
             first += piece.rows
-        return rows

@@ -31,7 +31,7 @@ def build(
     *,
     revision: str | None = None,
     backends: Sequence[str] = (),
-    recipe: str = "int4-g32",
+    recipe: str | None = None,
     method: str | None = None,
     calibration_text: Path | str | None = None,
     context_length: int | None = None,
@@ -40,6 +40,7 @@ def build(
     golden_tokens: int | None = None,
     backend_options: Mapping[str, Mapping[str, str]] | None = None,
     max_ram_bytes: int | None = None,
+    tokenizer: Path | str | None = None,
     name: str | None = None,
     replace: bool = False,
     notify: "Callable[[Event], None] | None" = None,
@@ -47,11 +48,13 @@ def build(
     """Build a device bundle; at the end there is a whole one or none.
 
     Args:
-        checkpoint: a folder in Hugging Face format, a hub id, or "pico", the embedded model.
+        checkpoint: a folder in Hugging Face format, a GGUF file, a hub id, or "pico", the embedded
+            model.
         out: folder to make.
         revision: branch, tag or commit of a hub id; None is its main branch.
         backends: "executorch", "onnx"; empty is every backend.
-        recipe: a name of `pocketlm list recipes`, or the path of a .toml file.
+        recipe: a name of `pocketlm list recipes`, or the path of a .toml file; None keeps the grid
+            that the checkpoint is on, and takes int4-g32 where it is on none.
         method: how codes and scales are chosen, a name of `pocketlm list methods`; None is the
             recipe's own.
         calibration_text: file of text for methods that need data; None is the model's own text.
@@ -61,6 +64,7 @@ def build(
         golden_tokens: greedy tokens recorded for `verify`; None is 64.
         backend_options: backend name → option → value.
         max_ram_bytes: refuse a build that would hold more; None warns in the log.
+        tokenizer: folder whose tokenizer is taken in place of the checkpoint's.
         name: what the bundle calls itself; None is the checkpoint's name.
         replace: take the place of a bundle that is at `out` already.
         notify: called with each event; None logs notices and finished stages.
@@ -88,6 +92,7 @@ def build(
         golden_tokens=golden_tokens,
         backend_options=backend_options or {},
         max_ram_bytes=max_ram_bytes,
+        tokenizer=None if tokenizer is None else Path(tokenizer),
         name=name,
         replace=replace,
     )

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 def inspect(context: click.Context, folder: str, revision: str | None, as_json: bool) -> None:
     """Show BUNDLE's manifest, bytes per part, caches, and memory on a phone with a full context.
 
-    BUNDLE may also be a checkpoint that is not built yet: a folder, a hub id or a published shape.
+    BUNDLE may also be a checkpoint that is not built yet: a folder, a GGUF file, a hub id or a
+    published shape.
     Of these only config.json and the headers of the weights are read; no weight is downloaded.
 
     \b
     pocketlm inspect ./my-bundle
     pocketlm inspect ./my-bundle --json
     pocketlm inspect google/gemma-3-1b-it --revision main
+    pocketlm inspect ./gemma-3-1b-it-Q4_0.gguf
     """
     if not _is_checkpoint(folder):
         if revision is not None:
@@ -52,8 +54,10 @@ def inspect(context: click.Context, folder: str, revision: str | None, as_json: 
 
 def _is_checkpoint(what: str) -> bool:
     from pocketlm.models import shapes
-    from pocketlm.models.hub import is_checkpoint_name
+    from pocketlm.models.hub import is_checkpoint_name, is_gguf
 
+    if is_gguf(Path(what)):
+        return True
     if Path(what).exists():
         return (Path(what) / "config.json").is_file() and not (
             Path(what) / "manifest.json"

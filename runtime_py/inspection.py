@@ -31,6 +31,24 @@ class WeightPart:
 
 
 @dataclass(frozen=True)
+class OwnGridPart:
+    """Tensors of one role that the checkpoint has on a grid, in groups of that grid.
+
+    Attributes:
+        on_grid: groups that lie on it.
+        codes_kept: groups whose codes are the checkpoint's.
+        kept: groups whose codes and scales are.
+    """
+
+    part: str
+    tensors: int
+    groups: int
+    on_grid: int
+    codes_kept: int
+    kept: int
+
+
+@dataclass(frozen=True)
 class UnquantizedPart:
     """Tensors of one role that stayed in full precision for one reason."""
 
@@ -91,6 +109,26 @@ def weight_parts(manifest: Manifest) -> tuple[WeightPart, ...]:
             lowest_sqnr_db=_lowest((part.lowest_sqnr_db, entry.sqnr_db)),
         )
     return tuple(parts.values())
+
+
+def own_grid_parts(manifest: Manifest) -> tuple[OwnGridPart, ...]:
+    """Add up what was kept of the checkpoint's own grids, by role, and of all weights as "all"."""
+    parts: dict[str, OwnGridPart] = {}
+    for entry in manifest.tensors:
+        own = entry.own_grid
+        for role in (_role(entry.name), "all") if own else ():
+            assert own is not None, "only such entries have roles here"
+            part = parts.get(role, OwnGridPart(role, 0, 0, 0, 0, 0))
+            parts[role] = OwnGridPart(
+                role,
+                part.tensors + 1,
+                part.groups + own.groups,
+                part.on_grid + own.on_grid,
+                part.codes_kept + own.codes_kept,
+                part.kept + own.kept,
+            )
+    every = parts.pop("all", None)
+    return (*parts.values(), every) if every else ()
 
 
 def cache_parts(backend: str, caches: Sequence[CacheEntry]) -> tuple[CachePart, ...]:

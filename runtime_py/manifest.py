@@ -98,6 +98,23 @@ class CacheEntry:
 
 
 @dataclass(frozen=True)
+class OwnGridEntry:
+    """How much of a weight that the checkpoint has on a grid was kept, in groups.
+
+    Attributes:
+        groups: of the checkpoint's grid.
+        on_grid: those of them that lie on it; the others were rounded anew.
+        codes_kept: those whose codes are the checkpoint's.
+        kept: those whose codes and scales are, exactly.
+    """
+
+    groups: int
+    on_grid: int
+    codes_kept: int
+    kept: int
+
+
+@dataclass(frozen=True)
 class TensorEntry:
     """How one weight tensor is stored.
 
@@ -106,6 +123,8 @@ class TensorEntry:
         group_size: input channels that share a scale; None is the whole row.
         sqnr_db: signal to quantization noise against the checkpoint; None if not quantized.
         reason: why it stayed unquantized, or which rule chose its scheme.
+        own_grid: what was kept of the grid that the checkpoint has; None where it has none, or
+            where the weight was quantized anew.
     """
 
     name: str
@@ -115,6 +134,7 @@ class TensorEntry:
     size_bytes: int
     sqnr_db: float | None
     reason: str
+    own_grid: OwnGridEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +146,8 @@ class RecipeRule:
         bits: 32 keeps float32.
         group_size: input channels that share a scale; None is the whole row.
         method: how codes and scales were chosen; None where nothing was, or nothing recorded it.
+        zero_points: whether each scale has a zero point.
+        scale_dtype: the shortest type that holds the scales.
     """
 
     pattern: str
@@ -133,6 +155,8 @@ class RecipeRule:
     group_size: int | None
     reason: str
     method: str | None = None
+    zero_points: bool = False
+    scale_dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pocketlm.runtime_py.manifest import (
     CacheEntry,
     CacheQuantization,
     Manifest,
+    OwnGridEntry,
     RecipeRule,
     TensorEntry,
 )
@@ -118,6 +119,16 @@ def _check_tensors(tensors: tuple[TensorEntry, ...]) -> None:
             _check_range(f"{field}.shape", size, 1)
         _check_scheme(field, tensor.bits, tensor.group_size)
         _check_range(f"{field}.size_bytes", tensor.size_bytes, 0, _MOST_BYTES)
+        if tensor.own_grid is not None:
+            _check_own_grid(f"{field}.own_grid", tensor.own_grid)
+
+
+def _check_own_grid(field: str, own: OwnGridEntry) -> None:
+    most = _MOST_BYTES
+    for name in ("groups", "on_grid", "codes_kept", "kept"):
+        value: int = vars(own)[name]
+        _check_range(f"{field}.{name}", value, 1 if name == "groups" else 0, most)
+        most = value
 
 
 def _check_rules(rules: tuple[RecipeRule, ...]) -> None:

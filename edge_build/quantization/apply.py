@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pocketlm.edge_build.calibration.measured import (
     NO_INPUT_STATISTICS,
@@ -25,11 +25,16 @@ from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.finite import finite
 from pocketlm.edge_build.quantization.kept_weights import KeptWeights
 from pocketlm.edge_build.quantization.layer_by_layer import LayerPass, quantize_layers
-from pocketlm.edge_build.quantization.recipe import QuantRule, QuantScheme
+from pocketlm.edge_build.quantization.own_grid import Keeper, find_grid
+from pocketlm.edge_build.quantization.quantized_rows import (
+    OwnGroups,
+    QuantizedRows,
+    quantized_rows,
+)
+from pocketlm.edge_build.quantization.recipe import OWN_GRID_METHOD, QuantRule, QuantScheme
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.models.checkpoint import Checkpoint
-from pocketlm.runtime_py.int4_packing import pack_int4
-from pocketlm.runtime_py.manifest import ActivationQuantization, TensorEntry
+from pocketlm.runtime_py.manifest import ActivationQuantization, OwnGridEntry, TensorEntry
 
 # Elements in one block of rows. Smaller ones stay in a core's own cache, but then the threads
 # spend their time handing the interpreter to each other.
@@ -79,7 +84,7 @@ def quantize_weights(
     """
     kept = None if key is None else KeptWeights.of_build(folder, key)
     store = WeightStore(folder, {name: rule.scheme for name, rule in rules.items()})
-    statistics = _layer_statistics(rules, store.head_name())
+    statistics = _layer_statistics(rules)
     writer = _WeightWriter(checkpoint, rules, folder, advance, kept)
     for name in rules:
         if name not in statistics:
@@ -92,9 +97,7 @@ def quantize_weights(
     return QuantizedModel(store, tuple(writer.entries[name] for name in rules))
 
 
-def _layer_statistics(
-    rules: Mapping[str, QuantRule], head: str
-) -> dict[str, tuple[InputStatistic, ...]]:
+def _layer_statistics(rules: Mapping[str, QuantRule]) -> dict[str, tuple[InputStatistic, ...]]:
     """Return what the methods of weights need to know that the layers' inputs tell.
 
     The table is quantized before anything runs, also where it is the head.
@@ -144,14 +147,13 @@ class _WeightWriter:
     def _write(self, name: str, inputs: Callable[[], InputStatistics]) -> TensorEntry:
         rule, shape = self.rules[name], self.checkpoint.shape(name)
         report_rows = partial(self._report_rows, name)
+        sqnr_db = own = None
         if rule.scheme is None:
             size_bytes = _store_float(self.checkpoint, name, self.folder, report_rows)
-            sqnr_db = None
         else:
-            prepared = methods.load(rule.scheme.method).prepare(rule.scheme, inputs())
-            quantize = partial(_quantize_rows, scheme=rule.scheme, quantize=prepared)
-            size_bytes, sqnr_db = _store_quantized(
-                self.checkpoint, name, rule.scheme, quantize, self.folder, report_rows
+            work = _row_quantizer(self.checkpoint, name, rule.scheme, inputs)
+            size_bytes, sqnr_db, own = _store_quantized(
+                shape, self.folder / name, rule.scheme, work, report_rows
             )
         return TensorEntry(
             name=name,
@@ -161,6 +163,7 @@ class _WeightWriter:
             size_bytes=size_bytes,
             sqnr_db=sqnr_db,
             reason=rule.reason,
+            own_grid=own,
         )
 
     def _report_rows(self, name: str, rows: int) -> None:
@@ -179,81 +182,88 @@ def _store_float(
     return 4 * math.prod(shape)
 
 
-@dataclass(frozen=True)
-class _QuantizedRows:
-    """A block of rows, quantized; signal and noise are sums of squares."""
-
-    codes: NDArray[Any]
-    scales: NDArray[np.float32]
-    signal: float
-    noise: float
+# Rows start..stop → what is stored of them
+RowQuantizer = Callable[[tuple[int, int]], QuantizedRows]
 
 
-def _store_quantized(
+def _row_quantizer(
     checkpoint: Checkpoint,
     name: str,
     scheme: QuantScheme,
-    quantize: Callable[[Tensor], _QuantizedRows],
-    folder: Path,
+    inputs: Callable[[], InputStatistics],
+) -> RowQuantizer:
+    if scheme.method == OWN_GRID_METHOD:
+        return Keeper(checkpoint, name, scheme, find_grid(checkpoint, name))
+    quantize = methods.load(scheme.method).prepare(scheme, inputs())
+
+    def work(block: tuple[int, int]) -> QuantizedRows:
+        weight = finite(name, checkpoint.read_rows(name, *block))
+        return quantized_rows(weight, *quantize(weight), scheme)
+
+    return work
+
+
+def _store_quantized(
+    shape: tuple[int, ...],
+    path: Path,
+    scheme: QuantScheme,
+    work: RowQuantizer,
     report_rows: Callable[[int], None],
-) -> tuple[int, float]:
-    """Return the bytes of codes and bf16 scales, and the signal to noise ratio in dB."""
-    rows, in_features = checkpoint.shape(name)
+) -> tuple[int, float, OwnGridEntry | None]:
+    """Return bytes, signal to noise ratio in dB, and what was kept of the checkpoint's grid.
+
+    Args:
+        path: of the weight's files, without their endings.
+    """
+    rows, in_features = shape
     groups = scheme.groups(in_features)
-    packed_shape = (rows, in_features // 2 if scheme.bits == 4 else in_features)
-    code_dtype = np.dtype(np.uint8 if scheme.bits == 4 else np.int8)
+    codes = _codes_format(scheme, rows, in_features)
     signal = noise = 0.0
-    written = 0
+    written, own = 0, OwnGroups()
+    with ExitStack() as stack:
 
-    def work(block: tuple[int, int]) -> _QuantizedRows:
-        return quantize(finite(name, checkpoint.read_rows(name, *block)))
+        def writer(part: str, shape: tuple[int, ...], dtype: Any) -> _NpyWriter:
+            file = path.with_name(f"{path.name}.{part}.npy")
+            return stack.enter_context(_NpyWriter(file, shape, np.dtype(dtype)))
 
-    with (
-        _NpyWriter(folder / f"{name}.codes.npy", packed_shape, code_dtype) as codes_file,
-        _NpyWriter(folder / f"{name}.scales.npy", (rows, groups), np.dtype(np.float32)) as scales_f,
-    ):
+        codes_file = writer("codes", *codes)
+        scales_file = writer("scales", (rows, groups), np.float32)
+        zeros_file = writer("zero_points", (rows, groups), np.int8) if scheme.zero_points else None
         for done in _in_parallel(work, _row_blocks((rows, in_features))):
             codes_file.append(done.codes)
-            scales_f.append(done.scales)
+            scales_file.append(done.scales)
+            if zeros_file is not None:
+                assert done.zero_points is not None, "a scheme with zero points"
+                zeros_file.append(done.zero_points)
             signal += done.signal
             noise += done.noise
+            own += done.own or OwnGroups()
             written += len(done.codes)
             report_rows(written)
-    size_bytes = math.prod(packed_shape) * code_dtype.itemsize + 2 * rows * groups
-    return size_bytes, _decibels(signal, noise)
+    size_bytes = math.prod(codes[0]) + 2 * rows * groups
+    size_bytes += scheme.zero_point_bytes(rows, in_features)
+    return size_bytes, _decibels(signal, noise), own.entry()
 
 
-def _quantize_rows(
-    weight: Tensor, scheme: QuantScheme, quantize: methods.Quantize
-) -> _QuantizedRows:
-    codes, scales = quantize(weight)
-    grouped = weight.reshape(*scales.shape, -1)
-    noise = torch.addcmul(
-        grouped, codes.reshape(grouped.shape).float(), scales.unsqueeze(-1), value=-1
-    )
-    return _QuantizedRows(
-        codes=pack_int4(codes.numpy()) if scheme.bits == 4 else codes.numpy(),
-        scales=scales.numpy(),
-        signal=_sum_of_squares(weight),
-        noise=_sum_of_squares(noise),
-    )
-
-
-def _sum_of_squares(values: Tensor) -> float:
-    flat = values.flatten()
-    return float(torch.dot(flat, flat))
+def _codes_format(
+    scheme: QuantScheme, rows: int, in_features: int
+) -> tuple[tuple[int, int], type[np.generic]]:
+    """Return shape and type of a weight's codes, a byte each."""
+    if scheme.bits == 4:
+        return (rows, in_features // 2), np.uint8
+    return (rows, in_features), np.int8
 
 
 def _in_parallel(
-    work: Callable[[tuple[int, int]], _QuantizedRows], blocks: Sequence[tuple[int, int]]
-) -> Iterator[_QuantizedRows]:
+    work: Callable[[tuple[int, int]], QuantizedRows], blocks: Sequence[tuple[int, int]]
+) -> Iterator[QuantizedRows]:
     """Yield the results in order, a block a core at a time and a few ahead.
 
     Each core takes blocks of its own. Sharing one block between cores, as torch does by itself,
     makes them wait for each other after every operation of a tenth of a millisecond.
     """
     threads = torch.get_num_threads()
-    waiting: deque[Future[_QuantizedRows]] = deque()
+    waiting: deque[Future[QuantizedRows]] = deque()
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for block in blocks:

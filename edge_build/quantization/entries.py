@@ -14,4 +14,5 @@ def tensor_entry(
         return TensorEntry(name, shape, 32, None, 4 * math.prod(shape), None, reason)
     # Codes, and a scale of two bytes a group.
     size_bytes = math.prod(shape) * scheme.bits // 8 + 2 * shape[0] * scheme.groups(shape[1])
+    size_bytes += scheme.zero_point_bytes(shape[0], shape[1])
     return TensorEntry(name, shape, scheme.bits, scheme.group_size, size_bytes, None, reason)

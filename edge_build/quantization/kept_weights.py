@@ -48,7 +48,7 @@ class KeptWeights:
         """Record a weight whose files are complete."""
         files = [
             path
-            for part in ("codes", "scales", "float")
+            for part in ("codes", "scales", "zero_points", "float")
             if (path := self.folder / f"{entry.name}.{part}.npy").exists()
         ]
         entries = tuple(FileEntry(p.name, sha256_of(p), p.stat().st_size) for p in files)

@@ -93,6 +93,8 @@ def recorded(recipe: QuantRecipe) -> tuple[RecipeRule, ...]:
             rule.scheme.group_size,
             rule.reason,
             rule.scheme.method,
+            rule.scheme.zero_points,
+            rule.scheme.scale_dtype,
         )
         for rule in recipe.rules
     )
@@ -111,7 +113,13 @@ def of_record(name: str, rules: Iterable[RecipeRule]) -> QuantRecipe:
                 rule.pattern,
                 None
                 if rule.bits == 32
-                else QuantScheme(rule.bits, rule.group_size, rule.method or DEFAULT_METHOD),
+                else QuantScheme(
+                    rule.bits,
+                    rule.group_size,
+                    rule.method or DEFAULT_METHOD,
+                    rule.zero_points,
+                    rule.scale_dtype,
+                ),
                 rule.reason,
             )
             for rule in rules

@@ -10,11 +10,11 @@ from pocketlm.edge_build.quantization.recipe import QuantScheme
 _DIVISORS_4_BIT = (7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0, 11.0)
 _DIVISORS_8_BIT = (127.0, 132.0, 138.0)
 # Runtimes want positive, normalized scales also where a whole group is zero.
-_LEAST_SCALE = 2.0**-100
+LEAST_SCALE = 2.0**-100
 
 
 def code_range(scheme: QuantScheme) -> tuple[float, float]:
-    """Return the lowest and the highest code."""
+    """Return the lowest and the highest code that a weight is rounded to."""
     return (-8.0, 7.0) if scheme.bits == 4 else (-127.0, 127.0)
 
 
@@ -42,7 +42,7 @@ def search_scales(weight: Tensor, scheme: QuantScheme, importance: Tensor | None
     # One buffer for all candidates: the few operations on it are all that a build waits for here.
     codes = torch.empty_like(grouped)
     for divisor in divisors:
-        scale = (absmax / divisor).to(torch.bfloat16).float().clamp_(min=_LEAST_SCALE)
+        scale = (absmax / divisor).to(torch.bfloat16).float().clamp_(min=LEAST_SCALE)
         torch.div(grouped, scale, out=codes).round_().clamp_(lowest, highest)
         torch.addcmul(grouped, codes, scale, value=-1, out=codes)
         if root is not None:

@@ -17,13 +17,14 @@ from pocketlm.runtime_py.int4_packing import unpack_int4, unpack_int4_as_float
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """weight[o, i] = code[o, i] * scale[o, i // group_size].
+    """weight[o, i] = (code[o, i] - zero_point[o, i // group_size]) * scale[o, i // group_size].
 
     Attributes:
         packed: 4 bits: [out, in / 2] uint8 as runtime_py/int4_packing.py defines;
             8 bits: [out, in] int8, the codes themselves.
-        scales: [out, groups] float32, positive, each exactly representable in bfloat16.
-        zero_points: None: every scheme so far is symmetric.
+        scales: [out, groups] float32, positive, each exactly representable in bfloat16 unless the
+            scheme says float32.
+        zero_points: [out, groups] int8; None for a symmetric scheme.
     """
 
     packed: NDArray[Any]
@@ -50,8 +51,9 @@ class QuantizedWeight:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of codes and of bf16 scales."""
-        return int(self.packed.nbytes) + 2 * int(self.scales.size)
+        """Bytes of codes, of scales of two bytes each, and of zero points."""
+        zero_bytes = self.scheme.zero_point_bytes(*self.shape)
+        return int(self.packed.nbytes) + 2 * int(self.scales.size) + zero_bytes
 
     def codes(self, start: int = 0, stop: int | None = None) -> NDArray[np.int8]:
         """Return the integer codes of rows start..stop, [rows, in] int8."""
@@ -63,6 +65,8 @@ class QuantizedWeight:
         rows = self.packed[start:stop]
         weights = unpack_int4_as_float(rows) if self.scheme.bits == 4 else rows.astype(np.float32)
         grouped = weights.reshape(weights.shape[0], -1, self.group_size)
+        if self.zero_points is not None:
+            grouped -= np.asarray(self.zero_points[start:stop])[:, :, None]
         grouped *= np.asarray(self.scales[start:stop])[:, :, None]
         return weights
 
@@ -97,7 +101,10 @@ class WeightStore:
         """Map a quantized weight."""
         scheme = self.schemes[name]
         assert scheme is not None, f"{name} is not quantized"
-        return QuantizedWeight(self._map(name, "codes"), self._map(name, "scales"), scheme)
+        zero_points = self._map(name, "zero_points") if scheme.zero_points else None
+        return QuantizedWeight(
+            self._map(name, "codes"), self._map(name, "scales"), scheme, zero_points
+        )
 
     def floating(self, name: str) -> NDArray[np.float32]:
         """Map a float32 weight, [out, in] or [size]."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketlm.edge_build.errors import BuildError
+from pocketlm.models.checkpoint import Checkpoint
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 TEMPLATE, TEMPLATES = "chat_template.jinja", "additional_chat_templates"
@@ -47,6 +48,28 @@ class CheckpointFiles:
         paths = (*_FILES, *sorted(path.as_posix() for path in templates))
         contents = {name: _read(folder / name) for name in paths if (folder / name).exists()}
         return cls(folder, {CONFIG: config_json, **contents})
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, tokenizer: Path | None = None) -> "CheckpointFiles":
+        """Return the files of a checkpoint, wherever it has them.
+
+        Args:
+            tokenizer: a folder whose files are taken in place of the checkpoint's own.
+
+        Raises:
+            BuildError: one cannot be read, or there is no such folder.
+            ModelError: a GGUF file whose tokenizer cannot be made from it.
+        """
+        if tokenizer is not None:
+            if not tokenizer.is_dir():
+                raise BuildError(
+                    f"--tokenizer {tokenizer}: no such folder; give a folder with tokenizer.json"
+                )
+            return cls.read(tokenizer, checkpoint.config_json)
+        if checkpoint.text_files is not None:
+            made = checkpoint.text_files()
+            return cls(checkpoint.folder, {CONFIG: checkpoint.config_json, **made})
+        return cls.read(checkpoint.folder, checkpoint.config_json)
 
     def text(self, name: str) -> str:
         """Return the text of a file, with "\\n" at the ends of lines.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pocketlm.runtime_py.commands.flags import bundle_argument, json_option
+from pocketlm.runtime_py.terminal import share_text
 
 if TYPE_CHECKING:
     from pocketlm.runtime_py.bundle import Bundle
@@ -42,6 +43,7 @@ def _document(bundle: "Bundle") -> dict[str, Any]:
         "manifest": json.loads(manifest.to_json()),
         "file_parts": [asdict(part) for part in inspection.file_parts(manifest)],
         "weight_parts": [asdict(part) for part in inspection.weight_parts(manifest)],
+        "own_grid_parts": [asdict(part) for part in inspection.own_grid_parts(manifest)],
         "cache_parts": [
             asdict(part)
             for name, entry in backends
@@ -107,8 +109,22 @@ def _tables(bundle: "Bundle") -> list[Any]:
     for rule in manifest.recipe_rules:
         group = str(rule.group_size or ("row" if rule.bits < 32 else ""))
         rules.add_row(rule.pattern, str(rule.bits), group, rule.reason)
-    shown = [files, weights, caches, memory, full]
+    shown = [files, weights, *_own_grids(bundle), caches, memory, full]
     return [*shown, rules] if manifest.recipe_rules else shown
+
+
+def _own_grids(bundle: "Bundle") -> list[Any]:
+    from rich.table import Table
+
+    from pocketlm.runtime_py.inspection import own_grid_parts
+
+    parts = own_grid_parts(bundle.manifest)
+    table = Table("checkpoint's grid", "tensors", "groups", "on grid", "codes kept", "all kept")
+    for part in parts:
+        shares = (part.on_grid, part.codes_kept, part.kept)
+        percents = (share_text(share, part.groups) for share in shares)
+        table.add_row(part.part, str(part.tensors), f"{part.groups:,}", *percents)
+    return [table] if parts else []
 
 
 def _mb(size_bytes: int) -> str:

@@ -33,6 +33,16 @@ def with_layers(prepared: Preparation, layers: int) -> Preparation:
     return replace(prepared, checkpoint=checkpoint)
 
 
+def test_keeping_the_checkpoints_codes_holds_the_search_for_them_besides() -> None:
+    prepared = prepared_pico()
+    rules = {
+        name: replace(rule, scheme=rule.scheme and replace(rule.scheme, method="checkpoint_grid"))
+        for name, rule in prepared.rules.items()
+    }
+    more = peaks(replace(prepared, rules=rules))["quantize"] - peaks(prepared)["quantize"]
+    assert more == 80 * MB
+
+
 def test_every_stage_of_a_build_is_predicted_in_order() -> None:
     assert list(peaks(prepared_pico())) == ["quantize", "executorch", "onnx", "golden"]
     assert list(peaks(prepared_pico(backends=("onnx",), kv="int8"))) == [

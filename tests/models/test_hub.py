@@ -89,9 +89,13 @@ def test_a_published_shape_is_known_for_what_it_is() -> None:
     assert "pocketlm fit gemma-3-1b" in message
 
 
-def test_a_gguf_file_is_known_for_what_it_is(tmp_path: Path) -> None:
-    (tmp_path / "model.Q4_0.gguf").write_bytes(b"GGUF")
-    assert "a GGUF file, which is quantized already" in refusal(str(tmp_path / "model.Q4_0.gguf"))
+def test_a_gguf_file_is_a_checkpoint_and_another_file_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "model.Q4_0.gguf"
+    path.write_bytes(b"GGUF")
+    assert resolve(str(path)) == path
+    assert checkpoint_name(path) == "model.Q4_0"
+    (tmp_path / "model.bin").write_bytes(b"")
+    assert "a file; give the folder of the checkpoint" in refusal(str(tmp_path / "model.bin"))
 
 
 def test_a_checkpoint_in_the_hub_s_cache_is_called_by_its_repository(tmp_path: Path) -> None:

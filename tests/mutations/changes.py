@@ -11,6 +11,8 @@ _TEMPLATE_PARTS = (
     "\x1b[2J", "{{ '\\u009b' }}", "{{ '%1000000000d' % 1 }}", "{{ strftime_now('%\x00') }}",
     "{{ bos_token | batch(10 ** 9, 'x') | list | length }}", "{{ '\\ud800' }}",
 )  # fmt: skip
+# Metadata and nearly all of what is said of tensors.
+_GGUF_HEADER = 3000
 # It takes whatever time it is allowed, so it stands in few inputs.
 _ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 _TOML_VALUES = (
@@ -69,6 +71,13 @@ def change_header(data: bytes, random: Random) -> bytes:
     if random.random() < 0.1:
         body = body[: random.randrange(len(body))]
     return len(changed).to_bytes(8, "little") + changed + body
+
+
+def change_gguf(data: bytes, random: Random) -> bytes:
+    """Change the header of a GGUF file, or cut the file."""
+    if random.random() < 0.1:
+        return data[: random.randrange(len(data))]
+    return mutate_bytes(data[:_GGUF_HEADER], random) + data[_GGUF_HEADER:]
 
 
 def change_recipe(data: bytes, random: Random) -> bytes:

@@ -14,6 +14,7 @@ from pocketlm.edge_build.stages import Stages
 from pocketlm.runtime_py.manifest import MANIFEST_NAME
 from tests.mutations.changes import (
     change_events,
+    change_gguf,
     change_header,
     change_json,
     change_recipe,
@@ -25,7 +26,9 @@ from tests.mutations.job_device import JOB, LISTING, STATE, STORED, job_device
 from tests.mutations.world import (
     BUNDLE,
     CHECKPOINT,
+    CODED,
     DEVICE,
+    GGUF,
     QWEN,
     RECIPE,
     REPORTS,
@@ -105,11 +108,17 @@ def _checkpoints(world: Path) -> list[Subject]:
             Subject("chat_template.jinja", template, change_template, read(folder)),
         ]
     index = f"{SHARDED}/model.safetensors.index.json"
+    # Neither has a tokenizer of its own.
+    of_gguf = plan(GGUF, "--backend", "onnx", "--tokenizer", str(world / CHECKPOINT))
+    inspect_gguf = _Command(("inspect", str(world / GGUF)))
     return [
         *found,
         Subject("safetensors", f"{CHECKPOINT}/model.safetensors", change_header, read(CHECKPOINT)),
         Subject("safetensors", f"{SHARDED}/part.safetensors", change_header, read(SHARDED)),
         Subject("index", index, change_json, read(SHARDED)),
+        Subject("gguf", GGUF, change_gguf, _any_of([of_gguf, of_gguf, inspect_gguf])),
+        Subject("gptq config", f"{CODED}/config.json", change_json, read(CODED)),
+        Subject("gptq header", f"{CODED}/model.safetensors", change_header, read(CODED)),
     ]
 
 

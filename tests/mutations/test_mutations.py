@@ -8,7 +8,15 @@ from click.testing import CliRunner
 from pocketlm import main
 from tests.mutations.harness import Harness, counted
 from tests.mutations.surroundings import doubled_surroundings
-from tests.mutations.world import BUNDLE, CHECKPOINT, QWEN, SHARDED, TEMPORARY
+from tests.mutations.world import (
+    BUNDLE,
+    CHECKPOINT,
+    CODED,
+    GGUF,
+    QWEN,
+    SHARDED,
+    TEMPORARY,
+)
 
 _COUNT, _SEED = 300, 20
 
@@ -33,8 +41,10 @@ def test_the_same_number_is_the_same_input(harness: Harness) -> None:
 
 def test_sound_inputs_are_accepted(harness: Harness) -> None:
     with doubled_surroundings(harness.world / TEMPORARY):
-        for name in (CHECKPOINT, QWEN, SHARDED):
+        tokenizer = ["--tokenizer", str(harness.world / CHECKPOINT)]
+        for name in (CHECKPOINT, QWEN, SHARDED, CODED, GGUF):
             plan = ["build", str(harness.world / name), "--out", str(harness.world / "out")]
+            plan += tokenizer if name == GGUF else []
             shown = CliRunner().invoke(main, [*plan, "--dry-run", "--context", "64"])
             assert shown.exit_code == 0, shown.output
         for command in ("inspect", "verify", "lint"):

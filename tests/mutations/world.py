@@ -28,6 +28,7 @@ from pocketlm.runtime_py.logits_digest import greedy_margin, make_digest
 from pocketlm.runtime_py.manifest import MANIFEST_NAME, Manifest
 from pocketlm.runtime_py.recorded_settings import SETTINGS, RecordedSettings
 from pocketlm.runtime_py.tokenizer import read_tokenizer
+from tests.coded_checkpoints import gguf_checkpoint, gptq_checkpoint
 from tests.conftest import TINY_PUBLISHED
 from tests.device_tests.report.sample_reports import sample_report
 from tests.manifests import manifest_of
@@ -35,6 +36,7 @@ from tests.mutations.job_device import FILES
 from tests.mutations.surroundings import row_of
 
 CHECKPOINT, QWEN, SHARDED, BUNDLE = "checkpoint", "qwen", "sharded", "bundle"
+GGUF, CODED = "tiny.gguf", "gptq"
 RECIPE, REPORTS = "mixed.toml", ("before.json", "after.json")
 DEVICE, STAGES, TEMPORARY = "device", "stages", "temporary"
 _MODELS = {"executorch": "executorch/model.pte", "onnx": "onnx/model.onnx"}
@@ -60,6 +62,8 @@ def make_world(world: Path) -> None:
     for folder, family in ((CHECKPOINT, "gemma3_text"), (QWEN, "qwen3")):
         write_random_checkpoint(shape_of("tiny", TINY_PUBLISHED[family]), world / folder, 7)
     _shard(world / CHECKPOINT, world / SHARDED)
+    gguf_checkpoint(world / CHECKPOINT, world / GGUF, "Q4_0")
+    gptq_checkpoint(world / CHECKPOINT, world / CODED, 32)
     (world / RECIPE).write_text(_RECIPE)
     for name, samples in zip(REPORTS, (12, 8), strict=True):
         (world / name).write_text(sample_report(samples=samples).to_json())

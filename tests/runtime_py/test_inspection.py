@@ -6,10 +6,12 @@ import pytest
 from pocketlm.runtime_py.inspection import (
     CachePart,
     FilePart,
+    OwnGridPart,
     UnquantizedPart,
     WeightPart,
     cache_parts,
     file_parts,
+    own_grid_parts,
     unquantized,
     unquantized_parts,
     weight_parts,
@@ -19,6 +21,7 @@ from pocketlm.runtime_py.manifest import (
     CacheQuantization,
     FileEntry,
     Manifest,
+    OwnGridEntry,
     TensorEntry,
 )
 
@@ -27,6 +30,24 @@ from pocketlm.runtime_py.manifest import (
 def manifest(fake_bundle: Any) -> Manifest:
     found: Manifest = fake_bundle.manifest()
     return found
+
+
+def test_what_was_kept_of_own_grids_is_added_up_by_role_and_over_all(manifest: Manifest) -> None:
+    def entry(name: str, own: OwnGridEntry | None) -> TensorEntry:
+        return TensorEntry(name, (8, 64), 4, 32, 0, 30.0, "", own)
+
+    tensors = (
+        entry("embed_tokens", None),
+        entry("layers.0.mlp.up_proj", OwnGridEntry(16, 16, 15, 9)),
+        entry("layers.1.mlp.up_proj", OwnGridEntry(16, 16, 16, 16)),
+        entry("layers.0.attention.o_proj", OwnGridEntry(8, 7, 7, 0)),
+    )
+    assert own_grid_parts(replace(manifest, tensors=tensors)) == (
+        OwnGridPart("mlp", 2, 32, 32, 31, 25),
+        OwnGridPart("attention", 1, 8, 7, 7, 0),
+        OwnGridPart("all", 3, 40, 39, 38, 25),
+    )
+    assert own_grid_parts(replace(manifest, tensors=tensors[:1])) == ()
 
 
 def test_files_are_added_up_by_top_folder(manifest: Manifest) -> None:

@@ -57,6 +57,12 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda d: d["tensors"].append(d["tensors"][0]), "tensors: 'embed_tokens' is listed twice"),
     (lambda d: d["tensors"][1].update(shape=[]), "tensors[1].shape: [] has not one or two axes"),
     (lambda d: d["tensors"][1].update(shape=[0, 2]), "tensors[1].shape: 0 is not between 1 and"),
+    (
+        lambda d: d["tensors"][1].update(
+            own_grid={"groups": 4, "on_grid": 3, "codes_kept": 4, "kept": 0}
+        ),
+        "tensors[1].own_grid.codes_kept: 4 is not between 0 and 3",
+    ),
     (lambda d: d["tensors"][1].update(bits=5), "tensors[1].bits: 5 is none of 4, 8, 32"),
     (lambda d: d["tensors"][1].update(group_size=0), "tensors[1].group_size: 0 is not between"),
     (lambda d: d["recipe_rules"][1].update(bits=3), "recipe_rules[1].bits: 3 is none of 4, 8, 32"),

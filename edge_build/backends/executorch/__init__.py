@@ -21,6 +21,10 @@ def _lower(source: LoweringInput, bundle: Path) -> Artifact:
 
 
 def _refuse(scheme: QuantScheme) -> str | None:
+    if scheme.zero_points:
+        return "weights with zero points: XNNPACK has symmetric weights only"
+    if scheme.group_size is not None and scheme.scale_dtype == "float32":
+        return "scales of groups in float32: XNNPACK keeps them in bfloat16"
     if scheme.group_size is None or scheme.bits == 4:
         return None
     return (

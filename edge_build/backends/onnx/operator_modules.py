@@ -65,7 +65,7 @@ class QuantizedLinear(OperatorModule):
                 "scales": stored.scales(weights, names),
                 # Constant, but written: without them Arm picks kernels that quantize whole rows
                 # of activations, and its results leave x86's by several percent.
-                "zero_points": stored.zero_points(blocked, rows),
+                "zero_points": stored.zero_points(weights, names),
             }
         )
         self.rows = rows
@@ -135,20 +135,27 @@ class FloatLinear(OperatorModule):
 
 
 class QuantizedEmbedding(OperatorModule):
-    """Rows of a quantized table by GatherBlockQuantized; its zero points are the default ones."""
+    """Rows of a quantized table by GatherBlockQuantized.
+
+    The zero points of a symmetric table are the operator's default ones.
+    """
 
     codes: Tensor
     scales: Tensor
+    zero_points: Tensor
 
     def __init__(self, weights: WeightStore, name: str) -> None:
         blocked = BlockedWeight(weights.quantized(name))
         table = (blocked.weight.out_features, blocked.row_bytes)
-        super().__init__(
-            {
-                "codes": stored.codes(weights, (name,), table),
-                "scales": stored.scales(weights, (name,)),
-            }
-        )
+        tensors = {
+            "codes": stored.codes(weights, (name,), table),
+            "scales": stored.scales(weights, (name,)),
+        }
+        has_zero_points = blocked.weight.scheme.zero_points
+        if has_zero_points:
+            tensors["zero_points"] = stored.zero_points(weights, (name,))
+        super().__init__(tensors)
+        self.has_zero_points = has_zero_points
         self.columns, self.padded = blocked.weight.in_features, blocked.padded_columns
         self.attributes = {
             "bits": blocked.bits,
@@ -158,7 +165,9 @@ class QuantizedEmbedding(OperatorModule):
         }
 
     def forward(self, tokens: Tensor) -> Tensor:
-        inputs = (self.codes, tokens, self.scales)
+        inputs = [self.codes, tokens, self.scales]
+        if self.has_zero_points:
+            inputs.append(self.zero_points)
         shape = (*tokens.shape, self.padded)
         operator = "com.microsoft::GatherBlockQuantized"
         rows = self.operator(operator, inputs, self.attributes, shape)

@@ -77,14 +77,19 @@ def scales(weights: WeightStore, names: Sequence[str]) -> StoredTensor:
     return StoredTensor(shape, np.dtype(np.float32), f"{'+'.join(names)}.scales", pieces)
 
 
-def zero_points(blocked: BlockedWeight, rows: int) -> StoredTensor:
-    """Return packed zero points: one byte value throughout, so all weights share a region."""
-    byte = blocked.zero_point_byte
-    shape = (rows, blocked.zero_point_row_bytes)
-    size = shape[0] * shape[1]
+def zero_points(weights: WeightStore, names: Sequence[str]) -> StoredTensor:
+    """Return packed zero points of weights one below the other.
+
+    Those of symmetric weights are one byte value throughout, so they all share a region.
+    """
+    blocked = [BlockedWeight(weights.quantized(name)) for name in names]
+    shape = (sum(b.weight.out_features for b in blocked), blocked[0].zero_point_row_bytes)
+    region = f"{'+'.join(names)}.zero_points"
+    if all(b.weight.zero_points is None for b in blocked):
+        region = f"zero_points.{blocked[0].zero_point_byte:#x}"
 
     def pieces() -> Iterator[NDArray[Any]]:
-        for start in range(0, size, PIECE_BYTES):
-            yield np.full(min(PIECE_BYTES, size - start), byte, dtype=np.uint8)
+        for name in names:
+            yield from BlockedWeight(weights.quantized(name)).zero_point_pieces()
 
-    return StoredTensor(shape, np.dtype(np.uint8), f"zero_points.{byte:#x}", pieces)
+    return StoredTensor(shape, np.dtype(np.uint8), region, pieces)
