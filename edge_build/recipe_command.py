@@ -28,23 +28,32 @@ from pocketlm.runtime_py.terminal import say, step_bar
     metavar="FILE",
     help="Text to measure on, in UTF-8. Default: a built-in text.",
 )
+@click.option(
+    "--method",
+    default="round_to_nearest",
+    show_default=True,
+    metavar="NAME",
+    help="How the build will choose codes, one of `pocketlm list methods`.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def recipe(
     checkpoint: str,
     bits_per_weight: float,
     out: Path,
     calibration_text: Path | None,
+    method: str,
     as_json: bool,
 ) -> None:
     """Write a recipe that spends bits where the KL divergence falls most.
 
-    Each weight is rounded alone, and what the model loses is measured on a text. A few weights
+    Each weight is quantized alone, and what the model loses is measured on a text. A few weights
     then get 8 bits or smaller groups, the others larger groups, within --bits-per-weight. The
-    file is a recipe like any other: read it, edit it, build with it.
+    file is a recipe like any other: read it, edit it, build with it. Name the method that it is
+    for: with gptq other weights need 8 bits than with round_to_nearest.
 
     \b
-    pocketlm recipe ./gemma-3-1b-it --bits-per-weight 5 --out mixed.toml
-    pocketlm build ./gemma-3-1b-it --out gemma --recipe mixed.toml --method gptq
+    pocketlm recipe ./gemma-3-1b-it --bits-per-weight 5 --method gptq --out mixed.toml
+    pocketlm build ./gemma-3-1b-it --out gemma --recipe mixed.toml
     """
     from pocketlm.edge_build.installation import require_eager_models
 
@@ -54,7 +63,9 @@ def recipe(
 
     _check_path(out)
     with step_bar("recipe") as report:
-        planned = plan_recipe(resolve(checkpoint), bits_per_weight, calibration_text, report)
+        planned = plan_recipe(
+            resolve(checkpoint), bits_per_weight, calibration_text, method, report
+        )
     _write(out, planned.toml)
     if as_json:
         document = {

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketlm.edge_build.calibration.text import built_in_sequences, text_sequences
@@ -12,10 +12,12 @@ from pocketlm.edge_build.mixed_precision.budget import Choice, smallest_bytes, s
 from pocketlm.edge_build.mixed_precision.recipe_writing import recipe_toml
 from pocketlm.edge_build.mixed_precision.sensitivity import (
     SENSITIVITY_TOKENS,
+    STATISTICS_SEQUENCES,
     measure_sensitivities,
 )
+from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.entries import tensor_entry
-from pocketlm.edge_build.quantization.recipe import QuantScheme
+from pocketlm.edge_build.quantization.recipe import DEFAULT_METHOD, QuantScheme
 from pocketlm.edge_build.reference import reference_threads
 from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text_files import read_text_files
@@ -33,7 +35,7 @@ class PlannedRecipe:
     Attributes:
         toml: of the recipe file.
         bits_per_weight: with scales, and with float32 norms.
-        predicted_kl_nats: the sum of what single weights cost when they are rounded to nearest.
+        predicted_kl_nats: the sum of what single weights cost alone.
         chosen: of each quantized weight.
     """
 
@@ -47,12 +49,14 @@ def plan_recipe(
     folder: Path,
     bits_per_weight: float,
     calibration_text: Path | None,
+    method: str = DEFAULT_METHOD,
     report: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> PlannedRecipe:
     """Choose bits and groups of every weight so that the model has these bits a weight at most.
 
     Args:
         calibration_text: file of text to measure on; None is the built-in text.
+        method: what the recipe is meant for; each weight is quantized by it.
         report: called with (done, of, weight).
 
     Raises:
@@ -62,7 +66,8 @@ def plan_recipe(
     config = checkpoint.config
     text = read_text_files(CheckpointFiles.of(checkpoint), config)
     context_length = min(config.max_position_embeddings, SENSITIVITY_TOKENS)
-    schemes = _schemes(checkpoint)
+    methods.load(method)
+    schemes = _schemes(checkpoint, method)
     fixed_bytes = sum(4 * math.prod(s) for s in checkpoint.shapes.values() if len(s) == 1)
     elements = sum(map(math.prod, checkpoint.shapes.values()))
     budget = int(bits_per_weight * elements / 8) - fixed_bytes
@@ -81,7 +86,7 @@ def plan_recipe(
     if calibration_text is None:
         sequences = built_in_sequences(text, context_length)
     else:
-        sequences = text_sequences(calibration_text, text, context_length)[:1]
+        sequences = text_sequences(calibration_text, text, context_length)[:STATISTICS_SEQUENCES]
     parameters = elements
     with tempfile.TemporaryDirectory() as statistics, reference_threads(parameters):
         found = measure_sensitivities(checkpoint, sequences, schemes, Path(statistics), report)
@@ -95,14 +100,14 @@ def plan_recipe(
     bits = round(8 * size_bytes / elements, 3)
     kl = sum(choice.kl_nats for choice in chosen.values())
     opening = (
-        f"{bits:g} bits a weight, for {folder.name}. Written by pocketlm recipe; edit it freely,\n"
-        "and build with --recipe. Single weights that are rounded to nearest cost in sum\n"
+        f"{bits:g} bits a weight, for {folder.name} and method {method}. Written by pocketlm\n"
+        "recipe; edit it freely, and build with --recipe. Single weights alone cost in sum\n"
         f"{kl:.3g} nats of KL divergence."
     )
     return PlannedRecipe(recipe_toml(chosen, opening), bits, kl, chosen)
 
 
-def _schemes(checkpoint: Checkpoint) -> dict[str, tuple[QuantScheme, ...]]:
+def _schemes(checkpoint: Checkpoint, method: str) -> dict[str, tuple[QuantScheme, ...]]:
     """Return the schemes that each matrix can have, the one to measure first."""
     found = {}
     for name, shape in checkpoint.shapes.items():
@@ -111,5 +116,6 @@ def _schemes(checkpoint: Checkpoint) -> dict[str, tuple[QuantScheme, ...]]:
         offered = _TABLE_SCHEMES if name in ("embed_tokens", "lm_head") else _SCHEMES
         fitting = [s for s in offered if s.group_size is None or shape[1] % s.group_size == 0]
         # Too narrow for groups: a scale a channel.
-        found[name] = tuple(fitting) if len(fitting) > 1 else (QuantScheme(4), QuantScheme(8))
+        chosen = fitting if len(fitting) > 1 else [QuantScheme(4), QuantScheme(8)]
+        found[name] = tuple(replace(scheme, method=method) for scheme in chosen)
     return found

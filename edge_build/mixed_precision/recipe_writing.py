@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from pocketlm.edge_build.mixed_precision.budget import Choice
+from pocketlm.edge_build.quantization.recipe import DEFAULT_METHOD
 
 
 def recipe_toml(chosen: Mapping[str, Choice], opening: str) -> str:
@@ -16,5 +17,7 @@ def recipe_toml(chosen: Mapping[str, Choice], opening: str) -> str:
         lines += ["", "[[rules]]", f'pattern = "{name}"', f"bits = {choice.scheme.bits}"]
         if choice.scheme.group_size is not None:
             lines.append(f"group_size = {choice.scheme.group_size}")
+        if choice.scheme.method != DEFAULT_METHOD:
+            lines.append(f'method = "{choice.scheme.method}"')
         lines.append(f'reason = "alone it costs a KL of {choice.kl_nats:.2g} nats"')
     return "\n".join((*lines, ""))

@@ -1,19 +1,21 @@
 """What the float model loses when one weight alone is rounded, measured on a text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketlm.edge_build.calibration.float_weights import FloatWeights
 from pocketlm.edge_build.calibration.measured import NO_INPUT_STATISTICS, Sequences
 from pocketlm.edge_build.calibration.running import measure
+from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.activations import attention_rounding
-from pocketlm.edge_build.quantization.methods import round_to_nearest
+from pocketlm.edge_build.quantization.methods import Quantize, round_to_nearest
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.edge_build.reference import ReferenceEmbedding, ReferenceLinear, eager_decoder
 from pocketlm.edge_build.reference_attention import KeepEverything, Packed
@@ -22,8 +24,12 @@ from pocketlm.models.decoder import Decoder
 
 # Tokens of the text, and those of them whose predictions are compared: a row of logits is a
 # megabyte where the vocabulary is a quarter of a million.
-SENSITIVITY_TOKENS = 1024
-_ROWS = 256
+SENSITIVITY_TOKENS = 512
+_ROWS = 128
+# Sequences that methods are given statistics of; the first is the one that is compared.
+STATISTICS_SEQUENCES = 8
+# Weights whose predictions are made at once: the head is read once for all of them.
+_TOGETHER = 4
 # Elements of a weight that are rounded at once.
 _BLOCK_ELEMENTS = 1 << 22
 
@@ -33,9 +39,9 @@ class Sensitivity:
     """Of one weight.
 
     Attributes:
-        kl_nats: mean KL divergence with this weight rounded to `base`, all others float.
-        errors: for each scheme, the squared error of the weight, each column counted as the
-            squares of its inputs.
+        kl_nats: mean KL divergence with this weight quantized to `base`, all others float.
+        errors: for each scheme, the squared error of the weight rounded to nearest, each column
+            counted as the squares of its inputs.
     """
 
     base: QuantScheme
@@ -46,15 +52,15 @@ class Sensitivity:
         """Return the KL of another scheme: it grows as the error does."""
         if self.errors[self.base] == 0:
             return 0.0
-        return self.kl_nats * self.errors[scheme] / self.errors[self.base]
+        return self.kl_nats * (self.errors[scheme] / self.errors[self.base])
 
 
 @dataclass(frozen=True)
 class _Rounded:
-    """EagerWeights of which one is rounded to nearest."""
+    """EagerWeights of which one is quantized, block by block as it is read."""
 
     weights: FloatWeights
-    scheme: QuantScheme
+    quantize: Quantize
 
     def head_name(self) -> str:
         return self.weights.head_name()
@@ -63,7 +69,9 @@ class _Rounded:
         return self.weights.shape(name)
 
     def rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
-        return _rounded(torch.from_numpy(self.weights.rows(name, start, stop)), self.scheme).numpy()
+        return _restored(
+            torch.from_numpy(self.weights.rows(name, start, stop)), self.quantize
+        ).numpy()
 
     def floating(self, name: str) -> NDArray[np.float32]:
         return self.weights.floating(name)
@@ -80,46 +88,53 @@ class _FloatRun:
         self.tokens = torch.tensor([[token for tokens in sequences for token in tokens]])
         self.places = torch.linspace(0, self.tokens.shape[1] - 1, _ROWS).long().unique()
         self.before: list[Tensor] = []
-        self.predicted = self._predictions(self._table(self.decoder), 0, self.before.append)
+        table = self.decoder.embed_tokens(self.tokens)
+        self.last = self._run(table * self.config.embedding_scale, 0, self.before.append)
+        self.predicted = self._predictions(self.last)
 
-    def kl(self, name: str, scheme: QuantScheme) -> float:
-        """Return the mean KL divergence with one weight rounded."""
-        rounded = _Rounded(self.weights, scheme)
-        is_table, is_head = name == "embed_tokens", name == self.weights.head_name()
-        first = self.config.num_layers if is_head else 0
-        if name.startswith("layers."):
-            first = int(name.split(".")[1])
-            first = first if self._stands_alone(first) else 0
-        replaced = {"lm_head"} if is_head else ({name} - {"embed_tokens"})
-        originals = {one: self.decoder.get_submodule(one) for one in replaced}
-        for one in replaced:
-            self.decoder.set_submodule(one, ReferenceLinear(rounded, name, (None,)))
+    def losses(self, quantized: Mapping[str, Quantize]) -> dict[str, float]:
+        """Return the mean KL divergence with each of some weights of layers quantized alone."""
+        streams = [self._quantized_layer(*one) for one in quantized.items()]
+        found = self._predictions(torch.cat(streams)).chunk(len(streams))
+        return {name: self._kl(part) for name, part in zip(quantized, found, strict=True)}
+
+    def table_loss(self, name: str, quantize: Quantize) -> float:
+        """Return the mean KL divergence with the table, the head or what is both quantized."""
+        rounded, last = _Rounded(self.weights, quantize), self.last
+        if name == "embed_tokens":
+            table = ReferenceEmbedding(rounded)(self.tokens)
+            last = self._run(table * self.config.embedding_scale, 0)
+        if name != self.weights.head_name():
+            return self._kl(self._predictions(last))
+        with self._replaced("lm_head", ReferenceLinear(rounded, name, (None,))):
+            return self._kl(self._predictions(last))
+
+    def _quantized_layer(self, name: str, quantize: Quantize) -> Tensor:
+        """Return the residual stream at the compared places, [places, E]."""
+        layer = int(name.split(".")[1])
+        first = layer if self._stands_alone(layer) else 0
+        linear = ReferenceLinear(_Rounded(self.weights, quantize), name, (None,))
+        with self._replaced(name, linear):
+            return self._run(self.before[first], first)
+
+    @contextmanager
+    def _replaced(self, name: str, module: nn.Module) -> Iterator[None]:
+        original = self.decoder.get_submodule(name)
+        self.decoder.set_submodule(name, module)
         try:
-            start = self.before[first] if not is_table else None
-            if start is None:
-                table = ReferenceEmbedding(rounded)(self.tokens)
-                start, first = table * self.config.embedding_scale, 0
-            found = self._predictions(start, first)
+            yield
         finally:
-            for one, module in originals.items():
-                self.decoder.set_submodule(one, module)
-        expected = self.predicted
-        kl = (expected.exp() * (expected - found)).sum(-1, dtype=torch.float64)
-        return max(0.0, float(kl.mean()))
-
-    def _table(self, decoder: Decoder) -> Tensor:
-        embedded: Tensor = decoder.embed_tokens(self.tokens) * self.config.embedding_scale
-        return embedded
+            self.decoder.set_submodule(name, original)
 
     def _stands_alone(self, first: int) -> bool:
         """Say whether no later layer reads keys and values from before a layer."""
         later = self.config.layers[first:]
         return all(layer.kv_from is None or layer.kv_from >= first for layer in later)
 
-    def _predictions(
+    def _run(
         self, x: Tensor, first: int, keep: Callable[[Tensor], None] = lambda x: None
     ) -> Tensor:
-        """Return log probabilities [places, V] of a residual stream before layer `first`."""
+        """Return the residual stream at the compared places, [places, E]; x is before a layer."""
         unrounded = attention_rounding("none", None)
         steps = [
             KeepEverything(self.config, None, torch.arange(length), (unrounded,))
@@ -129,24 +144,34 @@ class _FloatRun:
         for layer in self.decoder.layers[first:]:
             keep(x)
             x = layer(x, packed)
-        keep(x)
-        return torch.log_softmax(self.decoder.logits(x[:, self.places])[0], -1)
+        return x[0, self.places]
+
+    def _predictions(self, x: Tensor) -> Tensor:
+        """Return log probabilities [rows, V] of rows [rows, E] of the residual stream."""
+        return torch.log_softmax(self.decoder.logits(x[None])[0], -1)
+
+    def _kl(self, found: Tensor) -> float:
+        expected = self.predicted
+        kl = (expected.exp() * (expected - found)).sum(-1, dtype=torch.float64)
+        return max(0.0, float(kl.mean()))
 
 
 @torch.no_grad()
 def measure_sensitivities(
     checkpoint: Checkpoint,
     sequences: Sequences,
-    schemes: dict[str, tuple[QuantScheme, ...]],
+    schemes: Mapping[str, tuple[QuantScheme, ...]],
     folder: Path,
     report: Callable[[int, int, str], None],
 ) -> dict[str, Sensitivity]:
     """Measure each weight at its first scheme, and compare its other schemes with that.
 
-    Memory: the input of every layer for all tokens, and 256 rows of logits, twice.
+    Memory: the input of every layer for the first sequence, and the rows of logits of four weights,
+    twice.
 
     Args:
-        schemes: of each weight.
+        sequences: what methods are given statistics of; the first is compared.
+        schemes: of each weight, with the method of its first one.
         folder: for statistics, which are written there.
         report: called with (done, of, weight).
 
@@ -155,15 +180,28 @@ def measure_sensitivities(
     """
     total = len(schemes)
     report(0, total, "float model")
-    statistics = measure(checkpoint, sequences, ("squares",), folder)
-    run = _FloatRun(checkpoint, sequences)
+    wanted = {k for offered in schemes.values() for k in methods.load(offered[0].method).statistics}
+    # Nothing runs beside the float model itself.
+    kinds = sorted({*wanted, "squares"} - {"cross_moments"})
+    statistics = measure(checkpoint, sequences, kinds, folder)
+    run = _FloatRun(checkpoint, sequences[:1])
+
+    def quantize(name: str) -> Quantize:
+        scheme = schemes[name][0]
+        return methods.load(scheme.method).prepare(scheme, statistics.inputs(name))
+
+    layered = [name for name in schemes if name.startswith("layers.")]
+    losses = {n: run.table_loss(n, quantize(n)) for n in schemes if n not in layered}
+    for start in range(0, len(layered), _TOGETHER):
+        some = layered[start : start + _TOGETHER]
+        report(len(losses), total, some[0])
+        losses |= run.losses({name: quantize(name) for name in some})
     found = {}
-    for done, (name, offered) in enumerate(schemes.items()):
-        report(done, total, name)
+    for name, offered in schemes.items():
         squares = statistics.inputs(name).squares
         importance = None if squares is None else torch.from_numpy(np.array(squares))
         errors = {scheme: _error(run.weights, name, scheme, importance) for scheme in offered}
-        found[name] = Sensitivity(offered[0], run.kl(name, offered[0]), errors)
+        found[name] = Sensitivity(offered[0], losses[name], errors)
     report(total, total, "weights")
     return found
 
@@ -175,12 +213,13 @@ def _error(
     step, error = max(1, _BLOCK_ELEMENTS // columns), 0.0
     for start in range(0, rows, step):
         block = torch.from_numpy(weights.rows(name, start, start + step))
-        squared = (block - _rounded(block, scheme)).square().sum(0, dtype=torch.float64)
+        nearest = round_to_nearest.prepare(scheme, NO_INPUT_STATISTICS)
+        squared = (block - _restored(block, nearest)).square().sum(0, dtype=torch.float64)
         error += float(squared.sum() if importance is None else squared @ importance.double())
     return error
 
 
-def _rounded(weight: Tensor, scheme: QuantScheme) -> Tensor:
-    codes, scales = round_to_nearest.prepare(scheme, NO_INPUT_STATISTICS)(weight)
+def _restored(weight: Tensor, quantize: Quantize) -> Tensor:
+    codes, scales = quantize(weight)
     grouped = codes.reshape(*scales.shape, -1).float() * scales.unsqueeze(-1)
     return grouped.reshape(weight.shape)

@@ -60,6 +60,13 @@ RECIPES: tuple[QuantRecipe, ...] = (
             QuantRule("*", QuantScheme(4), "int4-channel: 4 bits, one scale per output channel"),
         ),
     ),
+    QuantRecipe(
+        "int4-g32-head8",
+        (
+            *_embedding_rules(QuantScheme(8), "int4-g32-head8: every logit reads the table"),
+            QuantRule("*", QuantScheme(4, 32), "int4-g32-head8: 4 bits in groups of 32"),
+        ),
+    ),
     _grouped(32),
     _grouped(64),
     _grouped(128),

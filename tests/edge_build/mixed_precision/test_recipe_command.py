@@ -21,12 +21,15 @@ def run(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@pytest.mark.parametrize("method", ["round_to_nearest", "gptq"])
 @pytest.mark.parametrize("family", sorted(TINY_PUBLISHED))
 def test_the_file_is_a_recipe_of_the_bits_that_it_says(
-    family: str, tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+    family: str, method: str, tiny_checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     source, out = tiny_checkpoint(family), tmp_path / "mixed.toml"
-    status, stdout, _ = run(source, "--bits-per-weight", 7, "--out", out, "--json")
+    status, stdout, _ = run(
+        source, "--bits-per-weight", 7, "--method", method, "--out", out, "--json"
+    )
     assert status == 0
     document = json.loads(stdout)
     shapes = open_checkpoint(source).shapes
@@ -34,6 +37,7 @@ def test_the_file_is_a_recipe_of_the_bits_that_it_says(
     entries = [tensor_entry(n, shapes[n], r.scheme, r.reason) for n, r in rules.items()]
     assert summarize(entries)["bits_per_weight"] == document["bits_per_weight"] <= 7
     assert document["predicted_kl_nats"] > 0
+    assert {rule.scheme.method for rule in rules.values() if rule.scheme} == {method}
     bits = {weight["name"]: weight["bits"] for weight in document["weights"]}
     assert set(bits.values()) == {4, 8}
     assert bits == {n: r.scheme.bits for n, r in rules.items() if r.scheme is not None}
@@ -43,6 +47,7 @@ def test_the_file_is_a_recipe_of_the_bits_that_it_says(
     ("arguments", "message"),
     [
         (("--bits-per-weight", 2, "--out", "{}/a.toml"), "the smallest recipe of this model has"),
+        (("--bits-per-weight", 5, "--out", "{}/a.toml", "--method", "gtpq"), "did you mean gptq"),
         (("--bits-per-weight", 5, "--out", "{}/a.txt"), "a recipe file ends in .toml"),
         (("--bits-per-weight", 5, "--out", "{}/there.toml"), "exists already; remove it"),
         (("--bits-per-weight", 5, "--out", "{}/no/a.toml"), "the folder does not exist; make it"),

@@ -25,8 +25,9 @@ def predictions(checkpoint: Checkpoint, rounded: str | None) -> torch.Tensor:
         grouped = codes.float().reshape(*scales.shape, -1) * scales.unsqueeze(-1)
         weight.data.copy_(grouped.reshape(weight.shape))
     with torch.no_grad():
-        logits = [decoder(torch.tensor([tokens]))[0] for tokens in SEQUENCES]
-    return torch.log_softmax(torch.cat(logits), -1)
+        # The second sequence is there for statistics alone.
+        logits = decoder(torch.tensor([SEQUENCES[0]]))[0]
+    return torch.log_softmax(logits, -1)
 
 
 @pytest.mark.parametrize("family", sorted(TINY_PUBLISHED))
