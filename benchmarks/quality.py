@@ -1,0 +1,280 @@
+"""Question: at equal bytes, how far is an artifact from its float model, beside llama.cpp's types?
+
+Method: Gemma 3 270M, whose published weights come as a Q4_K_M file (`make test-assets`). Two float
+models are made of it: the file's own weights, which lie on the grids of Q4_K_M, and the same moved
+off them by uniform noise of half a step of each block of 32, seed 0, so that no format is favoured.
+Every system reads the same ids, a token at a time, through its own artifact; its logits are
+compared with those of the float model. The importance matrix of llama.cpp's types and the
+calibration of ours come from the same text.
+Unit: KL divergence in nats a token; share of tokens with the same likeliest next token; bytes of
+the file that holds the weights.
+Command: make bench-peers PEERS=llama.cpp && python -m benchmarks.quality
+The last line of stdout is the JSON document that is saved below benchmarks/results/.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.conversion.off_grid import write_off_grid
+from benchmarks.documents import RESULTS, save, today, versions
+from benchmarks.systems.llama_cpp import PYTHON as LLAMA_PYTHON
+from pocketlm.edge_build.calibration.running import measure as measure_inputs
+from pocketlm.edge_build.calibration.text import text_sequences
+from pocketlm.edge_build.mixed_precision.planning import plan_recipe
+from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
+from pocketlm.edge_build.text_files import read_text_files
+from pocketlm.evaluation.logit_rows import LogitRows
+from pocketlm.evaluation.measures import measure
+from pocketlm.evaluation.passages import Passage, limited, text_passages
+from pocketlm.evaluation.subject import artifact_subject, checkpoint_subject
+from pocketlm.models.checkpoint import open_checkpoint
+from tests.assets import GEMMA3_270M
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+# Text that is measured, and other text that is calibrated on.
+MEASURED = ("devices.md",)
+CALIBRATED = ("kv-cache.md", "building.md", "in-an-app.md", "architecture.md", "numerics.md")
+_WINDOW, _CONTEXT = 2048, 2048
+_VIEWS = {"attn_q": "attention.q_proj", "attn_k": "attention.k_proj", "attn_v": "attention.v_proj"}
+_VIEWS |= {"attn_output": "attention.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj"}
+_VIEWS |= {"ffn_down": "mlp.down_proj"}
+LLAMA_TYPES = {"q4_0": False, "iq4_xs": True, "q4_k_m": True, "q8_0": False}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One build of ours.
+
+    Attributes:
+        recipe: a name or a file; None is a mixed one of `bits_per_weight`.
+    """
+
+    name: str
+    recipe: str | None
+    method: str = "round_to_nearest"
+    bits_per_weight: float = 0
+
+
+RECIPES = (
+    Recipe("int4-g32", "int4-g32"),
+    Recipe("int4-g32 gptq", "int4-g32", "gptq"),
+    Recipe("int4-g32-head8", "int4-g32-head8"),
+    Recipe("int4-g32-head8 gptq", "int4-g32-head8", "gptq"),
+    Recipe("6.6 bits gptq", None, "gptq", 6.6),
+    Recipe("6.9 bits gptq", None, "gptq", 6.9),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every system of one float model shares."""
+
+    checkpoint: Path
+    work: Path
+    passages: Sequence[Passage]
+    calibration: Path
+    threads: int
+
+    @property
+    def vocab_size(self) -> int:
+        return open_checkpoint(self.checkpoint).config.vocab_size
+
+    @property
+    def reference(self) -> NDArray[np.float32]:
+        """Logits of the float model before each measured token, [tokens, V]."""
+        path = self.work / "reference.f32"
+        count = sum(len(passage.places) for passage in self.passages)
+        shape = (count, self.vocab_size)
+        if not path.exists() or path.stat().st_size != 4 * count * self.vocab_size:
+            with ExitStack() as stack, path.open("wb") as file:
+                subject = checkpoint_subject(str(self.checkpoint), self.threads)
+                rows = stack.enter_context(subject.load(lambda done, of: None))
+                for block in _all_rows(rows, self.passages):
+                    file.write(block.numpy().tobytes())
+        return np.memmap(path, np.float32, "r", shape=shape)
+
+
+def _all_rows(rows: LogitRows, passages: Sequence[Passage]) -> Iterator[torch.Tensor]:
+    for passage in passages:
+        yield from rows.rows(passage)
+
+
+def compare(run: Run, rows: Iterator[torch.Tensor], size_bytes: int) -> dict[str, Any]:
+    """Return the figures of one system's rows."""
+    reference = run.reference
+    targets = torch.tensor([token for passage in run.passages for token in passage.targets])
+    parts, done = [], 0
+    for block in rows:
+        stop = done + len(block)
+        expected = torch.from_numpy(np.array(reference[done:stop]))
+        parts.append(measure(block, targets[done:stop], expected).columns)
+        done = stop
+    assert done == len(reference), f"{done} rows of {len(reference)}"
+    _, kl, top1, _ = np.concatenate(parts, axis=1)
+    quantiles = (float(np.quantile(kl, share)) for share in (0.5, 0.99))
+    median, most = (float(f"{value:.4g}") for value in quantiles)
+    return {
+        "size_bytes": size_bytes,
+        "kl_nats": {"mean": float(f"{kl.mean():.4g}"), "median": median, "p99": most},
+        "kl_standard_error_nats": float(f"{kl.std() / len(kl) ** 0.5:.2g}"),
+        "top1_agreement": round(float(top1.mean()), 4),
+    }
+
+
+def llama(run: Run, kind: str) -> dict[str, Any]:
+    """Quantize with llama.cpp's own quantizer and measure."""
+    plain, out = run.work / "bf16.gguf", run.work / f"{kind}.gguf"
+    if not plain.exists():
+        _peer("benchmarks.conversion.gguf_file", run.checkpoint, plain)
+    if not out.exists():
+        weighted = ("--importance", _importance(run)) if LLAMA_TYPES[kind] else ()
+        _peer("benchmarks.conversion.quantized_gguf", plain, out, "--type", kind, *weighted)
+    ids, rows = run.work / "passages.json", run.work / "rows.f32"
+    ids.write_text(json.dumps([passage.ids for passage in run.passages]))
+    size = run.vocab_size
+    _peer("benchmarks.workers.llama_passages", out, ids, rows, "--vocab-size", size)
+    stored = np.memmap(rows, np.float32, "r").reshape(-1, size)
+    blocks = (torch.from_numpy(np.array(stored[n : n + 128])) for n in range(0, len(stored), 128))
+    found = compare(run, blocks, out.stat().st_size)
+    rows.unlink()
+    return found
+
+
+def _peer(module: str, *arguments: object) -> None:
+    command = [str(LLAMA_PYTHON), "-m", module, *map(str, arguments)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def _importance(run: Run) -> Path:
+    """Write the mean square of each channel of every layer's inputs, of the float model."""
+    path, folder = run.work / "importance.npz", run.work / "squares"
+    if path.exists():
+        return path
+    folder.mkdir(exist_ok=True)
+    checkpoint = open_checkpoint(run.checkpoint)
+    text = read_text_files(CheckpointFiles.of(checkpoint), checkpoint.config)
+    sequences = text_sequences(run.calibration, text, _CONTEXT)
+    store = measure_inputs(checkpoint, sequences, ("squares",), folder)
+    found = {}
+    for layer in range(checkpoint.config.num_layers):
+        for theirs, ours in _VIEWS.items():
+            squares = store.inputs(f"layers.{layer}.{ours}").squares
+            assert squares is not None, "measured just now"
+            found[f"blk.{layer}.{theirs}.weight"] = squares / sum(map(len, sequences))
+    np.savez(path, **found)
+    return path
+
+
+def ours(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Build a bundle, if it is not there, and measure both artifacts."""
+    out = run.work / recipe.name.replace(" ", "-")
+    if not out.exists():
+        chosen = recipe.recipe or str(_mixed(run, recipe.bits_per_weight))
+        data = () if recipe.method == "round_to_nearest" else ("--calibrate", str(run.calibration))
+        options = ("--recipe", chosen, "--method", recipe.method, *data)
+        command = (
+            sys.executable,
+            "-m",
+            "pocketlm",
+            "build",
+            str(run.checkpoint),
+            "--out",
+            str(out),
+        )
+        size = ("--context", str(_CONTEXT), "--golden-tokens", "4")
+        subprocess.run([*command, *options, *size], cwd=ROOT, check=True)
+    found = {}
+    for backend in ("onnx", "executorch"):
+        subject = artifact_subject(str(out), backend, run.threads)
+        with subject.load(lambda done, of: None) as rows:
+            figures = compare(run, _all_rows(rows, run.passages), subject.size_bytes)
+        found[backend] = {**figures, "bits_per_weight": subject.bits_per_weight}
+    return found
+
+
+def _mixed(run: Run, bits: float) -> Path:
+    path = run.work / f"{bits:g}-bits.toml"
+    if not path.exists():
+        path.write_text(plan_recipe(run.checkpoint, bits, run.calibration, "gptq").toml)
+    return path
+
+
+def measure_reference(run: Run, systems: Sequence[str]) -> dict[str, Any]:
+    """Measure every system against one float model."""
+    run.work.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+    for kind in LLAMA_TYPES:
+        if not systems or kind in systems:
+            found[f"llama.cpp {kind}"] = llama(run, kind)
+            _say(f"llama.cpp {kind}", found[f"llama.cpp {kind}"])
+    for recipe in RECIPES:
+        if not systems or recipe.name in systems:
+            for backend, figures in ours(run, recipe).items():
+                found[f"{recipe.name} {backend}"] = figures
+                _say(f"{recipe.name} {backend}", figures)
+    return found
+
+
+def _say(name: str, figures: dict[str, Any]) -> None:
+    kl = figures["kl_nats"]
+    print(
+        f"{name:32} {figures['size_bytes'] / 1e6:6.1f} MB  KL {kl['mean']:.4f} "
+        f"± {figures['kl_standard_error_nats']:.4f}  median {kl['median']:.4f}  "
+        f"top-1 {figures['top1_agreement']:.1%}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure, save and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--references", default="dequantized,off-grid")
+    parser.add_argument("--systems", default="", help="comma-separated; default: all")
+    parser.add_argument("--tokens", type=int, default=2304)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "quality")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    given.work.mkdir(parents=True, exist_ok=True)
+    calibration = given.work / "calibration.txt"
+    texts = {name: (DOCS / name).read_text(encoding="utf-8") for name in (*MEASURED, *CALIBRATED)}
+    calibration.write_text("\n".join(texts[name] for name in CALIBRATED), encoding="utf-8")
+    measured = "\n".join(texts[name] for name in MEASURED)
+    document: dict[str, Any] = {
+        "date": today(),
+        "versions": versions("pocketlm", "torch", "executorch", "onnxruntime"),
+        "texts_sha256": {n: hashlib.sha256(t.encode()).hexdigest() for n, t in texts.items()},
+        "references": {},
+    }
+    for name in given.references.split(","):
+        checkpoint = GEMMA3_270M.path
+        if name == "off-grid":
+            checkpoint = write_off_grid(checkpoint, given.work / "off-grid-checkpoint")
+        tokenizer = checkpoint_subject(str(checkpoint)).tokenizer
+        passages = limited(text_passages(measured, tokenizer, _WINDOW), given.tokens)
+        run = Run(checkpoint, given.work / name, passages, calibration, given.threads)
+        document["tokens"] = sum(len(passage.places) for passage in passages)
+        print(f"{name}: {document['tokens']} tokens", file=sys.stderr, flush=True)
+        document["references"][name] = measure_reference(
+            run, [*filter(None, given.systems.split(","))]
+        )
+    save(document, RESULTS / f"{document['date']}-quality-gemma-3-270m.json")
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
