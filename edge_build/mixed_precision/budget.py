@@ -24,18 +24,35 @@ class Choice:
 def spend(choices: Mapping[str, Sequence[Choice]], budget_bytes: int) -> dict[str, Choice]:
     """Return a choice for each weight, for the least sum of KL that the greedy rule finds.
 
-    Every weight starts with its smallest choice. Then, again and again, the step is taken that
-    wins most KL a byte and still fits. Losses of single weights add up well enough while they are
-    small, so that no combinations are measured.
+    Losses of single weights add up well enough while they are small, so that no combinations are
+    measured. A table may be most of a model: what is left when many small steps are taken would
+    never pay for its one. So the weight whose sizes differ most is given each of its choices in
+    turn, the others share what remains, and the least sum counts.
 
     Args:
         choices: of each weight, at least one.
         budget_bytes: at least the sum of the smallest.
     """
+    largest = max(choices, key=lambda name: _range_bytes(choices[name]))
+    others = {name: offered for name, offered in choices.items() if name != largest}
+    needed = smallest_bytes(others)
+    tried = [
+        {largest: choice, **_spend_greedily(others, budget_bytes - choice.size_bytes)}
+        for choice in choices[largest]
+        if choice.size_bytes + needed <= budget_bytes
+    ]
+    assert tried, "the smallest choices are within the budget"
+    best = min(tried, key=lambda one: (_sum_kl(one), _sum_bytes(one)))
+    return {name: best[name] for name in choices}
+
+
+def _spend_greedily(
+    choices: Mapping[str, Sequence[Choice]], budget_bytes: int
+) -> dict[str, Choice]:
+    """Start with the smallest choices and take the step that wins most KL a byte while it fits."""
     hulls = {name: _hull(offered) for name, offered in choices.items()}
     chosen = {name: hull[0] for name, hull in hulls.items()}
-    left = budget_bytes - sum(choice.size_bytes for choice in chosen.values())
-    assert left >= 0, "the smallest choices are within the budget"
+    left = budget_bytes - _sum_bytes(chosen)
     heap = [(_step(hull, 0), name, 0) for name, hull in hulls.items() if len(hull) > 1]
     heapq.heapify(heap)
     while heap:
@@ -55,6 +72,19 @@ def spend(choices: Mapping[str, Sequence[Choice]], budget_bytes: int) -> dict[st
 def smallest_bytes(choices: Mapping[str, Sequence[Choice]]) -> int:
     """Return the bytes of the smallest choices."""
     return sum(min(choice.size_bytes for choice in offered) for offered in choices.values())
+
+
+def _sum_bytes(chosen: Mapping[str, Choice]) -> int:
+    return sum(choice.size_bytes for choice in chosen.values())
+
+
+def _sum_kl(chosen: Mapping[str, Choice]) -> float:
+    return sum(choice.kl_nats for choice in chosen.values())
+
+
+def _range_bytes(offered: Sequence[Choice]) -> int:
+    sizes = [choice.size_bytes for choice in offered]
+    return max(sizes) - min(sizes)
 
 
 def _step(hull: Sequence[Choice], at: int) -> float:

@@ -60,3 +60,14 @@ def test_the_step_that_wins_most_a_byte_comes_first() -> None:
 def test_a_choice_that_costs_bytes_and_wins_nothing_is_never_taken(more: int) -> None:
     model = {"a": choices([10, 20, 30, 40], [0.5, 0.6, 0.5, 0.5])}
     assert spend(model, 10 + more)["a"].size_bytes == 10
+
+
+def test_one_large_weight_is_not_left_behind_by_many_small_steps() -> None:
+    small = {name: choices([10, 11, 12, 14], [0.3, 0.2, 0.15, 0.1]) for name in "abc"}
+    # A small step wins 0.1 a byte at first, the table's 0.09; but the ten bytes of it win most.
+    table = [Choice(SCHEMES[0], 100, 1.0), Choice(SCHEMES[3], 110, 0.1)]
+    chosen = spend({**small, "table": table}, 140)
+    assert chosen["table"].size_bytes == 110
+    chosen = spend({**small, "table": table}, 139)
+    assert chosen["table"].size_bytes == 100
+    assert sum(choice.size_bytes for choice in chosen.values()) <= 139
