@@ -73,8 +73,7 @@ RECIPES = (
     Recipe("int4-g32 gptq", "int4-g32", "gptq"),
     Recipe("int4-g32-head8", "int4-g32-head8"),
     Recipe("int4-g32-head8 gptq", "int4-g32-head8", "gptq"),
-    Recipe("6.6 bits gptq", None, "gptq", 6.6),
-    Recipe("6.9 bits gptq", None, "gptq", 6.9),
+    Recipe("5.9 bits gptq", None, "gptq", 5.9),
 )
 
 
