@@ -8,7 +8,8 @@ compared with those of the float model. The importance matrix of llama.cpp's typ
 calibration of ours come from the same text.
 Unit: KL divergence in nats a token; share of tokens with the same likeliest next token; bytes of
 the file that holds the weights.
-Command: make bench-peers PEERS=llama.cpp && python -m benchmarks.quality
+Command: python -m benchmarks.quality
+`make bench-peers PEERS=llama.cpp` sets llama.cpp up.
 The last line of stdout is the JSON document that is saved below benchmarks/results/.
 """
 

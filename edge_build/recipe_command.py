@@ -52,7 +52,7 @@ def recipe(
     for: with gptq other weights need 8 bits than with round_to_nearest.
 
     \b
-    pocketlm recipe ./gemma-3-1b-it --bits-per-weight 5 --method gptq --out mixed.toml
+    pocketlm recipe ./gemma-3-1b-it --bits-per-weight 5 --method gptq -o mixed.toml
     pocketlm build ./gemma-3-1b-it --out gemma --recipe mixed.toml
     """
     from pocketlm.edge_build.installation import require_eager_models
