@@ -52,8 +52,8 @@ def recipe(
     for: with gptq other weights need 8 bits than with round_to_nearest.
 
     \b
-    pocketlm recipe ./gemma-3-1b-it --bits-per-weight 5 --method gptq -o mixed.toml
-    pocketlm build ./gemma-3-1b-it --out gemma --recipe mixed.toml
+    pocketlm recipe ./gemma-3-1b --bits-per-weight 5 --method gptq -o mixed.toml
+    pocketlm build ./gemma-3-1b --out gemma --recipe mixed.toml
     """
     from pocketlm.edge_build.installation import require_eager_models
 
