@@ -11,16 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketlm.edge_build.build_key import build_key
 from pocketlm.edge_build.calibration.measured import CalibrationStore, KvBounds
 from pocketlm.edge_build.calibration.measuring import InputObserver, KvObserver
 from pocketlm.edge_build.calibration.running import calibrate, measure
-from pocketlm.edge_build.calibration.text import MOST_TOKENS, built_in_sequences, text_sequences
+from pocketlm.edge_build.calibration.text import built_in_sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_scales import HEADROOM, LARGEST_CODE, KvScales, scales_of
 from pocketlm.edge_build.preparation import Preparation, prepare
 from pocketlm.edge_build.progress import silent
-from pocketlm.edge_build.prompts import open_tokenizer
 from pocketlm.edge_build.quantization import methods, recipes
 from pocketlm.edge_build.quantization.apply import Calibrated, quantize_weights
 from pocketlm.edge_build.quantization.rules import choose_rules
@@ -260,21 +258,6 @@ def test_the_head_alone_is_measured_where_it_is_the_table(tmp_path: Path) -> Non
     assert store.inputs("embed_tokens").moments is not None
 
 
-def test_a_text_is_read_in_sequences_of_the_context(prepared: Preparation) -> None:
-    found = text_sequences(TEXT, prepared.text, 64)
-    ids = open_tokenizer(prepared.text).encode_prompt(TEXT.read_text(encoding="utf-8"))
-    assert all(ids[0] == sequence[0] and len(sequence) <= 64 for sequence in found)
-    assert [token for sequence in found for token in sequence[1:]] == ids[1:]
-
-
-def test_no_more_is_read_of_a_long_text(prepared: Preparation, tmp_path: Path) -> None:
-    path = tmp_path / "long.txt"
-    path.write_text("one two three " * 20_000)
-    found = text_sequences(path, prepared.text, 4096)
-    assert sum(len(sequence) - 1 for sequence in found) == MOST_TOKENS - 1
-    assert max(map(len, found)) == 2048
-
-
 def test_sequences_do_not_see_each_other(
     tiny_checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -292,70 +275,11 @@ def test_sequences_do_not_see_each_other(
     np.testing.assert_allclose(moments[0], moments[1] + moments[2], rtol=0, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"caf\xe9 au lait", r"not text in UTF-8 \(byte 3\)"),
-        (b"\x7fELF\0\0\0", "holds NUL characters"),
-        (b"", "0 tokens; calibration needs 256 or more"),
-        (b"three short words", "tokens; calibration needs 256 or more"),
-    ],
-)
-def test_a_file_that_is_no_text_to_calibrate_on_is_refused(
-    content: bytes, message: str, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_bytes(content)
-    spec = BuildSpec(PICO, tmp_path / "out", method="gptq", calibration_text=tmp_path / "file")
-    with pytest.raises(BuildError, match=message):
-        prepare(spec)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"method": "gptq", "recipe": "none", "calibration_text": TEXT},
-            "--method gptq: recipe none keeps float32, so there is nothing to choose",
-        ),
-        ({"method": "gtpq"}, "method gtpq: unknown; did you mean gptq"),
-        ({"calibration_text": TEXT}, "no method of this build needs data; add --method gptq"),
-        ({"method": "gptq", "calibration_text": Path("no-such")}, "no-such: cannot be read"),
-    ],
-)
-def test_a_method_and_its_text_come_together(
-    options: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(BuildError, match=message):
-        prepare(BuildSpec(PICO, tmp_path / "out", **options))
-
-
-def test_another_text_and_another_method_are_another_build(tmp_path: Path) -> None:
-    (tmp_path / "other.txt").write_text("other words " * 300)
-    spec = BuildSpec(PICO, tmp_path / "out", method="gptq", calibration_text=TEXT)
-    others = [
-        spec,
-        replace(spec, calibration_text=tmp_path / "other.txt"),
-        replace(spec, method=None, calibration_text=None),
-    ]
-    keys = {build_key(prepare(one), "sha256") for one in others}
-    assert len(keys) == 3
-
-
 def test_the_manifest_names_the_method_of_each_rule(tmp_path: Path) -> None:
     prepared = prepare(BuildSpec(PICO, tmp_path / "out", method="gptq", calibration_text=TEXT))
     rules = recipes.recorded(prepared.recipe)
     assert {rule.method for rule in rules} == {"gptq"}
     assert recipes.of_record("x", rules).rules == prepared.recipe.rules
-
-
-def test_a_context_of_one_token_can_be_calibrated_for(prepared: Preparation) -> None:
-    assert {len(sequence) for sequence in text_sequences(TEXT, prepared.text, 1)} == {2}
-
-
-def test_a_byte_order_mark_is_no_text(prepared: Preparation, tmp_path: Path) -> None:
-    path = tmp_path / "bom.txt"
-    path.write_bytes(b"\xef\xbb\xbf" + TEXT.read_bytes())
-    assert text_sequences(path, prepared.text, 64) == text_sequences(TEXT, prepared.text, 64)
 
 
 def test_second_moments_of_finished_layers_are_given_back(
