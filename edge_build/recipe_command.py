@@ -1,12 +1,12 @@
 """pocketlm recipe. Heavy libraries are imported inside the command."""
 
 import json
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.whole_file import write_whole
 from pocketlm.runtime_py.terminal import say, step_bar
 
 
@@ -66,7 +66,10 @@ def recipe(
         planned = plan_recipe(
             resolve(checkpoint), bits_per_weight, calibration_text, method, report
         )
-    _write(out, planned.toml)
+    try:
+        write_whole(out, planned.toml)
+    except OSError as error:
+        raise BuildError(f"--out {out}: cannot be written ({error.strerror})") from error
     if as_json:
         document = {
             "recipe": str(out),
@@ -99,15 +102,3 @@ def _check_path(out: Path) -> None:
         raise BuildError(f"--out {out}: exists already; remove it or choose another name")
     if not out.absolute().parent.is_dir():
         raise BuildError(f"--out {out}: the folder does not exist; make it first")
-
-
-def _write(out: Path, toml: str) -> None:
-    """Write a whole file or none."""
-    writing = out.with_name(f".{out.name}.writing")
-    try:
-        writing.write_text(toml, encoding="utf-8")
-        writing.rename(out)
-    except OSError as error:
-        with suppress(OSError):
-            writing.unlink(missing_ok=True)
-        raise BuildError(f"--out {out}: cannot be written ({error.strerror})") from error

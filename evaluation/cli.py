@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from pocketlm.edge_build.whole_file import write_whole
 from pocketlm.runtime_py.commands.flags import backend_option, json_option, threads_option
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.terminal import say, step_bar
@@ -125,14 +125,9 @@ def _check_page_path(path: Path, inputs: Iterable[Path | None]) -> None:
 
 
 def _write_page(path: Path, page: str) -> None:
-    """Write a whole page or none."""
-    written = path.with_name(f".{path.name}.writing")
     try:
-        written.write_text(page, encoding="utf-8")
-        written.replace(path)
+        write_whole(path, page)
     except OSError as error:
-        with suppress(OSError):
-            written.unlink(missing_ok=True)
         raise _cannot_write(path, error) from error
 
 

@@ -1,5 +1,6 @@
 """pocketlm recipe: a file that a build reads, within the bits that were asked for."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -69,3 +70,16 @@ def test_what_cannot_be_is_said_in_one_line(
     assert status == 2 and stdout == ""
     assert message in stderr and len(stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["there.toml"]
+
+
+def test_a_recipe_that_cannot_be_written_leaves_nothing(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    out = tmp_path / "mixed.toml"
+    status, _, stderr = run(tiny_checkpoint("qwen3"), "--bits-per-weight", 6, "--out", out)
+    assert status == 2 and f"--out {out}: cannot be written (Permission denied)" in stderr
+    assert [*tmp_path.iterdir()] == []
