@@ -3,8 +3,7 @@
 import argparse
 import json
 
-from benchmarks.workers.llama_cpp import LlamaModel, load, start_silently
-from benchmarks.workers.measuring import Job
+from benchmarks.workers.llama_cpp import load_for_logits, start_silently
 
 
 def main() -> None:
@@ -15,19 +14,8 @@ def main() -> None:
     parser.add_argument("--vocab-size", type=int, required=True)
     arguments = parser.parse_args()
     ids = json.loads(arguments.ids)
-    job = Job(
-        artifact=arguments.artifact,
-        threads=1,
-        context_length=512,
-        vocab_size=arguments.vocab_size,
-        prefill_tokens=len(ids),
-        prefill_repeats=0,
-        depths=(),
-        decode_steps=0,
-    )
     log = start_silently()
-    model = load(job)
-    assert isinstance(model, LlamaModel)
+    model = load_for_logits(arguments.artifact, 512, arguments.vocab_size, threads=1)
     model.run(ids, 0)
     print(json.dumps(model.logits().tolist()))
     del log

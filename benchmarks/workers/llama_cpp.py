@@ -99,6 +99,25 @@ def load(job: Job) -> LoadedSystem:
     return LlamaModel(context, job.vocab_size, Path(states) if states else None)
 
 
+def load_for_logits(
+    artifact: str, context_length: int, vocab_size: int, threads: int
+) -> LlamaModel:
+    """Load a GGUF file that nothing is measured of but its logits."""
+    job = Job(
+        artifact=artifact,
+        threads=threads,
+        context_length=context_length,
+        vocab_size=vocab_size,
+        prefill_tokens=1,
+        prefill_repeats=0,
+        depths=(),
+        decode_steps=0,
+    )
+    model = load(job)
+    assert isinstance(model, LlamaModel)
+    return model
+
+
 def start_silently() -> Any:
     """Initialize llama.cpp without its log; the result must stay alive as long as it runs."""
 

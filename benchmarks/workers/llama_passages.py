@@ -4,8 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.workers.llama_cpp import LlamaModel, load, start_silently
-from benchmarks.workers.measuring import Job
+from benchmarks.workers.llama_cpp import load_for_logits, start_silently
 
 
 def main() -> None:
@@ -18,19 +17,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     passages = json.loads(given.passages.read_text())
-    job = Job(
-        artifact=given.artifact,
-        threads=given.threads,
-        context_length=max(map(len, passages)) + 1,
-        vocab_size=given.vocab_size,
-        prefill_tokens=1,
-        prefill_repeats=0,
-        depths=(),
-        decode_steps=0,
-    )
     log = start_silently()
-    model = load(job)
-    assert isinstance(model, LlamaModel)
+    longest = max(map(len, passages))
+    model = load_for_logits(given.artifact, longest + 1, given.vocab_size, given.threads)
     with given.out.open("wb") as file:
         for ids in passages:
             for position, token in enumerate(ids[:-1]):
