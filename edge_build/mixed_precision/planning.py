@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pocketlm.edge_build.calibration.measured import Sequences
 from pocketlm.edge_build.calibration.text import built_in_sequences, text_sequences
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.mixed_precision.budget import Choice, smallest_bytes, spend
+from pocketlm.edge_build.mixed_precision.budget import Choice, spend
 from pocketlm.edge_build.mixed_precision.recipe_writing import recipe_toml
 from pocketlm.edge_build.mixed_precision.sensitivity import (
     SENSITIVITY_TOKENS,
@@ -20,7 +21,7 @@ from pocketlm.edge_build.quantization.entries import tensor_entry
 from pocketlm.edge_build.quantization.recipe import DEFAULT_METHOD, QuantScheme
 from pocketlm.edge_build.reference import reference_threads
 from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
-from pocketlm.edge_build.text_files import read_text_files
+from pocketlm.edge_build.text_files import TextFiles, read_text_files
 from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
 
 # The first is measured, the others follow from it. Both backends multiply by all of them.
@@ -63,41 +64,25 @@ def plan_recipe(
         ModelError, BuildError: the checkpoint, the text or the budget do not allow it.
     """
     checkpoint = open_checkpoint(folder)
-    config = checkpoint.config
-    text = read_text_files(CheckpointFiles.of(checkpoint), config)
-    context_length = min(config.max_position_embeddings, SENSITIVITY_TOKENS)
+    text = read_text_files(CheckpointFiles.of(checkpoint), checkpoint.config)
     methods.load(method)
-    schemes = _schemes(checkpoint, method)
-    fixed_bytes = sum(4 * math.prod(s) for s in checkpoint.shapes.values() if len(s) == 1)
-    elements = sum(map(math.prod, checkpoint.shapes.values()))
-    budget = int(bits_per_weight * elements / 8) - fixed_bytes
+    schemes, bytes_of = _schemes(checkpoint, method), _ModelBytes.of(checkpoint)
     sizes = {
         (name, scheme): tensor_entry(name, checkpoint.shape(name), scheme, "").size_bytes
         for name, offered in schemes.items()
         for scheme in offered
     }
     smallest = sum(min(sizes[name, s] for s in offered) for name, offered in schemes.items())
-    if budget < smallest:
-        least = math.ceil(800 * (smallest + fixed_bytes) / elements) / 100
-        raise BuildError(
-            f"--bits-per-weight {bits_per_weight:g}: the smallest recipe of this model has "
-            f"{least:g}; give that or more"
-        )
-    if calibration_text is None:
-        sequences = built_in_sequences(text, context_length)
-    else:
-        sequences = text_sequences(calibration_text, text, context_length)[:STATISTICS_SEQUENCES]
-    parameters = elements
-    with tempfile.TemporaryDirectory() as statistics, reference_threads(parameters):
+    budget = bytes_of.budget(bits_per_weight, smallest)
+    sequences = _sequences(text, calibration_text, checkpoint.config.max_position_embeddings)
+    with tempfile.TemporaryDirectory() as statistics, reference_threads(bytes_of.elements):
         found = measure_sensitivities(checkpoint, sequences, schemes, Path(statistics), report)
     choices = {
         name: [Choice(s, sizes[name, s], found[name].predicted(s)) for s in offered]
         for name, offered in schemes.items()
     }
-    assert smallest_bytes(choices) == smallest, "one way to count bytes"
     chosen = spend(choices, budget)
-    size_bytes = fixed_bytes + sum(choice.size_bytes for choice in chosen.values())
-    bits = round(8 * size_bytes / elements, 3)
+    bits = bytes_of.bits_per_weight(sum(choice.size_bytes for choice in chosen.values()))
     kl = sum(choice.kl_nats for choice in chosen.values())
     opening = (
         f"{bits:g} bits a weight, for {folder.name} and method {method}. Written by pocketlm\n"
@@ -105,6 +90,45 @@ def plan_recipe(
         f"{kl:.3g} nats of KL divergence."
     )
     return PlannedRecipe(recipe_toml(chosen, opening), bits, kl, chosen)
+
+
+@dataclass(frozen=True)
+class _ModelBytes:
+    """How bits a weight and bytes of quantized weights follow from each other.
+
+    Attributes:
+        norm_bytes: of what stays in float32.
+    """
+
+    elements: int
+    norm_bytes: int
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "_ModelBytes":
+        shapes = checkpoint.shapes.values()
+        norms = sum(4 * math.prod(shape) for shape in shapes if len(shape) == 1)
+        return cls(sum(map(math.prod, shapes)), norms)
+
+    def budget(self, bits_per_weight: float, smallest_bytes: int) -> int:
+        """Return the bytes for quantized weights, which are `smallest_bytes` at least."""
+        budget = int(bits_per_weight * self.elements / 8) - self.norm_bytes
+        if budget < smallest_bytes:
+            least = math.ceil(800 * (smallest_bytes + self.norm_bytes) / self.elements) / 100
+            raise BuildError(
+                f"--bits-per-weight {bits_per_weight:g}: the smallest recipe of this model has "
+                f"{least:g}; give that or more"
+            )
+        return budget
+
+    def bits_per_weight(self, quantized_bytes: int) -> float:
+        return round(8 * (quantized_bytes + self.norm_bytes) / self.elements, 3)
+
+
+def _sequences(text: TextFiles, calibration_text: Path | None, longest: int) -> Sequences:
+    context_length = min(longest, SENSITIVITY_TOKENS)
+    if calibration_text is None:
+        return built_in_sequences(text, context_length)
+    return text_sequences(calibration_text, text, context_length)[:STATISTICS_SEQUENCES]
 
 
 def _schemes(checkpoint: Checkpoint, method: str) -> dict[str, tuple[QuantScheme, ...]]:
