@@ -26,7 +26,8 @@ from pocketlm.runtime_py.terminal import say, step_bar
     "calibration_text",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Text to measure on, in UTF-8. Default: a built-in text.",
+    help="Text to measure on, in UTF-8. Default: the model's own text where the method needs "
+    "data, else a built-in one.",
 )
 @click.option(
     "--method",

@@ -48,17 +48,13 @@ def generate(
         BuildError: a weight is not finite.
     """
     step = _BatchStep(checkpoint.config)
-    decoder = eager_decoder(
-        checkpoint.config,
-        FloatWeights(checkpoint),
-        # Every sequence is a member of the batch.
-        lambda name: (None,) * GENERATED_SEQUENCES,
-    )
+    decoder = eager_decoder(checkpoint.config, FloatWeights(checkpoint), lambda name: (None,))
     random = torch.Generator().manual_seed(_SEED)
     tokens = torch.full((GENERATED_SEQUENCES, 1), first)
     while tokens.shape[1] < length:
         step.advance(tokens.shape[1] - 1)
-        logits = decoder.logits(decoder.hidden(tokens[:, -1:], step))[:, -1, :tokenizer_size]
+        # As if they followed each other: a weight multiplies all of them at once.
+        logits = decoder.logits(decoder.hidden(tokens[:, -1][None], step))[0, :, :tokenizer_size]
         chosen = torch.multinomial(torch.softmax(logits, -1), 1, generator=random)
         tokens = torch.cat((tokens, chosen), dim=1)
         advance(tokens.shape[1], length)
@@ -66,7 +62,7 @@ def generate(
 
 
 class _BatchStep:
-    """An AttentionStep over equally long sequences, a token at a time, everything kept."""
+    """An AttentionStep over the next token of equally long sequences, which comes as [1, B]."""
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
@@ -89,18 +85,19 @@ class _BatchStep:
         tables = self.tables[settings.rotary]
         if settings.kv_from is None:
             assert key is not None and value is not None, "a layer of its own keys and values"
-            new = (rotate(key, *tables), value)
+            new = (rotate(key.transpose(0, 1), *tables), value.transpose(0, 1))  # [B, 1, K, D]
             before = self.kept.get(layer)
             self.kept[layer] = new if before is None else _joined(before, new)
         keys, values = self.kept[layer if settings.kv_from is None else settings.kv_from]
-        return softmax_attention(
-            rotate(query, *tables),
+        attended = softmax_attention(
+            rotate(query.transpose(0, 1), *tables),
             keys,
             values,
             self.masks[settings.window],
             self.config.attention_scale,
             self.config.attention_softcap,
         )
+        return attended.transpose(0, 1)
 
 
 def _joined(

@@ -25,6 +25,7 @@ from pocketlm.edge_build.progress import Advance
 from pocketlm.edge_build.reference import OnInput, eager_decoder, reference_threads
 from pocketlm.edge_build.reference_attention import KeepEverything, Packed
 from pocketlm.edge_build.resident_memory import return_freed_memory
+from pocketlm.edge_build.text_files import TextFiles
 from pocketlm.models.checkpoint import Checkpoint
 
 
@@ -58,16 +59,32 @@ def _sequences(prepared: Preparation, advance: Advance) -> Sequences:
     if prepared.calibration:
         return prepared.calibration
     text, context_length = prepared.text, prepared.caches.context_length
-    built_in = built_in_sequences(text, context_length)
     if not prepared.is_generating:
-        return built_in
-    length = min(GENERATED_LENGTH, context_length)
+        return built_in_sequences(text, context_length)
 
     def report(done: int, total: int) -> None:
         advance("calibrate", done, total, f"tokens of {GENERATED_SEQUENCES} own texts")
 
-    first = built_in[0][0]
-    return generate(prepared.checkpoint, first, text.tokenizer_size, length, report)
+    return own_sequences(prepared.checkpoint, text, context_length, report)
+
+
+def own_sequences(
+    checkpoint: Checkpoint,
+    text: TextFiles,
+    context_length: int,
+    advance: Callable[[int, int], None],
+) -> Sequences:
+    """Return text that the float model samples.
+
+    Args:
+        advance: called with the tokens of each sequence that are there, and how many there will be.
+
+    Raises:
+        BuildError: a weight is not finite.
+    """
+    first = built_in_sequences(text, context_length)[0][0]
+    length = min(GENERATED_LENGTH, context_length)
+    return generate(checkpoint, first, text.tokenizer_size, length, advance)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketlm.edge_build.calibration.measured import Sequences
+from pocketlm.edge_build.calibration.running import own_sequences
 from pocketlm.edge_build.calibration.text import built_in_sequences, text_sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.mixed_precision.budget import Choice, spend
@@ -21,7 +22,7 @@ from pocketlm.edge_build.quantization.entries import tensor_entry
 from pocketlm.edge_build.quantization.recipe import DEFAULT_METHOD, QuantScheme
 from pocketlm.edge_build.reference import reference_threads
 from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
-from pocketlm.edge_build.text_files import TextFiles, read_text_files
+from pocketlm.edge_build.text_files import read_text_files
 from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
 
 # The first is measured, the others follow from it. Both backends multiply by all of them.
@@ -56,7 +57,8 @@ def plan_recipe(
     """Choose bits and groups of every weight so that the model has these bits a weight at most.
 
     Args:
-        calibration_text: file of text to measure on; None is the built-in text.
+        calibration_text: file of text to measure on; None is the model's own where the method needs
+            data, else the built-in text.
         method: what the recipe is meant for; each weight is quantized by it.
         report: called with (done, of, weight).
 
@@ -64,7 +66,6 @@ def plan_recipe(
         ModelError, BuildError: the checkpoint, the text or the budget do not allow it.
     """
     checkpoint = open_checkpoint(folder)
-    text = read_text_files(CheckpointFiles.of(checkpoint), checkpoint.config)
     methods.load(method)
     schemes, bytes_of = _schemes(checkpoint, method), _ModelBytes.of(checkpoint)
     sizes = {
@@ -74,7 +75,7 @@ def plan_recipe(
     }
     smallest = sum(min(sizes[name, s] for s in offered) for name, offered in schemes.items())
     budget = bytes_of.budget(bits_per_weight, smallest)
-    sequences = _sequences(text, calibration_text, checkpoint.config.max_position_embeddings)
+    sequences = _sequences(checkpoint, calibration_text, method, report)
     with tempfile.TemporaryDirectory() as statistics, reference_threads(bytes_of.elements):
         found = measure_sensitivities(checkpoint, sequences, schemes, Path(statistics), report)
     choices = {
@@ -124,11 +125,25 @@ class _ModelBytes:
         return round(8 * (quantized_bytes + self.norm_bytes) / self.elements, 3)
 
 
-def _sequences(text: TextFiles, calibration_text: Path | None, longest: int) -> Sequences:
-    context_length = min(longest, SENSITIVITY_TOKENS)
-    if calibration_text is None:
-        return built_in_sequences(text, context_length)
-    return text_sequences(calibration_text, text, context_length)[:STATISTICS_SEQUENCES]
+def _sequences(
+    checkpoint: Checkpoint,
+    calibration_text: Path | None,
+    method: str,
+    report: Callable[[int, int, str], None],
+) -> Sequences:
+    """Return the user's text, or what a build would calibrate on in its place."""
+    text = read_text_files(CheckpointFiles.of(checkpoint), checkpoint.config)
+    context_length = min(checkpoint.config.max_position_embeddings, SENSITIVITY_TOKENS)
+    if calibration_text is not None:
+        found = text_sequences(calibration_text, text, context_length)
+    elif methods.load(method).statistics:
+        parts = "tokens of own texts"
+        found = own_sequences(
+            checkpoint, text, context_length, lambda done, total: report(done, total, parts)
+        )
+    else:
+        found = built_in_sequences(text, context_length)
+    return found[:STATISTICS_SEQUENCES]
 
 
 def _schemes(checkpoint: Checkpoint, method: str) -> dict[str, tuple[QuantScheme, ...]]:

@@ -17,7 +17,7 @@ from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.activations import attention_rounding
 from pocketlm.edge_build.quantization.methods import Quantize, round_to_nearest
 from pocketlm.edge_build.quantization.recipe import QuantScheme
-from pocketlm.edge_build.reference import ReferenceEmbedding, ReferenceLinear, eager_decoder
+from pocketlm.edge_build.reference import ReferenceLinear, eager_decoder
 from pocketlm.edge_build.reference_attention import KeepEverything, Packed
 from pocketlm.models.checkpoint import Checkpoint
 from pocketlm.models.decoder import Decoder
@@ -27,7 +27,7 @@ from pocketlm.models.decoder import Decoder
 SENSITIVITY_TOKENS = 512
 _ROWS = 128
 # Sequences that methods are given statistics of; the first is the one that is compared.
-STATISTICS_SEQUENCES = 8
+STATISTICS_SEQUENCES = 16
 # Weights whose predictions are made at once: the head is read once for all of them.
 _TOGETHER = 4
 # Elements of a weight that are rounded at once.
@@ -102,12 +102,18 @@ class _FloatRun:
         """Return the mean KL divergence with the table, the head or what is both quantized."""
         rounded, last = _Rounded(self.weights, quantize), self.last
         if name == "embed_tokens":
-            table = ReferenceEmbedding(rounded)(self.tokens)
-            last = self._run(table * self.config.embedding_scale, 0)
+            last = self._run(self._looked_up(quantize) * self.config.embedding_scale, 0)
         if name != self.weights.head_name():
             return self._kl(self._predictions(last))
         with self._replaced("lm_head", ReferenceLinear(rounded, name, (None,))):
             return self._kl(self._predictions(last))
+
+    def _looked_up(self, quantize: Quantize) -> Tensor:
+        """Return the quantized rows of the text's tokens, [1, T, E]."""
+        ids, inverse = self.tokens.unique(return_inverse=True)
+        # In one block: a method works through all columns, however few the rows.
+        rows = [self.weights.rows("embed_tokens", t, t + 1) for t in ids.tolist()]
+        return _restored(torch.from_numpy(np.concatenate(rows)), quantize)[inverse]
 
     def _quantized_layer(self, name: str, quantize: Quantize) -> Tensor:
         """Return the residual stream at the compared places, [places, E]."""

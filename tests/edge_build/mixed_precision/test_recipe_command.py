@@ -9,6 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from pocketlm.cli import main
+from pocketlm.edge_build.calibration.measured import Sequences
+from pocketlm.edge_build.mixed_precision import planning
+from pocketlm.edge_build.mixed_precision.sensitivity import SENSITIVITY_TOKENS
 from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.quantization.entries import tensor_entry
 from pocketlm.edge_build.quantization.quality import summarize
@@ -28,9 +31,10 @@ def test_the_file_is_a_recipe_of_the_bits_that_it_says(
     family: str, method: str, tiny_checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     source, out = tiny_checkpoint(family), tmp_path / "mixed.toml"
-    status, stdout, _ = run(
-        source, "--bits-per-weight", 7, "--method", method, "--out", out, "--json"
-    )
+    text = tmp_path / "text.txt"
+    text.write_text("few words and a few more, " * 60)
+    options = ("--bits-per-weight", 7, "--method", method, "--calibrate", text, "--out", out)
+    status, stdout, _ = run(source, *options, "--json")
     assert status == 0
     document = json.loads(stdout)
     shapes = open_checkpoint(source).shapes
@@ -83,3 +87,20 @@ def test_a_recipe_that_cannot_be_written_leaves_nothing(
     status, _, stderr = run(tiny_checkpoint("qwen3"), "--bits-per-weight", 6, "--out", out)
     assert status == 2 and f"--out {out}: cannot be written (Permission denied)" in stderr
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_method_that_needs_data_is_measured_on_the_models_own_text(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def sampled(checkpoint: object, text: object, length: int, advance: object) -> Sequences:
+        asked.append(length)
+        return tuple((2, *range(10 * n + 5, 10 * n + 25)) for n in range(20))
+
+    monkeypatch.setattr(planning, "own_sequences", sampled)
+    options = ("--bits-per-weight", 7, "--method", "gptq", "--out", tmp_path / "mixed.toml")
+    source = tiny_checkpoint("qwen3")
+    assert run(source, *options)[0] == 0
+    longest = open_checkpoint(source).config.max_position_embeddings
+    assert asked == [min(longest, SENSITIVITY_TOKENS)]
