@@ -1,27 +1,18 @@
 """build(spec): checkpoint → calibrate → quantize → trace and lower → golden answers → bundle."""
 
-from contextlib import nullcontext
 from pathlib import Path
 
 from pocketlm.edge_build import stage_results
 from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
 from pocketlm.edge_build.build_key import build_key
 from pocketlm.edge_build.bundling import StagedParts, write_manifest, write_text
-from pocketlm.edge_build.calibration.measured import CalibrationStore
-from pocketlm.edge_build.calibration.running import calibrate
 from pocketlm.edge_build.golden import record_golden, untouched_notes
-from pocketlm.edge_build.kv_scales import KvScales, scales_of
+from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache
 from pocketlm.edge_build.memory_limit import estimate_memory
 from pocketlm.edge_build.preparation import Preparation, prepare
 from pocketlm.edge_build.progress import Advance, Notice, Notify, StagesPlanned, ignore
-from pocketlm.edge_build.quantization.apply import (
-    Calibrated,
-    QuantizedModel,
-    quantize_weights,
-)
 from pocketlm.edge_build.quantization.weight import WeightStore
-from pocketlm.edge_build.reference import reference_threads
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.edge_build.stages import Stages, run_unkept
 from pocketlm.edge_build.staging import (
@@ -30,6 +21,11 @@ from pocketlm.edge_build.staging import (
     remove_remains,
     require_space,
     staging,
+)
+from pocketlm.edge_build.weight_stages import (
+    calibrate_stage,
+    measured_kv_scales,
+    quantize_stage,
 )
 from pocketlm.runtime_py.manifest import Manifest
 
@@ -60,9 +56,9 @@ def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:
 
 
 def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Manifest:
-    calibration = _calibrate(prepared, stages)
-    quantized = _quantize(prepared, calibration, stages)
-    kv_scales = _kv_scales(calibration)
+    calibration = calibrate_stage(prepared, stages)
+    quantized = quantize_stage(prepared, calibration, stages)
+    kv_scales = measured_kv_scales(calibration)
     artifacts = {
         backend.name: _lower(prepared, quantized.weights, kv_scales, backend, stages)
         for backend in prepared.backends
@@ -91,42 +87,6 @@ def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Man
     for name in in_bundle:
         stages.move_files(name, bundle)
     return manifest
-
-
-def _calibrate(prepared: Preparation, stages: Stages) -> CalibrationStore | None:
-    if "calibrate" not in stages.names:
-        return None
-    return stages.run(
-        "calibrate",
-        lambda folder, advance: calibrate(prepared, folder, advance),
-        stage_results.calibration_format(prepared.float_statistics[0]),
-    )
-
-
-def _quantize(
-    prepared: Preparation, calibration: CalibrationStore | None, stages: Stages
-) -> QuantizedModel:
-    # Both backends have the same codes; what the first rounds stands for all.
-    activations = prepared.backends[0].activations
-    calibrated = Calibrated(calibration, activations) if calibration else None
-
-    def work(folder: Path, advance: Advance) -> QuantizedModel:
-        # Weights that are rounded by themselves go through every core, and in seconds.
-        threads = reference_threads(prepared.parameters) if calibrated else nullcontext()
-        key = stages.key if calibrated else None
-        with threads:
-            return quantize_weights(
-                prepared.checkpoint, prepared.rules, folder, advance, calibrated, key
-            )
-
-    kept = stage_results.quantized_format(prepared.rules)
-    return stages.run("quantize", work, kept, unit="bytes")
-
-
-def _kv_scales(calibration: CalibrationStore | None) -> KvScales | None:
-    if calibration is None or "kv_bounds" not in calibration:
-        return None
-    return scales_of(calibration.kv_bounds())
 
 
 def _lower(

@@ -1,16 +1,13 @@
 """pocketlm build, list and doctor. Heavy libraries are imported inside the commands."""
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 import click
 
 from pocketlm.edge_build import recipe_command
+from pocketlm.edge_build.termination import stopped_by_sigterm
 
 _POSITIVE = click.IntRange(min=1)
 
@@ -44,20 +41,6 @@ class _Size(click.ParamType):
             return parse_size(value)
         except BuildError as error:
             self.fail(str(error), param, ctx)
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Let a termination end the block like Ctrl-C, so that it says what is kept."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @click.command(short_help="Build a device bundle from a checkpoint.")
@@ -224,7 +207,7 @@ def build(
         report_plan(prepared, memory, as_json)
         memory.check(lambda event: None)
         return
-    with _stopped_by_sigterm(), shown_progress() as shown:
+    with stopped_by_sigterm(), shown_progress() as shown:
         manifest = run_build(spec, shown.notify)
     report_build(manifest, out, shown.reports, as_json)
 

@@ -41,7 +41,7 @@ def staging(out: Path, fresh: bool, replace: bool = False) -> Iterator[Path]:
         BuildError: another process builds to `out`, or `out` cannot be written.
         InterruptedBuildError: the disk is full.
     """
-    folder = _working_folder(out)
+    folder = working_folder(out)
     made = [parent for parent in folder.parents if not parent.exists()]
     try:
         with _locked(folder, out):
@@ -74,7 +74,7 @@ def remove_remains(out: Path) -> None:
     """Remove the working folder of a build to `out` that was killed after its bundle was there."""
     if not out.name:
         return
-    folder = _working_folder(out)
+    folder = working_folder(out)
     if folder.is_symlink() or not (folder / _DONE_NAME).is_file() or not out.exists():
         return
     with (folder / LOCK_NAME).open("a+", encoding="ascii") as file, suppress(BlockingIOError):
@@ -82,7 +82,8 @@ def remove_remains(out: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _working_folder(out: Path) -> Path:
+def working_folder(out: Path) -> Path:
+    """Return the folder that a build to `out` works in."""
     return out.absolute().with_name(f".{out.name}.build")
 
 

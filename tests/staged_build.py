@@ -109,7 +109,7 @@ def make_staged_build(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatc
     # Other runtimes take seconds to read a tokenizer.
     monkeypatch.setattr("pocketlm.edge_build.bundling.write_runner_files", lambda *arguments: None)
     monkeypatch.setattr("pocketlm.edge_build.bundling.read_alike", lambda bundle, expected: {})
-    monkeypatch.setattr("pocketlm.edge_build.build.quantize_weights", quantize)
+    monkeypatch.setattr("pocketlm.edge_build.weight_stages.quantize_weights", quantize)
     monkeypatch.setattr("pocketlm.edge_build.build.record_golden", record)
     monkeypatch.setattr("pocketlm.edge_build.build.untouched_notes", lambda *_: ())
     monkeypatch.setattr(backends, "load", load)
