@@ -91,6 +91,15 @@ class PlanArtifact(Protocol):
         ...
 
 
+# Config and caches as a backend stores them → what it rounds there.
+RoundedAttention = Callable[[ModelConfig, CachePlan], AttentionQuantization]
+
+
+def no_rounded_attention(config: ModelConfig, plan: CachePlan) -> AttentionQuantization:
+    """Return what a backend rounds that keeps keys and values whole."""
+    return "none"
+
+
 def true_rings(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> RunChoices:
     """Local layers have true rings, and no option changes how the artifact is run."""
     return RunChoices(plan.layers, dict(options), config.vocab_size)
@@ -112,6 +121,7 @@ class Backend:
         tools: distributions whose versions shape the bytes of its artifacts.
         lowering_memory: what its lowering holds.
         activations: what its products round of their inputs, where weights are quantized.
+        attention: what its attention rounds with some caches.
     """
 
     name: str
@@ -125,3 +135,4 @@ class Backend:
     tools: tuple[str, ...] = ()
     lowering_memory: LoweringMemory = UNMEASURED
     activations: ActivationQuantization = "none"
+    attention: RoundedAttention = no_rounded_attention

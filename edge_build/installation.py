@@ -25,6 +25,7 @@ _PRODUCT = "pocketlm"
 _PURPOSES = {
     _PRODUCT: "run bundles",
     "imports": "read GGUF files and checkpoints of compressed-tensors",
+    "training": "train checkpoints for their grid with `pocketlm qat`",
     "device": "use a phone over adb where the system has no adb",
     "plots": "draw the plots of benchmarks",
     "test": "run the tests of pocketlm",

@@ -8,7 +8,12 @@ memory.
 from pathlib import Path
 
 from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
-from pocketlm.edge_build.backends.executorch.choices import ACTIVATIONS, UNROLL, plan_artifact
+from pocketlm.edge_build.backends.executorch.choices import (
+    ACTIVATIONS,
+    UNROLL,
+    plan_artifact,
+    rounded_attention,
+)
 from pocketlm.edge_build.lowering_memory import LoweringMemory
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 
@@ -46,6 +51,7 @@ BACKEND = Backend(
     # The head and a layer of each kind go through the exporter and its passes, which copy
     # codes; the other layers stream.
     activations=ACTIVATIONS,
+    attention=rounded_attention,
     lowering_memory=LoweringMemory(
         library_bytes=140_000_000,
         layer_bytes=4_000_000,

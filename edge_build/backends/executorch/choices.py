@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pocketlm.edge_build.kv_cache import CachePlan
 from pocketlm.models.config import ModelConfig
-from pocketlm.runtime_py.manifest import ActivationQuantization
+from pocketlm.runtime_py.manifest import ActivationQuantization, AttentionQuantization
 from pocketlm.runtime_py.memory_model import RunChoices
 
 # Whether a layer of each kind is lowered and repeated, or every layer is lowered.
@@ -17,3 +17,11 @@ ACTIVATIONS: ActivationQuantization = "per_token_asymmetric"
 def plan_artifact(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> RunChoices:
     """Return what an artifact will be: local layers have true rings, however it was lowered."""
     return RunChoices(plan.layers, DELEGATE, config.vocab_size)
+
+
+def rounded_attention(config: ModelConfig, plan: CachePlan) -> AttentionQuantization:
+    """Return what attention rounds of queries, keys and values."""
+    if all(cache.quantization == "none" for cache in plan.layers):
+        return "none"
+    # Plain attention restores the caches and multiplies in float32.
+    return "qkv_per_token" if config.attention_softcap is None else "kv_per_token"

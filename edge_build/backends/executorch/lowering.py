@@ -10,7 +10,12 @@ import torch
 from torch.export import ExportedProgram
 
 from pocketlm.edge_build.backend import Artifact, LoweringInput
-from pocketlm.edge_build.backends.executorch.choices import ACTIVATIONS, DELEGATE, UNROLL
+from pocketlm.edge_build.backends.executorch.choices import (
+    ACTIVATIONS,
+    DELEGATE,
+    UNROLL,
+    rounded_attention,
+)
 from pocketlm.edge_build.backends.executorch.inspection import ProgramReport, inspect_program
 from pocketlm.edge_build.backends.executorch.metadata import constant_methods
 from pocketlm.edge_build.backends.executorch.program import logits_size, simplify_views, trace
@@ -22,7 +27,7 @@ from pocketlm.runtime_py.components import DECODER, Component
 from pocketlm.runtime_py.engines.executorch.deferred_packages import load_program_modules
 from pocketlm.runtime_py.engines.executorch.metadata import Constant
 from pocketlm.runtime_py.engines.executorch.program_file import quiet_libraries
-from pocketlm.runtime_py.manifest import ActivationQuantization, AttentionQuantization
+from pocketlm.runtime_py.manifest import ActivationQuantization
 
 FILE = "executorch/model.pte"
 # Least version on which every operator of these programs was seen to run.
@@ -58,7 +63,7 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
         logits_size=logits_size(source),
         components=(_decoder(report, len(source.caches.layers)),),
         options=DELEGATE,
-        attention_quantization=_attention_quantization(source),
+        attention_quantization=rounded_attention(source.config, source.caches),
     )
 
 
@@ -215,13 +220,6 @@ def _activation_quantization(source: LoweringInput) -> ActivationQuantization:
     names = set(source.weights.names()) - {"embed_tokens"} | {source.weights.head_name()}
     quantized = any(source.weights.schemes[name] is not None for name in names)
     return ACTIVATIONS if quantized else "none"
-
-
-def _attention_quantization(source: LoweringInput) -> AttentionQuantization:
-    if all(cache.quantization == "none" for cache in source.caches.layers):
-        return "none"
-    # Plain attention restores the caches and multiplies in float32.
-    return "qkv_per_token" if source.config.attention_softcap is None else "kv_per_token"
 
 
 @contextmanager

@@ -7,7 +7,12 @@ inside GroupQueryAttention and runs in the stock onnxruntime-genai; "ring" is a 
 from pathlib import Path
 
 from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
-from pocketlm.edge_build.backends.onnx.choices import ACTIVATIONS, LOCAL_CACHE, plan_artifact
+from pocketlm.edge_build.backends.onnx.choices import (
+    ACTIVATIONS,
+    LOCAL_CACHE,
+    plan_artifact,
+    rounded_attention,
+)
 from pocketlm.edge_build.backends.onnx.kinds import LOCAL_KINDS
 from pocketlm.edge_build.lowering_memory import LoweringMemory
 
@@ -32,6 +37,7 @@ BACKEND = Backend(
     tools=("onnx", "onnxscript"),
     # Weights stream from the store to the file.
     activations=ACTIVATIONS,
+    attention=rounded_attention,
     lowering_memory=LoweringMemory(
         library_bytes=40_000_000,
         layer_bytes=2_600_000,

@@ -5,7 +5,11 @@ from collections.abc import Mapping, Sequence
 from pocketlm.edge_build.backends.onnx.kinds import LOCAL_KINDS
 from pocketlm.edge_build.kv_cache import CachePlan
 from pocketlm.models.config import ModelConfig
-from pocketlm.runtime_py.manifest import ActivationQuantization, CacheEntry
+from pocketlm.runtime_py.manifest import (
+    ActivationQuantization,
+    AttentionQuantization,
+    CacheEntry,
+)
 from pocketlm.runtime_py.memory_model import RunChoices
 
 LOCAL_CACHE = "local-cache"
@@ -33,6 +37,12 @@ def plan_artifact(config: ModelConfig, plan: CachePlan, options: Mapping[str, st
         },
         logits_size=config.vocab_size,
     )
+
+
+def rounded_attention(config: ModelConfig, plan: CachePlan) -> AttentionQuantization:
+    """Return what attention rounds of keys and values."""
+    coded = any(cache.quantization == "per_channel" for cache in plan.layers)
+    return "kv_per_channel" if coded else "none"
 
 
 def _attention(config: ModelConfig, chunk: int, caches: Sequence[CacheEntry]) -> dict[str, str]:

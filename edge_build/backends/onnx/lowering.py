@@ -6,7 +6,12 @@ from pathlib import Path
 import onnx_ir
 
 from pocketlm.edge_build.backend import Artifact, LoweringInput
-from pocketlm.edge_build.backends.onnx.choices import ACTIVATIONS, SESSION_OPTIONS, plan_artifact
+from pocketlm.edge_build.backends.onnx.choices import (
+    ACTIVATIONS,
+    SESSION_OPTIONS,
+    plan_artifact,
+    rounded_attention,
+)
 from pocketlm.edge_build.backends.onnx.external_data import attach_weights
 from pocketlm.edge_build.backends.onnx.genai_config import (
     GENAI_CONFIG_NAME,
@@ -36,7 +41,8 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
     planned = plan_artifact(source.config, source.caches, source.options)
     caches = planned.caches
     plan = replace(source.caches, layers=caches)
-    kv_scales = source.kv_scales if _has_codes(plan) else None
+    attention = rounded_attention(source.config, plan)
+    kv_scales = None if attention == "none" else source.kv_scales
     arguments = (source.config, source.weights, plan, kv_scales)
     tensors = {name.removeprefix(PREFIX): t for name, t in stored_tensors(*arguments).items()}
 
@@ -67,7 +73,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         logits_size=planned.logits_size,
         components=(_decoder(model.graph, len(caches)),),
         options=planned.options,
-        attention_quantization="kv_per_channel" if _has_codes(plan) else "none",
+        attention_quantization=attention,
     )
 
 
@@ -93,10 +99,6 @@ def _tensor_signature(value: onnx_ir.Value) -> TensorSignature:
     # An axis is a number, or a name.
     shape = (size if isinstance(size, int) else size.value for size in value.shape)
     return TensorSignature(value.name, value.dtype.numpy().name, tuple(shape))
-
-
-def _has_codes(plan: CachePlan) -> bool:
-    return any(cache.quantization == "per_channel" for cache in plan.layers)
 
 
 def _activation_quantization(source: LoweringInput) -> ActivationQuantization:
