@@ -221,14 +221,22 @@ class FullAttention:
             key, value = self.kept[settings.kv_from]
         else:
             assert key is not None and value is not None, "a layer of its own keys and values"
-            key = rotate(key, cosines, sines)
+            key, value = self.stored(layer, rotate(key, cosines, sines), value)
             if layer in self.sources:
                 self.kept[layer] = key, value
         return softmax_attention(
-            rotate(query, cosines, sines),
+            self.queried(rotate(query, cosines, sines)),
             key,
             value,
             self.masks[settings.window],
             self.config.attention_scale,
             self.config.attention_softcap,
         )
+
+    def queried(self, query: Tensor) -> Tensor:
+        """Return rotated queries [B, T, H, D] as they are multiplied."""
+        return query
+
+    def stored(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rotated keys and values of a layer, [B, T, K, D], as a cache holds them."""
+        return key, value

@@ -15,6 +15,7 @@ import pocketlm.edge_build.cli
 import pocketlm.evaluation.cli
 import pocketlm.models.cli
 import pocketlm.runtime_py.cli
+import pocketlm.training.cli
 from pocketlm.device_tests.device.target import LostDeviceError, RefusedError
 from pocketlm.device_tests.errors import DeviceError
 from pocketlm.edge_build.errors import BuildError
@@ -148,6 +149,7 @@ for command in (
     *pocketlm.runtime_py.cli.COMMANDS,
     *pocketlm.device_tests.cli.COMMANDS,
     *pocketlm.evaluation.cli.COMMANDS,
+    *pocketlm.training.cli.COMMANDS,
     # In place of runtime_py's, which knows bundles alone.
     inspect,
 ):

@@ -110,7 +110,7 @@ def test_an_interrupted_command_exits_with_130_and_says_so(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pocketlm.edge_build.build.quantize_weights", interrupt)
+    monkeypatch.setattr("pocketlm.edge_build.weight_stages.quantize_weights", interrupt)
     out = tmp_path / "bundle"
     result = invoke("build", tiny_checkpoint("gemma3_text"), "--out", out, "--backend", "onnx")
     assert result.exit_code == 130
@@ -124,7 +124,7 @@ def test_a_full_disk_exits_with_2_and_says_so(
     def fill(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pocketlm.edge_build.build.quantize_weights", fill)
+    monkeypatch.setattr("pocketlm.edge_build.weight_stages.quantize_weights", fill)
     out = tmp_path / "bundle"
     result = invoke("build", tiny_checkpoint("gemma3_text"), "--out", out, "--backend", "onnx")
     assert result.exit_code == 2

@@ -7,6 +7,7 @@ https://github.com/vllm-project/compressed-tensors.
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,14 +166,33 @@ def _open(packed: PackedTensors, unpack: Unpack) -> _Weight:
     return _Weight(packed.shape, bits, codes, scales, zero_points, order, unpack)
 
 
+def load_packing() -> Callable[[Tensor, int], Tensor]:
+    """Return the package's own packer: codes [out, in] int8 and bits → words int32.
+
+    Raises:
+        ModelError: the package is not installed.
+    """
+    with _loading():
+        from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+    pack: Callable[[Tensor, int], Tensor] = pack_to_int32
+    return pack
+
+
 def _library() -> tuple[Any, Unpack]:
+    with _loading():
+        from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
+        from compressed_tensors.quantization import QuantizationConfig
+    return QuantizationConfig, unpack_from_int32
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
     # It loads transformers, and with it whatever of torch's libraries is there to complain.
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
-            from compressed_tensors.quantization import QuantizationConfig
+            yield
     except ImportError as error:
         raise ModelError(
             "config.json: weights of compressed-tensors, which are read with the package "
@@ -180,7 +200,6 @@ def _library() -> tuple[Any, Unpack]:
         ) from error
     finally:
         logging.disable(logging.NOTSET)
-    return QuantizationConfig, unpack_from_int32
 
 
 def _notes(settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,15 @@ from pathlib import Path
 from pocketlm.edge_build import backends
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("models", "edge_build", "runtime_py", "device_tests", "evaluation", "pocketlm")
+PACKAGES = (
+    "models",
+    "edge_build",
+    "runtime_py",
+    "device_tests",
+    "evaluation",
+    "training",
+    "pocketlm",
+)
 PLACES = ("edge_build/backends", "runtime_py/engines", "device_tests/runners")
 
 # Files that may have such a name, and why.

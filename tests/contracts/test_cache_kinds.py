@@ -10,7 +10,7 @@ from pocketlm.runtime_py import caches
 from pocketlm.runtime_py.cache_layout import CacheLayout
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("models", "edge_build", "runtime_py", "device_tests", "evaluation")
+PACKAGES = ("models", "edge_build", "runtime_py", "device_tests", "evaluation", "training")
 HOME = ROOT / "runtime_py" / "caches"
 
 # Files that may have such a word, and why.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("models", "edge_build", "runtime_py", "device_tests", "evaluation")
+PACKAGES = ("models", "edge_build", "runtime_py", "device_tests", "evaluation", "training")
 
 
 def module_of(path: Path) -> str:

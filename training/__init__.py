@@ -1,0 +1,1 @@
+"""Quantization-aware training: a student on the grid that ships learns from its float teacher."""
