@@ -1,4 +1,4 @@
-"""build(spec): checkpoint → calibrate → quantize → trace and lower → golden answers → bundle."""
+"""build(spec): checkpoint → calibrate, fold → quantize → lower → golden answers → bundle."""
 
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from pocketlm.edge_build.staging import (
 )
 from pocketlm.edge_build.weight_stages import (
     calibrate_stage,
+    fold_stage,
     measured_kv_scales,
     quantize_stage,
 )
@@ -57,8 +58,9 @@ def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:
 
 def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Manifest:
     calibration = calibrate_stage(prepared, stages)
-    quantized = quantize_stage(prepared, calibration, stages)
-    kv_scales = measured_kv_scales(calibration)
+    folds = fold_stage(prepared, calibration, stages)
+    quantized = quantize_stage(prepared, calibration, folds, stages)
+    kv_scales = measured_kv_scales(calibration, folds, prepared.checkpoint.config)
     artifacts = {
         backend.name: _lower(prepared, quantized.weights, kv_scales, backend, stages)
         for backend in prepared.backends

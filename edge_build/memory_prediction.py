@@ -23,6 +23,7 @@ from pocketlm.edge_build.golden_rows import PIECE_ROWS
 from pocketlm.edge_build.lowering_memory import LoweringMemory
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.quantization import methods
+from pocketlm.edge_build.quantization.fold_search import EXPONENTS, SEARCH_TOKENS
 from pocketlm.edge_build.quantization.recipe import OWN_GRID_METHOD
 from pocketlm.edge_build.reference import LARGE_PARAMETERS
 from pocketlm.models.weight_shapes import weight_shapes
@@ -99,6 +100,8 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     eager = MemoryTerm("parts of torch for eager models", _EAGER_LIBRARIES_BYTES)
     if "calibrate" in prepared.stage_names:
         stages.append(StageMemory("calibrate", (*held, eager, *_calibrate(prepared))))
+    if "fold" in prepared.stage_names:
+        stages.append(StageMemory("fold", (*held, eager, *_fold(prepared))))
     quantize = [MemoryTerm("blocks of weights", blocks)]
     if prepared.method_statistics:
         quantize += (eager, *_layer_by_layer(prepared))
@@ -112,6 +115,19 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     stages.append(StageMemory("golden", (*held, *_golden(prepared))))
     assert tuple(stage.name for stage in stages) == prepared.stage_names
     return tuple(stages)
+
+
+def _fold(prepared: Preparation) -> list[MemoryTerm]:
+    """Return what the search of scales of input channels holds."""
+    lengths = _calibration_lengths(prepared)
+    widest = max(prepared.checkpoint.shape(g.readers[0])[1] for g in prepared.fold_groups)
+    inputs = 4 * len(EXPONENTS) * SEARCH_TOKENS * widest
+    return [
+        _tokenizer(prepared, holes=0),
+        *_eager(prepared, max(lengths), sum(lengths), in_pieces=len(lengths) > 1),
+        MemoryTerm("blocks of weights", _QUANTIZE_BYTES),
+        MemoryTerm("inputs in every scale", inputs),
+    ]
 
 
 def _layer_by_layer(prepared: Preparation) -> list[MemoryTerm]:

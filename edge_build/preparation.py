@@ -11,6 +11,7 @@ from pocketlm.edge_build.calibration.text import text_sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import CachePlan, plan_caches
 from pocketlm.edge_build.quantization import methods, recipes
+from pocketlm.edge_build.quantization.folds import FoldGroup, fold_groups, fold_notes
 from pocketlm.edge_build.quantization.own_recipe import (
     OWN_RECIPE,
     find_grids,
@@ -38,7 +39,8 @@ class Preparation:
         rules: what happens to each weight.
         calibration: tokens of the user's text; empty where the model's own or the built-in text is
             read, if any.
-        grid_notes: what the build says of weights whose own codes it does not keep.
+        weight_notes: what the build says of weights whose own codes it does not keep, or that it
+            does not fold.
     """
 
     spec: BuildSpec
@@ -49,12 +51,12 @@ class Preparation:
     text: TextFiles
     caches: CachePlan
     calibration: Sequences = ()
-    grid_notes: tuple[str, ...] = ()
+    weight_notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a build prints for the user."""
-        return (*self.checkpoint.notes, *self.text.notes, *self.grid_notes)
+        return (*self.checkpoint.notes, *self.text.notes, *self.weight_notes)
 
     def caches_of(self, backend: Backend) -> CachePlan:
         """Return the caches as a backend stores values at the precision asked for."""
@@ -71,6 +73,16 @@ class Preparation:
         """What the methods of the rules need to know of layers' inputs."""
         found = {kind for name in self.method_names for kind in methods.load(name).statistics}
         return tuple(sorted(found))
+
+    @property
+    def fold_groups(self) -> tuple[FoldGroup, ...]:
+        """The weights whose input channels are scaled before they are quantized."""
+        return fold_groups(self.checkpoint.config, self.rules)
+
+    @property
+    def methods_need_text(self) -> bool:
+        """Whether a method of the rules reads a calibration text."""
+        return any(methods.load(name).needs_text for name in self.method_names)
 
     @property
     def float_statistics(self) -> tuple[tuple[Statistic, ...], tuple[str, ...]]:
@@ -93,14 +105,21 @@ class Preparation:
     @property
     def is_generating(self) -> bool:
         """Whether the model writes the text that methods need."""
-        return bool(self.method_statistics) and not self.calibration
+        return self.methods_need_text and not self.calibration
 
     @property
     def stage_names(self) -> tuple[str, ...]:
         """The stages of this build that a later run could take over, in order."""
-        needed = self.method_statistics or self.float_statistics[0]
+        needed = self.methods_need_text or self.float_statistics[0]
         calibrate = ("calibrate",) if needed else ()
-        return (*calibrate, "quantize", *(backend.name for backend in self.backends), "golden")
+        fold = ("fold",) if self.fold_groups else ()
+        return (
+            *calibrate,
+            *fold,
+            "quantize",
+            *(backend.name for backend in self.backends),
+            "golden",
+        )
 
     def options_of(self, backend: Backend) -> dict[str, str]:
         """Return the value of every option of a backend."""
@@ -157,12 +176,13 @@ def prepare(spec: BuildSpec) -> Preparation:
     calibration: Sequences = ()
     if spec.calibration_text is not None:
         calibration = text_sequences(spec.calibration_text, text, context_length)
-    grid_notes = (
+    weight_notes = (
         *own_grid_notes(rules, grids, recipe.name, checkpoint),
         *shared_weights_notes(rules, grids, chosen),
+        *fold_notes(config, rules),
     )
     prepared = Preparation(
-        spec, recipe, rules, chosen, checkpoint, text, caches, calibration, grid_notes
+        spec, recipe, rules, chosen, checkpoint, text, caches, calibration, weight_notes
     )
     _check_calibration(prepared)
     return prepared
@@ -191,7 +211,7 @@ def _check_calibration(prepared: Preparation) -> None:
             f"--method {method}: recipe {prepared.recipe.name} keeps float32, so there is nothing "
             "to choose; leave it out, or take another recipe"
         )
-    needed = prepared.method_statistics or prepared.float_statistics[0]
+    needed = prepared.methods_need_text or prepared.float_statistics[0]
     if path is not None and not needed:
         raise BuildError(
             f"--calibrate {path}: no method of this build needs data; add --method gptq, or leave "

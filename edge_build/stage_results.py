@@ -1,6 +1,6 @@
 """How the result of each stage of a build is kept, so that a later run can take it over."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 from pocketlm.edge_build.backend import Artifact
 from pocketlm.edge_build.calibration.measured import CalibrationStore, Statistic
 from pocketlm.edge_build.quantization.apply import QuantizedModel
+from pocketlm.edge_build.quantization.fold_search import read_folds
+from pocketlm.edge_build.quantization.folds import FoldGroup, Folds
 from pocketlm.edge_build.quantization.recipe import QuantRule
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.stages import ResultFormat
@@ -34,6 +36,13 @@ def calibration_format(statistics: tuple[Statistic, ...]) -> ResultFormat[Calibr
     """The store is the stage's folder."""
     return ResultFormat(
         lambda store, folder: {}, lambda document, folder: CalibrationStore(folder, statistics)
+    )
+
+
+def folds_format(groups: Sequence[FoldGroup]) -> ResultFormat[Folds]:
+    """The scales lie in the stage's folder."""
+    return ResultFormat(
+        lambda folds, folder: {}, lambda document, folder: read_folds(groups, folder)
     )
 
 

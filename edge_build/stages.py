@@ -194,6 +194,11 @@ class Stages:
             )
 
 
+def keep_parts(folder: Path, key: str) -> None:
+    """Mark the folder of a stage of a build with this key: its files outlive an interruption."""
+    (folder / PARTS_NAME).write_text(key, encoding="ascii")
+
+
 def run_unkept(name: str, work: Callable[[], T], notify: Notify) -> T:
     """Do a stage that is short enough to be done again by every run."""
     notify(StageStarted(name))

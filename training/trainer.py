@@ -40,6 +40,21 @@ Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
+class Start:
+    """What training begins with.
+
+    Attributes:
+        checkpoint: the float weights that the codes stand for, folded where a method folds.
+        weights: the codes and scales.
+        kv_scales: of int8 caches that have constant ones.
+    """
+
+    checkpoint: Checkpoint
+    weights: WeightStore
+    kv_scales: KvScales | None
+
+
+@dataclass(frozen=True)
 class Trained:
     """A finished training.
 
@@ -56,34 +71,27 @@ class Trained:
 
 def train(
     prepared: QatPreparation,
-    weights: WeightStore,
-    kv_scales: KvScales | None,
+    start: Start,
     folder: Path,
     processes: Processes,
     report: Report,
 ) -> Trained:
-    """Train from the codes in `weights`, or from what an interrupted run left in `folder`.
+    """Train from the codes of `start`, or from what an interrupted run left in `folder`.
 
     Every process calls this with the same arguments.
     """
-    trainer = _Trainer(prepared, weights, kv_scales, processes)
+    trainer = _Trainer(prepared, start, processes)
     trainer.run(folder, report)
     return Trained(trainer.progress, tuple(trainer.ways), trainer.gathered())
 
 
 class _Trainer:
-    def __init__(
-        self,
-        prepared: QatPreparation,
-        weights: WeightStore,
-        kv_scales: KvScales | None,
-        processes: Processes,
-    ) -> None:
+    def __init__(self, prepared: QatPreparation, start: Start, processes: Processes) -> None:
         self.spec, self.text, self.processes = prepared.spec, prepared.text, processes
-        self.ways = _ways(prepared, kv_scales)
+        self.ways = _ways(prepared, start.kv_scales)
         if self.spec.precision == "bfloat16":
             torch.set_float32_matmul_precision("medium")
-        student = _student(prepared.start.checkpoint, weights)
+        student = _student(start.checkpoint, start.weights)
         self.model = Distillation(student, load_decoder(prepared.teacher))
         teacher = self.model.teacher
         processes.shard(self.model, [*student.layers, *teacher.layers])

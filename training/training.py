@@ -8,8 +8,13 @@ from typing import Any
 
 from pocketlm.edge_build.calibration.measured import CalibrationStore
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.progress import Advance, Notify, StagesPlanned, ignore
+from pocketlm.edge_build.quantization.folds import (
+    NO_FOLDS,
+    FoldedCheckpoint,
+    Folds,
+    read_folds,
+)
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.stages import PARTS_NAME, ResultFormat, Stages, run_unkept
 from pocketlm.edge_build.staging import (
@@ -22,6 +27,7 @@ from pocketlm.edge_build.staging import (
 )
 from pocketlm.edge_build.weight_stages import (
     calibrate_stage,
+    fold_stage,
     measured_kv_scales,
     quantize_stage,
 )
@@ -32,7 +38,7 @@ from pocketlm.training.preparation import QatPreparation, prepare_training
 from pocketlm.training.processes import Processes, joined_processes
 from pocketlm.training.spec import QatSpec
 from pocketlm.training.state import STATE_NAME
-from pocketlm.training.trainer import Trained, train
+from pocketlm.training.trainer import Start, Trained, train
 
 # Not kept for a later run: reading the weights once, for their digest.
 _CHECKPOINT = "checkpoint"
@@ -87,23 +93,23 @@ def _lead(
     prepared: QatPreparation, processes: Processes, folder: Path, notify: Notify
 ) -> QatResult:
     start, spec = prepared.start, prepared.spec
-    names = [name for name in start.stage_names if name in ("calibrate", "quantize")]
+    names = [name for name in start.stage_names if name in ("calibrate", "fold", "quantize")]
     notify(StagesPlanned((_CHECKPOINT, *names, _TRAIN)))
     checkpoint_sha256 = run_unkept(_CHECKPOINT, start.checkpoint.digest, notify)
     stages = Stages(folder, prepared.key(checkpoint_sha256), (*names, _TRAIN), notify)
     # Parameters and two moments of each, twice while they are replaced.
     require_space(folder, start.weight_bytes + 24 * start.parameters - stages.kept_bytes)
     calibration = calibrate_stage(start, stages)
-    quantized = quantize_stage(start, calibration, stages)
-    kv_scales = measured_kv_scales(calibration)
+    folds = fold_stage(start, calibration, stages)
+    quantized = quantize_stage(start, calibration, folds, stages)
+    begin = _start(prepared, calibration, folds, quantized.weights)
 
     def work(trained_folder: Path, advance: Advance) -> QatResult:
         (trained_folder / PARTS_NAME).write_text(stages.key, encoding="ascii")
         processes.wait()
         trained = train(
             prepared,
-            quantized.weights,
-            kv_scales,
+            begin,
             trained_folder,
             processes,
             lambda done, total, what: advance(_TRAIN, done, total, what),
@@ -120,24 +126,26 @@ def _lead(
 
 def _follow(prepared: QatPreparation, processes: Processes) -> None:
     """Train beside the first process, which has written the codes."""
-    folder = working_folder(prepared.spec.out)
-    rules = prepared.start.rules
-    store = WeightStore(folder / "quantize", {name: rule.scheme for name, rule in rules.items()})
-    train(
-        prepared,
-        store,
-        _followed_kv_scales(prepared, folder),
-        folder / _TRAIN,
-        processes,
-        lambda done, total, what: None,
-    )
+    folder, start = working_folder(prepared.spec.out), prepared.start
+    schemes = {name: rule.scheme for name, rule in start.rules.items()}
+    calibration = None
+    if "calibrate" in start.stage_names:
+        calibration = CalibrationStore(folder / "calibrate", start.float_statistics[0])
+    groups = start.fold_groups
+    folds = read_folds(groups, folder / "fold") if groups else NO_FOLDS
+    begin = _start(prepared, calibration, folds, WeightStore(folder / "quantize", schemes))
+    train(prepared, begin, folder / _TRAIN, processes, lambda done, total, what: None)
 
 
-def _followed_kv_scales(prepared: QatPreparation, folder: Path) -> KvScales | None:
-    if "calibrate" not in prepared.start.stage_names:
-        return None
-    statistics = prepared.start.float_statistics[0]
-    return measured_kv_scales(CalibrationStore(folder / "calibrate", statistics))
+def _start(
+    prepared: QatPreparation,
+    calibration: CalibrationStore | None,
+    folds: Folds,
+    weights: WeightStore,
+) -> Start:
+    checkpoint = prepared.start.checkpoint
+    kv_scales = measured_kv_scales(calibration, folds, checkpoint.config)
+    return Start(FoldedCheckpoint.of(checkpoint, folds), weights, kv_scales)
 
 
 def refuse_uneven(spec: QatSpec, processes: Processes) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pocketlm.edge_build.file_entries import sha256_of
-from pocketlm.edge_build.stages import PARTS_NAME
+from pocketlm.edge_build.stages import keep_parts
 from pocketlm.runtime_py.manifest import FileEntry, TensorEntry
 from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
 
@@ -31,7 +31,7 @@ class KeptWeights:
     @classmethod
     def of_build(cls, folder: Path, key: str) -> "KeptWeights":
         """Mark a stage's folder, so that its parts outlive an interruption."""
-        (folder / PARTS_NAME).write_text(key, encoding="ascii")
+        keep_parts(folder, key)
         return cls(folder)
 
     def read(self, name: str) -> TensorEntry | None:

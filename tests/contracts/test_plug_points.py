@@ -66,6 +66,15 @@ def test_quantization_method_offers_its_constant_under_its_file_name(name: str) 
     assert callable(method.prepare)
 
 
+def test_every_method_stands_on_the_page_of_methods() -> None:
+    # Recipes of users name them: none may go.
+    known = {"awq", "awq+gptq", "checkpoint_grid", "gptq", "hqq", "round_to_nearest"}
+    assert known <= {*methods.names()}
+    page = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
+    assert [name for name in methods.names() if f"**`{name}`**" not in page] == []
+    assert methods.load("awq+gptq").folds and methods.load("awq+gptq").statistics
+
+
 def test_every_recipe_stands_on_the_page_of_recipes() -> None:
     # Bundles and commands of users name them: none may go.
     assert {

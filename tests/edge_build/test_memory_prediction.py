@@ -53,6 +53,12 @@ def test_every_stage_of_a_build_is_predicted_in_order() -> None:
     ]
 
 
+def test_a_method_that_folds_has_a_stage_for_its_search() -> None:
+    found = peaks(prepared_pico(backends=("onnx",), method="awq"))
+    assert list(found) == ["calibrate", "fold", "quantize", "onnx", "golden"]
+    assert found["fold"] > found["calibrate"] > RESIDENT_BYTES
+
+
 def test_terms_are_named_and_add_up() -> None:
     for stage in predict_memory(prepared_pico(), RESIDENT_BYTES):
         assert stage.terms[0].size_bytes == RESIDENT_BYTES

@@ -16,7 +16,7 @@ from pocketlm.models.checkpoint import load_decoder
 from pocketlm.training.preparation import prepare_training
 from pocketlm.training.processes import Processes
 from pocketlm.training.spec import QatSpec
-from pocketlm.training.trainer import _Trainer
+from pocketlm.training.trainer import Start, _Trainer
 
 MakeSpec = Callable[..., QatSpec]
 
@@ -29,7 +29,9 @@ def test_its_loss_is_that_of_the_eager_reference(
     prepared = prepare_training(make_spec(family, backends=(backend,)))
     start = prepared.start
     store = quantize_weights(start.checkpoint, start.rules, tmp_path, silent).weights
-    trainer = _Trainer(prepared, store, None, Processes(0, 1, torch.device("cpu")))
+    trainer = _Trainer(
+        prepared, Start(start.checkpoint, store, None), Processes(0, 1, torch.device("cpu"))
+    )
     (way,) = trainer.ways.values()
     tokens = prepared.text.train[:3]
     found = trainer.model(tokens, way, None, 0).detach()
@@ -55,7 +57,8 @@ def test_int8_caches_are_rounded(make_spec: MakeSpec, tmp_path: Path) -> None:
     )
     store = quantize_weights(whole.start.checkpoint, whole.start.rules, tmp_path, silent).weights
     trainers = [
-        _Trainer(one, store, None, Processes(0, 1, torch.device("cpu"))) for one in (whole, rounded)
+        _Trainer(one, Start(one.start.checkpoint, store, None), Processes(0, 1, torch.device("cpu")))
+        for one in (whole, rounded)
     ]
     losses = [
         float(t.model(whole.text.train[:3], t.ways["executorch"], None, 0).detach())
@@ -71,7 +74,9 @@ def test_every_parameter_is_trained(make_spec: MakeSpec, tmp_path: Path) -> None
     prepared = prepare_training(replace(spec, sequence_length=16))
     start = prepared.start
     store = quantize_weights(start.checkpoint, start.rules, tmp_path, silent).weights
-    trainer = _Trainer(prepared, store, None, Processes(0, 1, torch.device("cpu")))
+    trainer = _Trainer(
+        prepared, Start(start.checkpoint, store, None), Processes(0, 1, torch.device("cpu"))
+    )
     way = next(iter(trainer.ways.values()))
     trainer.model(prepared.text.train[:4], way, None, 0).backward()
     still = [n for n, p in trainer.model.student.named_parameters() if not bool(p.grad.any())]

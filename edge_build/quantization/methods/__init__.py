@@ -1,4 +1,7 @@
-"""How scales and codes are chosen: one file a method with METHOD, found by name."""
+"""How scales and codes are chosen: one file a method with METHOD, found by name.
+
+Two methods that work together are joined by a plus: awq+gptq is awq_then_gptq.py.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     # Recipes are read where no torch is installed, by `fit`.
     from torch import Tensor
 
+# What stands in a file's name for the plus of a method's.
+_THEN = "_then_"
+
 # A block of rows [rows, in] float32 → codes [rows, in] int8, scales [rows, groups] float32, which
 # bfloat16 holds exactly
 Quantize: TypeAlias = "Callable[[Tensor], tuple[Tensor, Tensor]]"
@@ -29,21 +35,28 @@ class Method:
             in several threads.
         statistics: of the layer's inputs, which calibration then measures.
         prepared_bytes: input channels → what `prepare` holds at its highest point.
+        folds: input channels are scaled before anything is quantized (quantization/folds.py).
     """
 
     prepare: Callable[[QuantScheme, InputStatistics], Quantize]
     statistics: tuple[InputStatistic, ...] = ()
     prepared_bytes: Callable[[int], int] = lambda in_features: 0
+    folds: bool = False
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether the method reads a calibration text."""
+        return bool(self.statistics) or self.folds
 
 
 def names() -> tuple[str, ...]:
     """Return the methods, by file name."""
-    return tuple(sorted(module.name for module in iter_modules(__path__)))
+    return tuple(sorted(module.name.replace(_THEN, "+") for module in iter_modules(__path__)))
 
 
 def load(name: str) -> Method:
-    """Return a method by file name."""
+    """Return a method by name."""
     if name not in names():
         raise BuildError(unknown_name("method", name, names()))
-    method: Method = import_module(f"{__name__}.{name}").METHOD
+    method: Method = import_module(f"{__name__}.{name.replace('+', _THEN)}").METHOD
     return method

@@ -98,12 +98,12 @@ def test_a_backend_that_alone_would_keep_the_grid_is_named(
 ) -> None:
     source = tiny_checkpoint("gemma3_text")
     path = gguf_checkpoint(source, tmp_path / "tiny.gguf", "Q4_0").path
-    assert prepared(path, source, "onnx", "executorch").grid_notes == (
+    assert prepared(path, source, "onnx", "executorch").weight_notes == (
         "21 weights have a grid that onnx holds exactly, but the backends share one set of "
         "weights; --backend onnx alone keeps it.",
     )
-    assert prepared(path, source, "onnx").grid_notes == ()
-    assert prepared(path, source, "executorch").grid_notes == ()
+    assert prepared(path, source, "onnx").weight_notes == ()
+    assert prepared(path, source, "executorch").weight_notes == ()
 
 
 def test_a_checkpoint_on_no_grid_has_the_usual_default(
@@ -114,7 +114,7 @@ def test_a_checkpoint_on_no_grid_has_the_usual_default(
     found = prepared(path, source, "onnx")
     assert found.recipe.name == "int4-g32"
     assert found.rules[UP].scheme == QuantScheme(4, 32)
-    assert found.grid_notes == ()
+    assert found.weight_notes == ()
 
 
 def test_the_recipe_of_its_own_grid_can_be_named_where_there_is_one(
@@ -137,7 +137,7 @@ def test_another_recipe_quantizes_anew_and_says_so(
     path = gguf_checkpoint(source, tmp_path / "tiny.gguf", "Q8_0").path
     found = prepared(path, source, "onnx", recipe="int4-g32")
     assert found.rules[UP].scheme == QuantScheme(4, 32)
-    (note,) = found.grid_notes
+    (note,) = found.weight_notes
     assert note == (
         "21 weights, layers.0.attention.q_proj the first: the checkpoint has them on a grid (GGUF "
         "Q8_0, groups of 32), which recipe int4-g32 does not keep: dequantized and quantized anew."
@@ -155,7 +155,7 @@ def test_a_named_recipe_that_holds_the_grid_keeps_it(
     found = prepared(path, source, "onnx", recipe=recipe)
     assert found.rules[UP].scheme is not None
     assert found.rules[UP].scheme.method == OWN_GRID_METHOD
-    assert found.grid_notes == ()
+    assert found.weight_notes == ()
 
 
 def test_a_method_that_is_asked_for_quantizes_anew(
@@ -167,7 +167,7 @@ def test_a_method_that_is_asked_for_quantizes_anew(
     text.write_text("A few words and more of them. " * 40)
     found = prepared(path, source, "onnx", method="gptq", calibration_text=text)
     assert found.rules[UP].scheme == QuantScheme(4, 32, "gptq")
-    assert len(found.grid_notes) == 1
+    assert len(found.weight_notes) == 1
 
 
 def test_codes_in_the_order_of_activations_need_a_recipe(
@@ -183,7 +183,7 @@ def test_codes_in_the_order_of_activations_need_a_recipe(
         "to dequantize the weights and quantize them anew"
     )
     found = prepared(path, source, "onnx", recipe="int4-g32")
-    (note,) = found.grid_notes
+    (note,) = found.weight_notes
     assert "desc_act" in note and "quantized anew" in note
 
 
