@@ -12,7 +12,7 @@ from pocketlm.edge_build.model_document import model_document
 from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.quantization.entries import tensor_entry
 from pocketlm.edge_build.quantization.recipe import QuantRecipe
-from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.edge_build.quantization.rules import choose_rules, refuse_unmatched
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.weight_shapes import weight_shapes
@@ -50,10 +50,11 @@ def plan_bundle(name: str, config: ModelConfig, choices: BuildChoices) -> Memory
     spec = BuildSpec(Path(name), Path(), context_length=choices.context_length, chunk=choices.chunk)
     context_length = spec.resolved_context(config.max_position_embeddings)
     plan = plan_caches(config, context_length, spec.resolved_chunk(context_length))
-    recipe = choices.recipe
+    recipe, shapes = choices.recipe, weight_shapes(config)
     if isinstance(recipe, str):
         recipe = recipes.load(recipe)
-    shapes = weight_shapes(config)
+        if not recipes.is_shipped(recipe):
+            refuse_unmatched(shapes, recipe)
     return MemoryInputs(
         name=name,
         model=model_document(config),

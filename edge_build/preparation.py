@@ -22,7 +22,7 @@ from pocketlm.edge_build.quantization.own_recipe import (
 )
 from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule
 from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
-from pocketlm.edge_build.quantization.rules import choose_rules
+from pocketlm.edge_build.quantization.rules import choose_rules, refuse_unmatched
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.edge_build.staging import refuse_existing
 from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
@@ -171,6 +171,8 @@ def prepare(spec: BuildSpec) -> Preparation:
     asked = spec.recipe == OWN_RECIPE
     is_own = asked or (spec.recipe is None and spec.method is None and grids.decide)
     recipe = own_recipe(checkpoint, grids, chosen) if is_own else named
+    if not recipes.is_shipped(recipe):
+        refuse_unmatched(checkpoint.names(), recipe)
     rules = keep_own_codes(choose_rules(checkpoint.shapes, recipe), grids, chosen)
     _check_schemes(rules, chosen, recipe.name)
     calibration: Sequences = ()

@@ -89,6 +89,11 @@ def load(name: str) -> QuantRecipe:
     raise BuildError(f"{unknown_name('--recipe', name, NAMES)}, or the path of a .toml file")
 
 
+def is_shipped(recipe: QuantRecipe) -> bool:
+    """Say whether a recipe is one of `RECIPES`, whatever its methods are."""
+    return recipe.name in NAMES
+
+
 def recorded(recipe: QuantRecipe) -> tuple[RecipeRule, ...]:
     """Return a recipe's rules as a manifest keeps them."""
     return tuple(

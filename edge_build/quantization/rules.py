@@ -1,6 +1,8 @@
 """Recipe + shapes → what happens to each weight. Shapes alone are enough."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule
@@ -15,6 +17,36 @@ def choose_rules(shapes: Mapping[str, Sequence[int]], recipe: QuantRecipe) -> di
         BuildError: a group size does not divide a tensor's input channels.
     """
     return {name: _rule(name, shape, recipe) for name, shape in shapes.items()}
+
+
+def refuse_unmatched(names: Iterable[str], recipe: QuantRecipe) -> None:
+    """Refuse rules of a user's recipe that match no weight at all.
+
+    A rule is not refused where earlier ones match all that it does. Recipes that ship with the
+    product are for every model, and may have such rules.
+
+    Raises:
+        BuildError: names the pattern and the nearest weights.
+    """
+    known = tuple(names)
+    for rule in recipe.rules:
+        if any(fnmatchcase(name, rule.pattern) for name in known):
+            continue
+        tied = rule.pattern == "lm_head" and "lm_head" not in known
+        # Layers are alike: one name stands for that part of all of them.
+        parts = dict.fromkeys(_of_every_layer(name) for name in known)
+        near = difflib.get_close_matches(_of_every_layer(rule.pattern), parts, n=3, cutoff=0.0)
+        advice = "embed_tokens is the head too" if tied else f"the nearest are {', '.join(near)}"
+        raise BuildError(
+            f"--recipe {recipe.name}: the rule for {rule.pattern!r} matches no weight of this "
+            f"model; {advice}; a pattern is a whole name, and * stands for any part of it"
+        )
+
+
+def _of_every_layer(name: str) -> str:
+    """Return "layers.*.mlp.up_proj" for "layers.3.mlp.up_proj"."""
+    kind, _, rest = name.partition(".")
+    return f"layers.*.{rest.partition('.')[2]}" if kind == "layers" and "." in rest else name
 
 
 def _rule(name: str, shape: Sequence[int], recipe: QuantRecipe) -> QuantRule:
