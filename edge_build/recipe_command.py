@@ -52,6 +52,9 @@ def recipe(
     file is a recipe like any other: read it, edit it, build with it. Name the method that it is
     for: with gptq other weights need 8 bits than with round_to_nearest.
 
+    An interrupted run goes on after the last weight that was measured; another --bits-per-weight
+    measures nothing again. `pocketlm build --bits-per-weight` plans and builds in one.
+
     \b
     pocketlm recipe ./gemma-3-1b --bits-per-weight 5 --method gptq -o mixed.toml
     pocketlm build ./gemma-3-1b --out gemma --recipe mixed.toml
@@ -59,14 +62,15 @@ def recipe(
     from pocketlm.edge_build.installation import require_eager_models
 
     require_eager_models("recipe")
-    from pocketlm.edge_build.mixed_precision.planning import plan_recipe
+    from pocketlm.edge_build.mixed_precision.planning import RecipeBudget, plan_recipe
+    from pocketlm.models.checkpoint import open_checkpoint
     from pocketlm.models.hub import resolve
 
     _check_path(out)
+    opened = open_checkpoint(resolve(checkpoint))
+    budget = RecipeBudget.of(opened, bits_per_weight, method)
     with step_bar("recipe") as report:
-        planned = plan_recipe(
-            resolve(checkpoint), bits_per_weight, calibration_text, method, report
-        )
+        planned = plan_recipe(opened, budget, calibration_text, report)
     try:
         write_whole(out, planned.toml)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,10 @@ from pocketlm.edge_build.calibration.running import own_sequences
 from pocketlm.edge_build.calibration.text import built_in_sequences, text_sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.mixed_precision.budget import Choice, spend
+from pocketlm.edge_build.mixed_precision.kept_sensitivities import (
+    KeptSensitivities,
+    kept_sensitivities,
+)
 from pocketlm.edge_build.mixed_precision.recipe_writing import recipe_toml
 from pocketlm.edge_build.mixed_precision.sensitivity import (
     SENSITIVITY_TOKENS,
@@ -19,11 +23,13 @@ from pocketlm.edge_build.mixed_precision.sensitivity import (
 )
 from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.entries import tensor_entry
-from pocketlm.edge_build.quantization.recipe import DEFAULT_METHOD, QuantScheme
+from pocketlm.edge_build.quantization.fold_search import FoldSearch, find_folds
+from pocketlm.edge_build.quantization.folds import FoldedCheckpoint, possible_groups
+from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.edge_build.reference import reference_threads
 from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text_files import read_text_files
-from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
+from pocketlm.models.checkpoint import Checkpoint
 
 # The first is measured, the others follow from it. Both backends multiply by all of them.
 _SCHEMES = (*(QuantScheme(4, size) for size in (32, 64, 128)), QuantScheme(8))
@@ -47,50 +53,108 @@ class PlannedRecipe:
     chosen: dict[str, Choice]
 
 
+@dataclass(frozen=True)
+class RecipeBudget:
+    """Bytes that quantized weights may have, and the schemes to spend them on.
+
+    Attributes:
+        schemes: that each matrix can have, the one to measure first.
+    """
+
+    method: str
+    schemes: Mapping[str, tuple[QuantScheme, ...]]
+    sizes: Mapping[tuple[str, QuantScheme], int]
+    model: "_ModelBytes"
+    size_bytes: int
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, bits_per_weight: float, method: str) -> "RecipeBudget":
+        """Return the budget of a model; reads no weight.
+
+        Raises:
+            BuildError: an unknown method, or fewer bits than the smallest recipe has.
+        """
+        methods.load(method)
+        schemes, model = _schemes(checkpoint, method), _ModelBytes.of(checkpoint)
+        sizes = {
+            (name, scheme): tensor_entry(name, checkpoint.shape(name), scheme, "").size_bytes
+            for name, offered in schemes.items()
+            for scheme in offered
+        }
+        smallest = sum(min(sizes[name, s] for s in offered) for name, offered in schemes.items())
+        return cls(method, schemes, sizes, model, model.budget(bits_per_weight, smallest))
+
+    def spent(self, cost: Callable[[str, QuantScheme], float]) -> dict[str, Choice]:
+        """Return a scheme for each weight.
+
+        Args:
+            cost: weight and scheme → what the model loses, in nats.
+        """
+        choices = {
+            name: [Choice(s, self.sizes[name, s], cost(name, s)) for s in offered]
+            for name, offered in self.schemes.items()
+        }
+        return spend(choices, self.size_bytes)
+
+    def unmeasured(self) -> dict[str, Choice]:
+        """Return schemes of about as many bytes as the measured ones will have."""
+        return self.spent(lambda name, scheme: -float(self.sizes[name, scheme]))
+
+
 def plan_recipe(
-    folder: Path,
-    bits_per_weight: float,
+    checkpoint: Checkpoint,
+    budget: RecipeBudget,
     calibration_text: Path | None,
-    method: str = DEFAULT_METHOD,
     report: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> PlannedRecipe:
-    """Choose bits and groups of every weight so that the model has these bits a weight at most.
+    """Choose bits and groups of every weight within a budget.
+
+    What is measured is kept in the user's cache, weight by weight: a run that was killed goes on,
+    and another budget measures nothing.
 
     Args:
         calibration_text: file of text to measure on; None is the model's own where the method needs
             data, else the built-in text.
-        method: what the recipe is meant for; each weight is quantized by it.
         report: called with (done, of, weight).
 
     Raises:
-        ModelError, BuildError: the checkpoint, the text or the budget do not allow it.
+        BuildError: the text is too short, or a weight is not finite.
     """
-    checkpoint = open_checkpoint(folder)
-    methods.load(method)
-    schemes, bytes_of = _schemes(checkpoint, method), _ModelBytes.of(checkpoint)
-    sizes = {
-        (name, scheme): tensor_entry(name, checkpoint.shape(name), scheme, "").size_bytes
-        for name, offered in schemes.items()
-        for scheme in offered
-    }
-    smallest = sum(min(sizes[name, s] for s in offered) for name, offered in schemes.items())
-    budget = bytes_of.budget(bits_per_weight, smallest)
-    sequences = _sequences(checkpoint, calibration_text, method, report)
-    with tempfile.TemporaryDirectory() as statistics, reference_threads(bytes_of.elements):
-        found = measure_sensitivities(checkpoint, sequences, schemes, Path(statistics), report)
-    choices = {
-        name: [Choice(s, sizes[name, s], found[name].predicted(s)) for s in offered]
-        for name, offered in schemes.items()
-    }
-    chosen = spend(choices, budget)
-    bits = bytes_of.bits_per_weight(sum(choice.size_bytes for choice in chosen.values()))
+    method, elements = budget.method, budget.model.elements
+    with tempfile.TemporaryDirectory() as statistics, reference_threads(elements):
+        given = _given_text(checkpoint, calibration_text, method)
+        report(0, len(budget.schemes), "checkpoint")
+        kept = kept_sensitivities(checkpoint.digest(), given, budget.schemes)
+        sequences = given or _own_text(checkpoint, kept, report)
+        folder = Path(statistics)
+        view = _folded(checkpoint, budget, sequences, kept.folds_folder(folder), report)
+        found = measure_sensitivities(view, sequences, budget.schemes, folder, kept, report)
+    chosen = budget.spent(lambda name, scheme: found[name].predicted(scheme))
+    bits = budget.model.bits_per_weight(sum(choice.size_bytes for choice in chosen.values()))
     kl = sum(choice.kl_nats for choice in chosen.values())
     opening = (
-        f"{bits:g} bits a weight, for {folder.name} and method {method}. Written by pocketlm\n"
-        "recipe; edit it freely, and build with --recipe. Single weights alone cost in sum\n"
+        f"{bits:g} bits a weight, for {checkpoint.folder.name} and method {method}. Written by\n"
+        "pocketlm; edit it freely, and build with --recipe. Single weights alone cost in sum\n"
         f"{kl:.3g} nats of KL divergence."
     )
     return PlannedRecipe(recipe_toml(chosen, opening), bits, kl, chosen)
+
+
+def _folded(
+    checkpoint: Checkpoint,
+    budget: RecipeBudget,
+    sequences: Sequences,
+    folder: Path,
+    report: Callable[[int, int, str], None],
+) -> Checkpoint:
+    """Return what a method that scales input channels quantizes."""
+    if not methods.load(budget.method).folds:
+        return checkpoint
+    # The backend is not known: nothing is rounded but weights.
+    groups = possible_groups(checkpoint.config)
+    schemes = {name: offered[0] for name, offered in budget.schemes.items()}
+    search = FoldSearch(groups, schemes, sequences, "none")
+    return FoldedCheckpoint.of(checkpoint, find_folds(checkpoint, search, folder, report))
 
 
 @dataclass(frozen=True)
@@ -125,25 +189,38 @@ class _ModelBytes:
         return round(8 * (quantized_bytes + self.norm_bytes) / self.elements, 3)
 
 
-def _sequences(
-    checkpoint: Checkpoint,
-    calibration_text: Path | None,
-    method: str,
-    report: Callable[[int, int, str], None],
-) -> Sequences:
-    """Return the user's text, or what a build would calibrate on in its place."""
+def _given_text(
+    checkpoint: Checkpoint, calibration_text: Path | None, method: str
+) -> Sequences | None:
+    """Return the user's text or the built-in one; None where the model writes its own."""
     text = read_text_files(CheckpointFiles.of(checkpoint), checkpoint.config)
-    context_length = min(checkpoint.config.max_position_embeddings, SENSITIVITY_TOKENS)
     if calibration_text is not None:
-        found = text_sequences(calibration_text, text, context_length)
-    elif methods.load(method).statistics:
-        parts = "tokens of own texts"
-        found = own_sequences(
-            checkpoint, text, context_length, lambda done, total: report(done, total, parts)
-        )
+        found = text_sequences(calibration_text, text, _longest(checkpoint))
+    elif methods.load(method).needs_text:
+        return None
     else:
-        found = built_in_sequences(text, context_length)
+        found = built_in_sequences(text, _longest(checkpoint))
     return found[:STATISTICS_SEQUENCES]
+
+
+def _own_text(
+    checkpoint: Checkpoint, kept: KeptSensitivities, report: Callable[[int, int, str], None]
+) -> Sequences:
+    """Return what a build would calibrate on without a text."""
+    before = kept.read_text()
+    if before is not None:
+        return before
+    text = read_text_files(CheckpointFiles.of(checkpoint), checkpoint.config)
+    parts = "tokens of own texts"
+    found = own_sequences(
+        checkpoint, text, _longest(checkpoint), lambda done, total: report(done, total, parts)
+    )[:STATISTICS_SEQUENCES]
+    kept.write_text(found)
+    return found
+
+
+def _longest(checkpoint: Checkpoint) -> int:
+    return min(checkpoint.config.max_position_embeddings, SENSITIVITY_TOKENS)
 
 
 def _schemes(checkpoint: Checkpoint, method: str) -> dict[str, tuple[QuantScheme, ...]]:

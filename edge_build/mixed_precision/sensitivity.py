@@ -1,9 +1,10 @@
 """What the float model loses when one weight alone is rounded, measured on a text."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,7 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pocketlm.edge_build.calibration.float_weights import FloatWeights
-from pocketlm.edge_build.calibration.measured import NO_INPUT_STATISTICS, Sequences
+from pocketlm.edge_build.calibration.measured import (
+    NO_INPUT_STATISTICS,
+    CalibrationStore,
+    Sequences,
+)
 from pocketlm.edge_build.calibration.running import measure
 from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.activations import attention_rounding
@@ -162,12 +167,25 @@ class _FloatRun:
         return max(0.0, float(kl.mean()))
 
 
+class Kept(Protocol):
+    """Where sensitivities are kept that an earlier run measured."""
+
+    def read(self, name: str) -> Sensitivity | None:
+        """Return that of a weight, if it is there."""
+        ...
+
+    def write(self, name: str, found: Sensitivity) -> None:
+        """Keep that of a weight."""
+        ...
+
+
 @torch.no_grad()
 def measure_sensitivities(
     checkpoint: Checkpoint,
     sequences: Sequences,
     schemes: Mapping[str, tuple[QuantScheme, ...]],
     folder: Path,
+    kept: Kept,
     report: Callable[[int, int, str], None],
 ) -> dict[str, Sensitivity]:
     """Measure each weight at its first scheme, and compare its other schemes with that.
@@ -179,37 +197,66 @@ def measure_sensitivities(
         sequences: what methods are given statistics of; the first is compared.
         schemes: of each weight, with the method of its first one.
         folder: for statistics, which are written there.
+        kept: what is there is not measured again.
         report: called with (done, of, weight).
 
     Raises:
         BuildError: a weight is not finite.
     """
     total = len(schemes)
-    report(0, total, "float model")
-    wanted = {k for offered in schemes.values() for k in methods.load(offered[0].method).statistics}
-    # Nothing runs beside the float model itself.
-    kinds = sorted({*wanted, "squares"} - {"cross_moments"})
-    statistics = measure(checkpoint, sequences, kinds, folder)
-    run = _FloatRun(checkpoint, sequences[:1])
-
-    def quantize(name: str) -> Quantize:
-        scheme = schemes[name][0]
-        return methods.load(scheme.method).prepare(scheme, statistics.inputs(name))
-
-    layered = [name for name in schemes if name.startswith("layers.")]
-    losses = {n: run.table_loss(n, quantize(n)) for n in schemes if n not in layered}
-    for start in range(0, len(layered), _TOGETHER):
-        some = layered[start : start + _TOGETHER]
-        report(len(losses), total, some[0])
-        losses |= run.losses({name: quantize(name) for name in some})
-    found = {}
-    for name, offered in schemes.items():
-        squares = statistics.inputs(name).squares
-        importance = None if squares is None else torch.from_numpy(np.array(squares))
-        errors = {scheme: _error(run.weights, name, scheme, importance) for scheme in offered}
-        found[name] = Sensitivity(offered[0], losses[name], errors)
+    before = {name: kept.read(name) for name in schemes}
+    found = {name: one for name, one in before.items() if one is not None}
+    missing = [name for name in schemes if name not in found]
+    if missing:
+        report(len(found), total, "float model")
+        wanted = {k for name in missing for k in methods.load(schemes[name][0].method).statistics}
+        # Nothing runs beside the float model itself.
+        kinds = sorted({*wanted, "squares"} - {"cross_moments"})
+        statistics = measure(checkpoint, sequences, kinds, folder)
+        run = _FloatRun(checkpoint, sequences[:1])
+        for names in _together(missing):
+            report(len(found), total, names[0])
+            for name, loss in _losses(run, names, schemes, statistics).items():
+                errors = _errors(run.weights, name, schemes[name], statistics)
+                found[name] = Sensitivity(schemes[name][0], loss, errors)
+                kept.write(name, found[name])
     report(total, total, "weights")
-    return found
+    return {name: found[name] for name in schemes}
+
+
+def _together(names: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the weights that are measured at once: several of layers, or one table."""
+    layered = [name for name in names if name.startswith("layers.")]
+    yield from ([name] for name in names if name not in layered)
+    for start in range(0, len(layered), _TOGETHER):
+        yield layered[start : start + _TOGETHER]
+
+
+def _losses(
+    run: _FloatRun,
+    names: Sequence[str],
+    schemes: Mapping[str, tuple[QuantScheme, ...]],
+    statistics: CalibrationStore,
+) -> dict[str, float]:
+    quantized = {}
+    for name in names:
+        scheme = schemes[name][0]
+        prepare = methods.load(scheme.method).prepare
+        quantized[name] = prepare(scheme, statistics.inputs(name))
+    if names[0].startswith("layers."):
+        return run.losses(quantized)
+    return {name: run.table_loss(name, quantize) for name, quantize in quantized.items()}
+
+
+def _errors(
+    weights: FloatWeights,
+    name: str,
+    offered: Sequence[QuantScheme],
+    statistics: CalibrationStore,
+) -> dict[QuantScheme, float]:
+    squares = statistics.inputs(name).squares
+    importance = None if squares is None else torch.from_numpy(np.array(squares))
+    return {scheme: _error(weights, name, scheme, importance) for scheme in offered}
 
 
 def _error(

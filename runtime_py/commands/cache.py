@@ -17,6 +17,7 @@ EVERYTHING = "all"
 KINDS = {
     "lowered": "lowered programs: a build of the same shapes skips lowering",
     "evaluations": "what `pocketlm eval` measured, token by token",
+    "sensitivities": "what single weights cost, for mixed-precision recipes",
     "runners": "runners for devices, compiled",
     "packages": "runtimes of other processors, for runners",
     "doubles": "emulated devices of `make test-devices`",

@@ -2,15 +2,17 @@
 
 import errno
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from pocketlm.cli import main
 from pocketlm.edge_build.calibration.measured import Sequences
-from pocketlm.edge_build.mixed_precision import planning
+from pocketlm.edge_build.mixed_precision import planning, sensitivity
 from pocketlm.edge_build.mixed_precision.sensitivity import SENSITIVITY_TOKENS
 from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.quantization.entries import tensor_entry
@@ -20,12 +22,19 @@ from pocketlm.models.checkpoint import open_checkpoint
 from tests.conftest import TINY_PUBLISHED
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("POCKETLM_CACHE", str(folder))
+    return folder
+
+
 def run(*arguments: object) -> tuple[int, str, str]:
     result = CliRunner().invoke(main, ["recipe", *map(str, arguments)])
     return result.exit_code, result.stdout, result.stderr
 
 
-@pytest.mark.parametrize("method", ["round_to_nearest", "gptq"])
+@pytest.mark.parametrize("method", ["round_to_nearest", "gptq", "awq"])
 @pytest.mark.parametrize("family", sorted(TINY_PUBLISHED))
 def test_the_file_is_a_recipe_of_the_bits_that_it_says(
     family: str, method: str, tiny_checkpoint: Callable[[str], Path], tmp_path: Path
@@ -104,3 +113,91 @@ def test_a_method_that_needs_data_is_measured_on_the_models_own_text(
     assert run(source, *options)[0] == 0
     longest = open_checkpoint(source).config.max_position_embeddings
     assert asked == [min(longest, SENSITIVITY_TOKENS)]
+
+
+class Measuring:
+    """Counts the weights of layers that are measured, and stops at one of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        self.stop = 10**6
+        losses = sensitivity._losses
+
+        def counted(run: object, names: list[str], *arguments: Any) -> dict[str, float]:
+            if len(self.names) >= self.stop:
+                raise KeyboardInterrupt
+            self.names += names
+            found: dict[str, float] = losses(run, names, *arguments)  # type: ignore[arg-type]
+            return found
+
+        monkeypatch.setattr(sensitivity, "_losses", counted)
+
+
+@pytest.mark.parametrize("method", ["round_to_nearest", "awq+gptq"])
+def test_a_run_that_was_interrupted_goes_on_and_another_budget_measures_nothing(
+    method: str,
+    own_cache: Path,
+    tiny_checkpoint: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, measuring = tiny_checkpoint("gemma3_text"), Measuring(monkeypatch)
+    text = tmp_path / "text.txt"
+    text.write_text("few words and a few more, " * 60)
+    options = ("--method", method, "--calibrate", text, "--bits-per-weight")
+    assert run(source, *options, 6, "--out", tmp_path / "whole.toml")[0] == 0
+    every = sorted(measuring.names)
+    shutil.rmtree(own_cache)
+    measuring.names, measuring.stop = [], 9
+    assert run(source, *options, 6, "--out", tmp_path / "a.toml")[0] == 130
+    assert not (tmp_path / "a.toml").exists()
+    # One that was cut off, and one that is no number.
+    first, second = sorted(own_cache.rglob("*.cost.json"))[:2]
+    first.write_text(first.read_text()[:10])
+    second.write_text('{"kl_nats": NaN, "errors": [1.0]}')
+    measuring.stop = 10**6
+    assert run(source, *options, 6, "--out", tmp_path / "a.toml")[0] == 0
+    again = [f.name.removesuffix(".cost.json") for f in (first, second)]
+    assert sorted(measuring.names) == sorted([*every, *again])
+    assert (tmp_path / "a.toml").read_text() == (tmp_path / "whole.toml").read_text()
+    measuring.names = []
+    assert run(source, *options, 7, "--out", tmp_path / "b.toml")[0] == 0
+    assert measuring.names == []
+
+
+@pytest.mark.parametrize("method", ["round_to_nearest", "awq"])
+def test_a_cache_that_cannot_be_written_costs_no_recipe(
+    method: str,
+    tiny_checkpoint: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("POCKETLM_CACHE", str(tmp_path / "file"))
+    out, text = tmp_path / "mixed.toml", tmp_path / "text.txt"
+    text.write_text("few words and a few more, " * 60)
+    options = ("--method", method, "--calibrate", text, "--out", out)
+    assert run(tiny_checkpoint("qwen3"), "--bits-per-weight", 6, *options)[0] == 0
+    assert out.exists()
+
+
+def test_the_models_own_text_is_sampled_once(
+    own_cache: Path,
+    tiny_checkpoint: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def sampled(checkpoint: object, text: object, length: int, advance: object) -> Sequences:
+        asked.append(length)
+        return tuple((2, *range(10 * n + 5, 10 * n + 25)) for n in range(20))
+
+    monkeypatch.setattr(planning, "own_sequences", sampled)
+    for number, damage in enumerate(("", "", "[[]]", "{")):
+        kept = [*own_cache.rglob("tokens.json")]
+        if damage:
+            kept[0].write_text(damage)
+        options = ("--bits-per-weight", 7, "--method", "gptq", "--out", tmp_path / f"{number}.toml")
+        assert run(tiny_checkpoint("qwen3"), *options)[0] == 0
+    assert len(asked) == 3

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pocketlm.edge_build.calibration.measured import NO_INPUT_STATISTICS
+from pocketlm.edge_build.mixed_precision.kept_sensitivities import KeptSensitivities
 from pocketlm.edge_build.mixed_precision.sensitivity import measure_sensitivities
 from pocketlm.edge_build.quantization.methods import round_to_nearest
 from pocketlm.edge_build.quantization.recipe import QuantScheme
@@ -15,6 +16,13 @@ from tests.conftest import TINY_PUBLISHED
 
 SEQUENCES = ((2, *range(40, 60)), (2, *range(300, 311)))
 FOUR, EIGHT = QuantScheme(4, 32), QuantScheme(8)
+NOTHING_KEPT = KeptSensitivities(Path("/dev/null/nowhere"), {})
+
+
+@pytest.fixture(autouse=True)
+def nothing_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KeptSensitivities, "read", lambda self, name: None)
+    monkeypatch.setattr(KeptSensitivities, "write", lambda self, name, found: None)
 
 
 def predictions(checkpoint: Checkpoint, rounded: str | None) -> torch.Tensor:
@@ -42,6 +50,7 @@ def test_each_weight_alone_costs_what_the_whole_model_loses_by_it(
         SEQUENCES,
         dict.fromkeys(matrices, (FOUR, EIGHT)),
         tmp_path,
+        NOTHING_KEPT,
         lambda *step: told.append(step),
     )
     assert list(found) == matrices and told[-1] == (len(matrices), len(matrices), "weights")
@@ -71,7 +80,12 @@ def test_a_weight_of_zeros_costs_nothing_in_any_scheme(
 
     monkeypatch.setattr(Checkpoint, "read_rows", zeroed)
     found = measure_sensitivities(
-        checkpoint, SEQUENCES, {name: (FOUR, EIGHT)}, tmp_path, lambda *step: None
+        checkpoint,
+        SEQUENCES,
+        {name: (FOUR, EIGHT)},
+        tmp_path,
+        NOTHING_KEPT,
+        lambda *step: None,
     )
     assert found[name].kl_nats == pytest.approx(0, abs=1e-7)
     assert found[name].predicted(EIGHT) == 0
