@@ -10,8 +10,19 @@ from pocketlm.edge_build.golden import record_golden, untouched_notes
 from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache
 from pocketlm.edge_build.memory_limit import estimate_memory
+from pocketlm.edge_build.memory_prediction import RECIPE_STAGE
+from pocketlm.edge_build.mixed_precision.planning import plan_recipe
+from pocketlm.edge_build.mixed_precision.recipe_budget import RecipeBudget
 from pocketlm.edge_build.preparation import Preparation, prepare
-from pocketlm.edge_build.progress import Advance, Notice, Notify, StagesPlanned, ignore
+from pocketlm.edge_build.progress import (
+    Advance,
+    Notice,
+    Notify,
+    StageAdvanced,
+    StagesPlanned,
+    ignore,
+)
+from pocketlm.edge_build.quantization.recipe import DEFAULT_METHOD
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.edge_build.stages import Stages, run_unkept
@@ -47,13 +58,37 @@ def build(spec: BuildSpec, notify: Notify = ignore) -> Manifest:
     remove_remains(spec.out)
     prepared = prepare(spec)
     estimate_memory(prepared).check(notify)
+    planning = () if spec.bits_per_weight is None else (RECIPE_STAGE,)
+    names = (*planning, _CHECKPOINT, *prepared.stage_names, _TEXT)
+    if planning:
+        notify(StagesPlanned(names))
+        prepared = _plan(prepared, notify)
     with staging(spec.out, spec.fresh, spec.replace) as folder:
-        notify(StagesPlanned((_CHECKPOINT, *prepared.stage_names, _TEXT)))
+        if not planning:
+            notify(StagesPlanned(names))
         checkpoint_sha256 = run_unkept(_CHECKPOINT, prepared.checkpoint.digest, notify)
         key = build_key(prepared, checkpoint_sha256)
         stages = Stages(folder, key, prepared.stage_names, notify)
         require_space(folder, prepared.disk_bytes - stages.kept_bytes)
         return _build(prepared, checkpoint_sha256, stages)
+
+
+def _plan(prepared: Preparation, notify: Notify) -> Preparation:
+    """Return the build with a recipe that was planned for it."""
+    spec = prepared.spec
+    assert spec.bits_per_weight is not None, "a budget"
+    method = spec.method or DEFAULT_METHOD
+    budget = RecipeBudget.of(prepared.checkpoint, spec.bits_per_weight, method)
+
+    def report(done: int, total: int, what: str) -> None:
+        notify(StageAdvanced(RECIPE_STAGE, done, total, "steps", what))
+
+    planned = run_unkept(
+        RECIPE_STAGE,
+        lambda: plan_recipe(prepared.checkpoint, budget, spec.calibration_text, report),
+        notify,
+    )
+    return prepare(spec, planned.toml)
 
 
 def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Manifest:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pocketlm.edge_build.backend import Artifact
 from pocketlm.edge_build.file_entries import file_entries
 from pocketlm.edge_build.installation import tool_versions
+from pocketlm.edge_build.mixed_precision.recipe_writing import RECIPE_NAME
 from pocketlm.edge_build.model_document import model_document
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.quantization import recipes
@@ -48,6 +49,8 @@ def write_text(prepared: Preparation, bundle: Path) -> Readings:
     text = prepared.text
     bundle.mkdir()
     text.copy_to(bundle)
+    if prepared.recipe_toml is not None:
+        (bundle / RECIPE_NAME).write_text(prepared.recipe_toml, encoding="utf-8")
     expected = write_runner_files(
         bundle, prepared.backends, text.chat_template, text.special_tokens, text.stop_ids
     )

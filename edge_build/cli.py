@@ -60,6 +60,12 @@ class _Size(click.ParamType):
     "grid that the checkpoint is on, or int4-g32 where it is on none.",
 )
 @click.option(
+    "--bits-per-weight",
+    type=click.FloatRange(min=1, max=16),
+    help="Plan a mixed-precision recipe of so many bits a weight at most, as `pocketlm recipe` "
+    "does, and keep it in the bundle as recipe.toml.",
+)
+@click.option(
     "--method",
     metavar="NAME",
     help="How codes and scales are chosen, one of `pocketlm list methods`. Default: the recipe's, "
@@ -134,6 +140,7 @@ def build(
     out: Path,
     backends: tuple[str, ...],
     recipe: str | None,
+    bits_per_weight: float | None,
     method: str | None,
     calibration_text: Path | None,
     context_length: int | None,
@@ -166,6 +173,7 @@ def build(
     pocketlm build ./gemma-3-1b-it --out gemma --backend onnx --context 2048
     pocketlm build ./qwen3 --out qwen --recipe int4-g128 --chunk 64 --json
     pocketlm build ./gemma-3-1b-it --out gemma --method gptq --calibrate book.txt
+    pocketlm build ./gemma-3-1b-it --out gemma --bits-per-weight 6 --method gptq
     pocketlm build ./gemma-3-1b-it-Q4_0.gguf --out gemma --backend onnx
     pocketlm build ./gemma-3-1b-it --out gemma --dry-run     print memory
     pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G  memory limit
@@ -187,6 +195,7 @@ def build(
         out=out,
         backends=backends,
         recipe=recipe,
+        bits_per_weight=bits_per_weight,
         method=method,
         calibration_text=calibration_text,
         context_length=context_length,

@@ -21,6 +21,12 @@ from pocketlm.edge_build.golden_plan import (
 )
 from pocketlm.edge_build.golden_rows import PIECE_ROWS
 from pocketlm.edge_build.lowering_memory import LoweringMemory
+from pocketlm.edge_build.mixed_precision.sensitivity import (
+    SENSITIVITY_ROWS,
+    SENSITIVITY_TOKENS,
+    STATISTICS_SEQUENCES,
+    WEIGHTS_TOGETHER,
+)
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.fold_search import EXPONENTS, SEARCH_TOKENS
@@ -29,6 +35,8 @@ from pocketlm.edge_build.reference import LARGE_PARAMETERS
 from pocketlm.models.weight_shapes import weight_shapes
 
 MB = 1_000_000
+# Comes first and is not kept: what it measures is in the user's cache, weight by weight.
+RECIPE_STAGE = "recipe"
 
 # Blocks of a million weights: a few for each scale that is tried, and what the allocator keeps of
 # them, 45 to 95 MB; fewer where weights stay as they are.
@@ -96,8 +104,10 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     """
     held = [MemoryTerm("Python, torch and this program", resident_bytes)]
     blocks = _QUANTIZE_BYTES if _is_quantized(prepared) else _COPY_BYTES
-    stages = []
+    stages: list[StageMemory] = []
     eager = MemoryTerm("parts of torch for eager models", _EAGER_LIBRARIES_BYTES)
+    if prepared.spec.bits_per_weight is not None:
+        stages.append(StageMemory(RECIPE_STAGE, (*held, eager, *_planning(prepared))))
     if "calibrate" in prepared.stage_names:
         stages.append(StageMemory("calibrate", (*held, eager, *_calibrate(prepared))))
     if "fold" in prepared.stage_names:
@@ -113,8 +123,28 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
         stages.append(StageMemory(backend.name, (*held, *_lowering(prepared, backend))))
         held.append(MemoryTerm(f"left by lowering to {backend.name}", _left(prepared, backend)))
     stages.append(StageMemory("golden", (*held, *_golden(prepared))))
-    assert tuple(stage.name for stage in stages) == prepared.stage_names
+    names = tuple(stage.name for stage in stages if stage.name != RECIPE_STAGE)
+    assert names == prepared.stage_names
     return tuple(stages)
+
+
+def _planning(prepared: Preparation) -> list[MemoryTerm]:
+    """Return what it takes to measure what single weights cost."""
+    config, schemes = prepared.checkpoint.config, prepared.quantized_shapes
+    longest = min(SENSITIVITY_TOKENS, config.max_position_embeddings)
+    widest = max(columns for _, columns in schemes)
+    factors = max(methods.load(s.method).prepared_bytes(columns) for s, columns in schemes)
+    moments = 4 * widest**2 if "moments" in prepared.method_statistics else 0
+    rows = SENSITIVITY_ROWS * config.vocab_size * 4
+    return [
+        _tokenizer(prepared, holes=0),
+        *_eager(prepared, longest, longest * STATISTICS_SEQUENCES, in_pieces=True),
+        MemoryTerm("inputs of every layer", 4 * config.num_layers * longest * config.hidden_size),
+        MemoryTerm("rows of logits", (1 + _LOGITS_COPIES * WEIGHTS_TOGETHER) * rows),
+        MemoryTerm("moments of inputs", moments),
+        MemoryTerm("factors of moments", WEIGHTS_TOGETHER * factors),
+        MemoryTerm("blocks of weights", _QUANTIZE_BYTES),
+    ]
 
 
 def _fold(prepared: Preparation) -> list[MemoryTerm]:
@@ -134,11 +164,7 @@ def _layer_by_layer(prepared: Preparation) -> list[MemoryTerm]:
     """Return what it takes to quantize each layer for what the layers before it give."""
     lengths = _calibration_lengths(prepared)
     models = 2 if "cross_moments" in prepared.method_statistics else 1
-    schemes = [
-        (rule.scheme, prepared.checkpoint.shape(name)[1])
-        for name, rule in prepared.rules.items()
-        if rule.scheme is not None
-    ]
+    schemes = prepared.quantized_shapes
     factors = max(methods.load(s.method).prepared_bytes(columns) for s, columns in schemes)
     widest = max(columns for _, columns in schemes)
     squares = sum(kind != "maxima" for kind in prepared.method_statistics)

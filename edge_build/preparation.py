@@ -10,6 +10,9 @@ from pocketlm.edge_build.calibration.measured import InputStatistic, Sequences, 
 from pocketlm.edge_build.calibration.text import text_sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.kv_cache import CachePlan, plan_caches
+from pocketlm.edge_build.mixed_precision.recipe_budget import RecipeBudget
+from pocketlm.edge_build.mixed_precision.recipe_writing import mixed_recipe
+from pocketlm.edge_build.option_checks import check_kv, check_options, check_schemes
 from pocketlm.edge_build.quantization import methods, recipes
 from pocketlm.edge_build.quantization.folds import FoldGroup, fold_groups, fold_notes
 from pocketlm.edge_build.quantization.own_recipe import (
@@ -20,7 +23,12 @@ from pocketlm.edge_build.quantization.own_recipe import (
     own_recipe,
     shared_weights_notes,
 )
-from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule
+from pocketlm.edge_build.quantization.recipe import (
+    DEFAULT_METHOD,
+    QuantRecipe,
+    QuantRule,
+    QuantScheme,
+)
 from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
 from pocketlm.edge_build.quantization.rules import choose_rules, refuse_unmatched
 from pocketlm.edge_build.spec import BuildSpec
@@ -39,6 +47,8 @@ class Preparation:
         rules: what happens to each weight.
         calibration: tokens of the user's text; empty where the model's own or the built-in text is
             read, if any.
+        recipe_toml: the file of a recipe that was planned for this build; None before it is, and
+            where another recipe was asked for.
         weight_notes: what the build says of weights whose own codes it does not keep, or that it
             does not fold.
     """
@@ -52,6 +62,7 @@ class Preparation:
     caches: CachePlan
     calibration: Sequences = ()
     weight_notes: tuple[str, ...] = ()
+    recipe_toml: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -127,6 +138,15 @@ class Preparation:
         return {**defaults, **self.spec.backend_options.get(backend.name, {})}
 
     @property
+    def quantized_shapes(self) -> tuple[tuple[QuantScheme, int], ...]:
+        """The scheme of each quantized weight, and its input channels."""
+        return tuple(
+            (rule.scheme, self.checkpoint.shape(name)[1])
+            for name, rule in self.rules.items()
+            if rule.scheme is not None
+        )
+
+    @property
     def parameters(self) -> int:
         return sum(math.prod(self.checkpoint.shape(name)) for name in self.rules)
 
@@ -149,8 +169,14 @@ class Preparation:
         return self.weight_bytes * (1 + 2 * len(self.backends))
 
 
-def prepare(spec: BuildSpec) -> Preparation:
+def prepare(spec: BuildSpec, recipe_toml: str | None = None) -> Preparation:
     """Check everything that can be checked from headers.
+
+    Where bits a weight are asked for, rules are provisional until the recipe is planned: of as many
+    bytes.
+
+    Args:
+        recipe_toml: of the planned recipe.
 
     Raises:
         ModelError, BuildError: the checkpoint or the options do not allow the build.
@@ -159,8 +185,8 @@ def prepare(spec: BuildSpec) -> Preparation:
     _refuse_bundle(spec.checkpoint)
     named = _named_recipe(spec)
     chosen = tuple(backends.load(name) for name in dict.fromkeys(spec.backends or backends.names()))
-    _check_options(spec, chosen)
-    _check_kv(spec, chosen)
+    check_options(spec, chosen)
+    check_kv(spec, chosen)
     checkpoint = open_checkpoint(spec.checkpoint)
     config = checkpoint.config
     files = CheckpointFiles.of(checkpoint, spec.tokenizer)
@@ -169,12 +195,17 @@ def prepare(spec: BuildSpec) -> Preparation:
     caches = plan_caches(config, context_length, spec.resolved_chunk(context_length))
     grids = find_grids(checkpoint)
     asked = spec.recipe == OWN_RECIPE
-    is_own = asked or (spec.recipe is None and spec.method is None and grids.decide)
+    free = spec.recipe is None and spec.method is None and spec.bits_per_weight is None
+    is_own = asked or (free and grids.decide)
     recipe = own_recipe(checkpoint, grids, chosen) if is_own else named
+    if spec.bits_per_weight is not None:
+        method = spec.method or DEFAULT_METHOD
+        budget = RecipeBudget.of(checkpoint, spec.bits_per_weight, method)
+        recipe = mixed_recipe(budget, recipe_toml)
     if not recipes.is_shipped(recipe):
         refuse_unmatched(checkpoint.names(), recipe)
     rules = keep_own_codes(choose_rules(checkpoint.shapes, recipe), grids, chosen)
-    _check_schemes(rules, chosen, recipe.name)
+    check_schemes(rules, chosen, recipe.name)
     calibration: Sequences = ()
     if spec.calibration_text is not None:
         calibration = text_sequences(spec.calibration_text, text, context_length)
@@ -184,7 +215,16 @@ def prepare(spec: BuildSpec) -> Preparation:
         *fold_notes(config, rules),
     )
     prepared = Preparation(
-        spec, recipe, rules, chosen, checkpoint, text, caches, calibration, weight_notes
+        spec,
+        recipe,
+        rules,
+        chosen,
+        checkpoint,
+        text,
+        caches,
+        calibration,
+        weight_notes,
+        recipe_toml,
     )
     _check_calibration(prepared)
     return prepared
@@ -213,53 +253,13 @@ def _check_calibration(prepared: Preparation) -> None:
             f"--method {method}: recipe {prepared.recipe.name} keeps float32, so there is nothing "
             "to choose; leave it out, or take another recipe"
         )
-    needed = prepared.methods_need_text or prepared.float_statistics[0]
+    planned = prepared.spec.bits_per_weight is not None
+    needed = planned or prepared.methods_need_text or prepared.float_statistics[0]
     if path is not None and not needed:
         raise BuildError(
             f"--calibrate {path}: no method of this build needs data; add --method gptq, or leave "
             "it out"
         )
-
-
-def _check_schemes(rules: dict[str, QuantRule], chosen: tuple[Backend, ...], recipe: str) -> None:
-    """Refuse a scheme that a backend cannot multiply with."""
-    # A table that is only gathered from multiplies nothing.
-    gathered = {"embed_tokens"} if "lm_head" in rules else set()
-    for name, rule in rules.items():
-        if rule.scheme is None or name in gathered:
-            continue
-        for backend in chosen:
-            why = backend.refuse(rule.scheme)
-            if why is not None:
-                raise BuildError(f"{name}: recipe {recipe}, backend {backend.name}: {why}")
-
-
-def _check_kv(spec: BuildSpec, chosen: tuple[Backend, ...]) -> None:
-    for backend in chosen:
-        if spec.kv not in backend.kv:
-            able = [name for name in backends.names() if spec.kv in backends.load(name).kv]
-            raise BuildError(
-                f"--kv {spec.kv}: backend {backend.name} keeps keys and values in "
-                f"{' or '.join(backend.kv)}; choose that, or build with --backend "
-                f"{' or '.join(able)}"
-            )
-
-
-def _check_options(spec: BuildSpec, chosen: tuple[Backend, ...]) -> None:
-    known = {backend.name: backend.options for backend in chosen}
-    for name, options in spec.backend_options.items():
-        for option, value in options.items():
-            choices = known.get(name, {}).get(option)
-            if choices is None:
-                offered = ", ".join(sorted(known.get(name, {}))) or "no options"
-                raise BuildError(
-                    f"option {name}.{option}: backend {name} is not being built or has no such "
-                    f"option; it has: {offered}"
-                )
-            if value not in choices:
-                raise BuildError(
-                    f"option {name}.{option}={value}: choose one of {', '.join(choices)}"
-                )
 
 
 def _refuse_bundle(folder: Path) -> None:

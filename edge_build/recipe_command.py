@@ -62,7 +62,8 @@ def recipe(
     from pocketlm.edge_build.installation import require_eager_models
 
     require_eager_models("recipe")
-    from pocketlm.edge_build.mixed_precision.planning import RecipeBudget, plan_recipe
+    from pocketlm.edge_build.mixed_precision.planning import plan_recipe
+    from pocketlm.edge_build.mixed_precision.recipe_budget import RecipeBudget
     from pocketlm.models.checkpoint import open_checkpoint
     from pocketlm.models.hub import resolve
 

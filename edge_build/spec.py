@@ -36,6 +36,8 @@ class BuildSpec:
         method: how codes and scales are chosen, in place of the recipe's own methods; a name of
             edge_build/quantization/methods.
         calibration_text: file of text for methods that need data; None is the model's own text.
+        bits_per_weight: a recipe of so many bits a weight at most is planned, in place of a given
+            one, and stands in the bundle.
         tokenizer: folder whose tokenizer, template and generation settings are taken in place of
             the checkpoint's.
     """
@@ -57,12 +59,15 @@ class BuildSpec:
     method: str | None = None
     calibration_text: Path | None = None
     tokenizer: Path | None = None
+    bits_per_weight: float | None = None
 
     def __post_init__(self) -> None:
         if self.kv not in KV_PRECISIONS:
             raise BuildError(f"--kv {self.kv}: unknown; choose one of {', '.join(KV_PRECISIONS)}")
         if self.golden_tokens is not None and self.golden_tokens < 1:
             raise BuildError(f"--golden-tokens {self.golden_tokens} must be at least 1")
+        if self.bits_per_weight is not None:
+            _check_bits(self.bits_per_weight, self.recipe)
         if self.name is not None and not self.name.strip():
             raise BuildError("--name is empty; give a name or leave it out")
 
@@ -75,3 +80,14 @@ class BuildSpec:
     def resolved_chunk(self, context_length: int) -> int:
         """Return the prefill chunk."""
         return self.chunk if self.chunk is not None else min(DEFAULT_CHUNK, context_length)
+
+
+def _check_bits(bits_per_weight: float, recipe: str | None) -> None:
+    if recipe is not None:
+        raise BuildError(
+            f"--bits-per-weight {bits_per_weight:g}: --recipe {recipe} says the bits already; "
+            "leave one of them out"
+        )
+    # Not so for NaN either.
+    if not 1 <= bits_per_weight <= 16:
+        raise BuildError(f"--bits-per-weight {bits_per_weight:g}: give 1 to 16")

@@ -32,6 +32,7 @@ def build(
     revision: str | None = None,
     backends: Sequence[str] = (),
     recipe: str | None = None,
+    bits_per_weight: float | None = None,
     method: str | None = None,
     calibration_text: Path | str | None = None,
     context_length: int | None = None,
@@ -55,6 +56,8 @@ def build(
         backends: "executorch", "onnx"; empty is every backend.
         recipe: a name of `pocketlm list recipes`, or the path of a .toml file; None keeps the grid
             that the checkpoint is on, and takes int4-g32 where it is on none.
+        bits_per_weight: in place of a recipe: one of so many bits at most is planned, and stands in
+            the bundle as recipe.toml.
         method: how codes and scales are chosen, a name of `pocketlm list methods`; None is the
             recipe's own.
         calibration_text: file of text for methods that need data; None is the model's own text.
@@ -84,6 +87,7 @@ def build(
         out=Path(out),
         backends=tuple(backends),
         recipe=recipe,
+        bits_per_weight=bits_per_weight,
         method=method,
         calibration_text=None if calibration_text is None else Path(calibration_text),
         context_length=context_length,

@@ -9,11 +9,11 @@ from typing import Any
 from pocketlm.edge_build.calibration.measured import CalibrationStore
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.progress import Advance, Notify, StagesPlanned, ignore
+from pocketlm.edge_build.quantization.fold_search import read_folds
 from pocketlm.edge_build.quantization.folds import (
     NO_FOLDS,
     FoldedCheckpoint,
     Folds,
-    read_folds,
 )
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.stages import PARTS_NAME, ResultFormat, Stages, run_unkept

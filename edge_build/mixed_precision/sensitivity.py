@@ -30,11 +30,11 @@ from pocketlm.models.decoder import Decoder
 # Tokens of the text, and those of them whose predictions are compared: a row of logits is a
 # megabyte where the vocabulary is a quarter of a million.
 SENSITIVITY_TOKENS = 512
-_ROWS = 128
+SENSITIVITY_ROWS = 128
 # Sequences that methods are given statistics of; the first is the one that is compared.
 STATISTICS_SEQUENCES = 16
 # Weights whose predictions are made at once: the head is read once for all of them.
-_TOGETHER = 4
+WEIGHTS_TOGETHER = 4
 # Elements of a weight that are rounded at once.
 _BLOCK_ELEMENTS = 1 << 22
 
@@ -91,7 +91,7 @@ class _FloatRun:
         self.decoder: Decoder = eager_decoder(self.config, self.weights, lambda name: (None,))
         self.lengths = [len(tokens) for tokens in sequences]
         self.tokens = torch.tensor([[token for tokens in sequences for token in tokens]])
-        self.places = torch.linspace(0, self.tokens.shape[1] - 1, _ROWS).long().unique()
+        self.places = torch.linspace(0, self.tokens.shape[1] - 1, SENSITIVITY_ROWS).long().unique()
         self.before: list[Tensor] = []
         table = self.decoder.embed_tokens(self.tokens)
         self.last = self._run(table * self.config.embedding_scale, 0, self.before.append)
@@ -228,8 +228,8 @@ def _together(names: Sequence[str]) -> Iterator[list[str]]:
     """Yield the weights that are measured at once: several of layers, or one table."""
     layered = [name for name in names if name.startswith("layers.")]
     yield from ([name] for name in names if name not in layered)
-    for start in range(0, len(layered), _TOGETHER):
-        yield layered[start : start + _TOGETHER]
+    for start in range(0, len(layered), WEIGHTS_TOGETHER):
+        yield layered[start : start + WEIGHTS_TOGETHER]
 
 
 def _losses(

@@ -139,18 +139,34 @@ def of_record(name: str, rules: Iterable[RecipeRule]) -> QuantRecipe:
     )
 
 
-def _read_toml(path: Path) -> QuantRecipe:
+def parse(path: Path, text: str) -> QuantRecipe:
+    """Read the text of a recipe file.
+
+    Args:
+        path: names it.
+
+    Raises:
+        BuildError: it is no recipe.
+    """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BuildError(f"--recipe {path}: no such file") from error
-    except (OSError, ValueError, RecursionError) as error:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise BuildError(f"--recipe {path}: cannot be read as TOML: {error}") from error
     rules = document.get("rules")
     if not isinstance(rules, list) or not rules:
         raise BuildError(f"--recipe {path}: needs at least one [[rules]] table with a pattern")
     # With its ending, so that no file passes for the built-in recipe of the same name.
     return QuantRecipe(path.name, tuple(_read_rule(path, entry) for entry in rules))
+
+
+def _read_toml(path: Path) -> QuantRecipe:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BuildError(f"--recipe {path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise BuildError(f"--recipe {path}: cannot be read as TOML: {error}") from error
+    return parse(path, text)
 
 
 def _read_rule(path: Path, entry: Any) -> QuantRule:

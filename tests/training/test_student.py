@@ -57,7 +57,9 @@ def test_int8_caches_are_rounded(make_spec: MakeSpec, tmp_path: Path) -> None:
     )
     store = quantize_weights(whole.start.checkpoint, whole.start.rules, tmp_path, silent).weights
     trainers = [
-        _Trainer(one, Start(one.start.checkpoint, store, None), Processes(0, 1, torch.device("cpu")))
+        _Trainer(
+            one, Start(one.start.checkpoint, store, None), Processes(0, 1, torch.device("cpu"))
+        )
         for one in (whole, rounded)
     ]
     losses = [
