@@ -7,6 +7,7 @@ from typing import Literal
 import click
 
 from pocketlm.edge_build import recipe_command
+from pocketlm.edge_build.size_option import SizeOption
 from pocketlm.edge_build.termination import stopped_by_sigterm
 
 _POSITIVE = click.IntRange(min=1)
@@ -24,23 +25,6 @@ def _parse_options(values: tuple[str, ...]) -> dict[str, dict[str, str]]:
     return options
 
 
-class _Size(click.ParamType):
-    """Bytes, written as 4G, 4GB, 4096M or 3.5GiB."""
-
-    name = "size"
-
-    def convert(
-        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        from pocketlm.edge_build.byte_sizes import parse_size
-        from pocketlm.edge_build.errors import BuildError
-
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_size(value)
-        except BuildError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command(short_help="Build a device bundle from a checkpoint.")
@@ -108,7 +92,7 @@ class _Size(click.ParamType):
 @click.option(
     "--max-ram",
     "max_ram_bytes",
-    type=_Size(),
+    type=SizeOption(),
     metavar="SIZE",
     help="Refuse a build that would hold more memory, e.g. 4G or 3.5GiB.",
 )

@@ -1,13 +1,12 @@
 """pocketlm eval. Heavy libraries are imported inside the command."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from pocketlm.edge_build.whole_file import write_whole
+from pocketlm.evaluation.page_file import check_page_path, write_page
 from pocketlm.runtime_py.commands.flags import backend_option, json_option, threads_option
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.terminal import say, step_bar
@@ -75,7 +74,7 @@ def evaluate_command(
     from pocketlm.evaluation.wording import figure_rows
 
     if html_file is not None:
-        _check_page_path(html_file, (text_file, chats_file))
+        check_page_path(html_file, (text_file, chats_file))
     if is_bundle(subject):
         opened = artifact_subject(subject, backend, threads)
     elif backend is not None:
@@ -107,32 +106,7 @@ def evaluate_command(
     if evaluation.reused_tokens:
         say(f"note: {evaluation.reused_tokens:,} tokens were measured by an earlier run", err=True)
     if html_file is not None:
-        _write_page(html_file, render_html(result, evaluation, opened.tokenizer))
-
-
-def _check_page_path(path: Path, inputs: Iterable[Path | None]) -> None:
-    try:
-        is_folder, is_in_folder = path.is_dir(), path.absolute().parent.is_dir()
-        is_input = any(given is not None and path.resolve() == given.resolve() for given in inputs)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    if is_folder:
-        raise RunError(f"--html {path}: a folder; give the path of a file")
-    if not is_in_folder:
-        raise RunError(f"--html {path}: the folder does not exist; make it first")
-    if is_input:
-        raise RunError(f"--html {path}: the page would take the place of what is read")
-
-
-def _write_page(path: Path, page: str) -> None:
-    try:
-        write_whole(path, page)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> RunError:
-    return RunError(f"--html {path}: cannot be written ({error.strerror})")
+        write_page(html_file, render_html(result, evaluation, opened.tokenizer))
 
 
 COMMANDS = (evaluate_command,)
