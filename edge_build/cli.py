@@ -25,8 +25,6 @@ def _parse_options(values: tuple[str, ...]) -> dict[str, dict[str, str]]:
     return options
 
 
-
-
 @click.command(short_help="Build a device bundle from a checkpoint.")
 @click.argument("checkpoint")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Bundle to make.")

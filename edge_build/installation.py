@@ -27,6 +27,7 @@ _PURPOSES = {
     "imports": "read GGUF files and checkpoints of compressed-tensors",
     "training": "train checkpoints for their grid with `pocketlm qat`",
     "device": "use a phone over adb where the system has no adb",
+    "ray": "spread `pocketlm advise` over machines",
     "plots": "draw the plots of benchmarks",
     "test": "run the tests of pocketlm",
     "llama-cpp": "compare tokenizers with llama.cpp in `pocketlm lint`",

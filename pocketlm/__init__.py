@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pocketlm.api import build, fit, generate, open_chat, profile, verify
+    from pocketlm.api import advise, build, fit, generate, open_chat, profile, verify
     from pocketlm.cli import main as main
     from pocketlm.device_tests.errors import DeviceError
     from pocketlm.edge_build.errors import BuildError
@@ -28,6 +28,7 @@ __all__ = [
     "RunError",
     "SamplingOptions",
     "__version__",
+    "advise",
     "build",
     "fit",
     "generate",
@@ -44,6 +45,7 @@ _HOMES = {
     "ModelError": "pocketlm.models.errors",
     "RunError": "pocketlm.runtime_py.errors",
     "SamplingOptions": "pocketlm.runtime_py.sampling",
+    "advise": "pocketlm.api",
     "build": "pocketlm.api",
     "fit": "pocketlm.api",
     "generate": "pocketlm.api",

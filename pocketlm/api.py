@@ -13,6 +13,7 @@ from pocketlm.runtime_py.bundle import Bundle
 from pocketlm.runtime_py.environment import environment_kept
 
 if TYPE_CHECKING:
+    from pocketlm.advisor.advice import Advice
     from pocketlm.device_tests.fit.fitting import Fit
     from pocketlm.device_tests.profiling.document import Report
     from pocketlm.edge_build.progress import Event
@@ -245,6 +246,76 @@ def fit(
         )
     )
     return found
+
+
+def advise(
+    checkpoint: Path | str,
+    text: Path | str,
+    *,
+    calibration_text: Path | str | None = None,
+    ram_bytes: int | None = None,
+    device: str | None = None,
+    least_agreement: float | None = None,
+    backends: Sequence[str] = (),
+    context_length: int | None = None,
+    candidates: Sequence[str] = (),
+    tokens: int | None = None,
+    threads: int | None = None,
+    out: Path | str | None = None,
+    fresh: bool = False,
+    ray: str | None = None,
+) -> "Advice":
+    """Build and measure quantizations of a checkpoint, and name one to take (docs/advise.md).
+
+    What is built and measured is kept: the same call goes on where it was interrupted.
+
+    Args:
+        checkpoint: as in `build`.
+        text: file to measure on.
+        calibration_text: file for methods that need data; None is the model's own text.
+        ram_bytes: that the model may take on the device.
+        device: whose memory is the limit, as in `fit`.
+        least_agreement: least share of tokens with the checkpoint's top token, 0 to 1.
+        backends: as in `build`.
+        context_length: as in `build`.
+        candidates: "RECIPE" or "RECIPE+METHOD"; empty is the default ones.
+        tokens: of the text, at most; None is 2048.
+        threads: as in `open_session`.
+        out: folder for bundles and what is measured; None is the user's cache.
+        fresh: build and measure again.
+        ray: address of a Ray cluster to spread over; None measures here.
+
+    Returns:
+        Every candidate with its figures, and the one to take, if any qualifies.
+
+    Raises:
+        ModelError, BuildError, RunError, DeviceError: the question cannot be answered.
+    """
+    from pocketlm.edge_build.installation import require_build_tools
+
+    require_build_tools(backends)
+    from pocketlm.advisor.advising import advise as run_advise
+    from pocketlm.advisor.question import DEFAULT_TOKENS, Question
+    from pocketlm.advisor.watch import LogWatch
+
+    question = Question(
+        str(checkpoint),
+        Path(text),
+        None if calibration_text is None else Path(calibration_text),
+        ram_bytes,
+        device,
+        least_agreement,
+        tuple(backends),
+        context_length,
+        tuple(candidates),
+        DEFAULT_TOKENS if tokens is None else tokens,
+        threads,
+        None if out is None else Path(out),
+        fresh,
+        ray,
+    )
+    with environment_kept():
+        return run_advise(question, LogWatch())
 
 
 def profile(

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
+import pocketlm.advisor.cli
 import pocketlm.device_tests.cli
 import pocketlm.edge_build.cli
 import pocketlm.evaluation.cli
@@ -80,6 +81,7 @@ def main() -> None:
     pocketlm export bundle --for genai --out app the files that an app ships
     pocketlm fit gemma-3-1b --device phone-6gb   the memory that it will need
     pocketlm profile bundle --on adb             run it on a phone
+    pocketlm advise ./gemma --text book.txt      which quantization to take
     """
 
 
@@ -150,6 +152,7 @@ for command in (
     *pocketlm.device_tests.cli.COMMANDS,
     *pocketlm.evaluation.cli.COMMANDS,
     *pocketlm.training.cli.COMMANDS,
+    *pocketlm.advisor.cli.COMMANDS,
     # In place of runtime_py's, which knows bundles alone.
     inspect,
 ):

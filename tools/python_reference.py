@@ -7,8 +7,12 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pocketlm
+from pocketlm.advisor.advice import Advice, Compared
+from pocketlm.advisor.limits import DeviceMemory
+from pocketlm.advisor.record import Machine, Record, Speed
 from pocketlm.device_tests.fit.fitting import Fit, FitResult
 from pocketlm.device_tests.profiling.document import Report
+from pocketlm.evaluation.result import EvalResult, KlNats
 from pocketlm.runtime_py.bundle import Bundle
 from pocketlm.runtime_py.generation import GenerationResult
 from pocketlm.runtime_py.session import Session
@@ -73,6 +77,14 @@ report = pocketlm.profile("pico", "adb")
 print(report.verdict, report.to_json())
 ```
 
+```python advise
+import pocketlm
+
+advice = pocketlm.advise("pico", "book.txt", candidates=["int4-g32"], backends=["onnx"], tokens=300)
+if advice.chosen:
+    print(advice.chosen.name, advice.chosen.record.kl_nats, advice.build_command)
+```
+
 Token ids in, logits out:
 
 ```python session
@@ -100,10 +112,11 @@ are fixed; one BLAS thread below ExecuTorch's attention, if torch is not importe
 the C++ code on stderr. Decoding on ExecuTorch may be faster with it.
 """
 _FUNCTIONS = ("open_chat", "generate", "open_model", "open_session")
-_OTHERS = ("build", "verify", "fit", "profile")
+_OTHERS = ("build", "verify", "fit", "profile", "advise")
 _CLASSES = (
     Chat, StreamedText, GenerationResult, TextModel, Session, pocketlm.SamplingOptions, Bundle,
-    VerificationResult, Fit, FitResult, Report,
+    VerificationResult, Fit, FitResult, Report, Advice, Compared, DeviceMemory, Record, EvalResult,
+    KlNats, Speed, Machine,
 )  # fmt: skip
 _SECTIONS = {"Args": "argument", "Attributes": "attribute"}
 

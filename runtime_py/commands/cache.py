@@ -18,6 +18,7 @@ KINDS = {
     "lowered": "lowered programs: a build of the same shapes skips lowering",
     "evaluations": "what `pocketlm eval` measured, token by token",
     "sensitivities": "what single weights cost, for mixed-precision recipes",
+    "advice": "bundles that `pocketlm advise` built, and what it measured",
     "runners": "runners for devices, compiled",
     "packages": "runtimes of other processors, for runners",
     "doubles": "emulated devices of `make test-devices`",

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 FOLDERS = (
-    "models|edge_build|runtime_py|device_tests|evaluation|training|pocketlm|tests|benchmarks|docs"
-    "|tools"
+    "models|edge_build|runtime_py|device_tests|evaluation|training|advisor|pocketlm|tests|benchmarks"
+    "|docs|tools"
 )
 
 

@@ -14,6 +14,7 @@ PACKAGES = (
     "device_tests",
     "evaluation",
     "training",
+    "advisor",
     "pocketlm",
 )
 PLACES = ("edge_build/backends", "runtime_py/engines", "device_tests/runners")
@@ -31,7 +32,7 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
     """Yield path and syntax tree of each of our modules outside the backends' folders."""
     homes = tuple(f"{place}/{name}/" for place in PLACES for name in backends.names())
     for package in PACKAGES:
-        # The links in pocketlm/ lead to the other four.
+        # The links in pocketlm/ lead to the others.
         paths = (ROOT / package).glob("*.py" if package == "pocketlm" else "**/*.py")
         for path in sorted(paths):
             inside = path.relative_to(ROOT).as_posix()

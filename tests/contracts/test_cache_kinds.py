@@ -10,7 +10,15 @@ from pocketlm.runtime_py import caches
 from pocketlm.runtime_py.cache_layout import CacheLayout
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("models", "edge_build", "runtime_py", "device_tests", "evaluation", "training")
+PACKAGES = (
+    "models",
+    "edge_build",
+    "runtime_py",
+    "device_tests",
+    "evaluation",
+    "training",
+    "advisor",
+)
 HOME = ROOT / "runtime_py" / "caches"
 
 # Files that may have such a word, and why.

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("models", "edge_build", "runtime_py", "device_tests", "evaluation", "training")
+PACKAGES = (
+    "models",
+    "edge_build",
+    "runtime_py",
+    "device_tests",
+    "evaluation",
+    "training",
+    "advisor",
+)
 
 
 def module_of(path: Path) -> str:

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("models", "edge_build", "runtime_py", "device_tests", "evaluation", "training")
+PACKAGES = (
+    "models",
+    "edge_build",
+    "runtime_py",
+    "device_tests",
+    "evaluation",
+    "training",
+    "advisor",
+)
 
 # The contract between building and running: what is on disk, and how text becomes tokens.
 CONTRACT_MODULES = {
@@ -55,8 +63,18 @@ PLANNING_MODULES = {
     "models.config",
     "models.errors",
 }
+# Whether a prediction fits a device, which may have to be asked.
+FITTING_MODULES = {
+    "device_tests.fit.fitting",
+    "device_tests.fit.memory_budget",
+    "device_tests.errors",
+}
 # Modules that a package may import besides whole packages.
-SINGLE_MODULES = {"edge_build": CONTRACT_MODULES, "device_tests": PLANNING_MODULES}
+SINGLE_MODULES = {
+    "edge_build": CONTRACT_MODULES,
+    "device_tests": PLANNING_MODULES,
+    "advisor": FITTING_MODULES,
+}
 ALLOWED = {
     "models": {"models"},
     "runtime_py": {"runtime_py"},
@@ -66,6 +84,8 @@ ALLOWED = {
     "evaluation": {"evaluation", "edge_build", "models", "runtime_py"},
     # Ends in a checkpoint, which is built like any other.
     "training": {"training", "edge_build", "models", "runtime_py"},
+    # Builds candidates and evaluates them.
+    "advisor": {"advisor", "evaluation", "edge_build", "models", "runtime_py"},
 }
 HEAVY = {"torch", "executorch", "torchao", "onnx", "onnxruntime", "onnxscript", "transformers"}
 
@@ -154,7 +174,7 @@ def test_every_way_to_import_counts() -> None:
 
 
 def test_modules_that_stand_alone_in_the_rule_are_there() -> None:
-    assert all(map(is_ours, PLANNING_MODULES | CONTRACT_MODULES))
+    assert all(map(is_ours, PLANNING_MODULES | CONTRACT_MODULES | FITTING_MODULES))
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -39,7 +39,8 @@ def test_it_installs_one_package_with_its_data(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"pocketlm"}
     inside = {name.removeprefix("pocketlm/") for name in names}
     tracked = subprocess.run(
-        ["git", "ls-files", "models", "edge_build", "runtime_py", "device_tests", "evaluation"],
+        ["git", "ls-files", "models", "edge_build", "runtime_py", "device_tests", "evaluation",
+         "advisor"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
     assert set(tracked) - inside == set()

@@ -1,0 +1,1 @@
+"""Which quantization to take: candidates are built, measured beside their checkpoint, compared."""
