@@ -9,6 +9,9 @@ from pocketlm.evaluation.source import Source
 from pocketlm.evaluation.subject import Subject, checkpoint_subject
 from pocketlm.models.checkpoint import open_checkpoint
 
+# A hidden state is some kilobytes.
+_MOST_REMEMBERED_TOKENS = 16_384
+
 
 @dataclass(frozen=True)
 class Tested:
@@ -38,6 +41,8 @@ def tested(
     source = Source.read(text, None)
     longest = open_checkpoint(checkpoint).config.max_position_embeddings
     context = BuildSpec(checkpoint, Path(), context_length=context_length).resolved_context(longest)
-    reference = checkpoint_subject(str(checkpoint), threads)
+    # Each candidate is compared with the same rows.
+    remembers = tokens <= _MOST_REMEMBERED_TOKENS
+    reference = checkpoint_subject(str(checkpoint), threads, remembers=remembers)
     reference = replace(reference, longest=min(reference.longest, context))
     return Tested(reference, tuple(source.passages(reference, None, tokens)))

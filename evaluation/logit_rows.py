@@ -52,18 +52,30 @@ class CheckpointRows:
 
     Args:
         report: called with the layers that are done.
+        remembered: hidden states of passages that were computed, for who asks for them again; None
+            keeps none.
 
     Raises:
         BuildError: from `rows`; a weight is not finite.
     """
 
-    def __init__(self, checkpoint: Checkpoint, report: ReportLayers) -> None:
-        self.config, self.report = checkpoint.config, report
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        report: ReportLayers,
+        remembered: dict[Passage, Tensor] | None = None,
+    ) -> None:
+        self.config, self.report, self.remembered = checkpoint.config, report, remembered
         self.decoder = eager_decoder(self.config, FloatWeights(checkpoint), lambda name: (None,))
 
     def rows(self, passage: Passage) -> Iterator[Tensor]:
         """Yield blocks of rows; hidden states of the passage are all computed first."""
-        hidden = self._hidden(passage)
+        remembered = self.remembered
+        hidden = None if remembered is None else remembered.get(passage)
+        if hidden is None:
+            hidden = self._hidden(passage)
+            if remembered is not None:
+                remembered[passage] = hidden
         before = torch.tensor(passage.places) - 1
         for places in before.split(_ROWS):
             with torch.no_grad():

@@ -16,6 +16,7 @@ from pocketlm.edge_build.quantization.quality import summarize
 from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text_files import read_text_files
 from pocketlm.evaluation.logit_rows import ArtifactRows, CheckpointRows, LogitRows, ReportLayers
+from pocketlm.evaluation.passages import Passage
 from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
 from pocketlm.models.hub import resolve
 from pocketlm.runtime_py import engines
@@ -97,12 +98,15 @@ def artifact_subject(folder: str, backend: str | None, threads: int | None) -> S
     )
 
 
-def checkpoint_subject(name: str, threads: int | None = None) -> Subject:
+def checkpoint_subject(
+    name: str, threads: int | None = None, *, remembers: bool = False
+) -> Subject:
     """Return a checkpoint as it is, in float32.
 
     Args:
         name: a folder, a hub id, or "pico".
         threads: that torch computes with from when it is loaded; None leaves them as they are.
+        remembers: keep hidden states of passages in memory, for several evaluations against it.
 
     Raises:
         ModelError, BuildError: it cannot be read.
@@ -110,12 +114,13 @@ def checkpoint_subject(name: str, threads: int | None = None) -> Subject:
     checkpoint = open_checkpoint(resolve(name))
     config = checkpoint.config
     text = read_text_files(CheckpointFiles.of(checkpoint), config)
+    remembered: dict[Passage, torch.Tensor] | None = {} if remembers else None
 
     @contextmanager
     def load(report: ReportLayers) -> Iterator[LogitRows]:
         if threads is not None:
             torch.set_num_threads(threads)
-        yield CheckpointRows(checkpoint, report)
+        yield CheckpointRows(checkpoint, report, remembered)
 
     template = None
     if text.chat_template is not None:

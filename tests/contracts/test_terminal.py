@@ -10,6 +10,8 @@ COMMANDS = [
     *(ROOT / "device_tests" / "commands").glob("*.py"),
     *(ROOT / "runtime_py" / "commands").glob("*.py"),
     *(ROOT / "edge_build").glob("*.py"),
+    *(ROOT / "evaluation").glob("*.py"),
+    *(ROOT / "advisor").glob("*.py"),
     ROOT / "pocketlm" / "cli.py",
 ]
 

@@ -9,7 +9,7 @@ import torch
 
 from pocketlm.evaluation.logit_rows import CheckpointRows
 from pocketlm.evaluation.passages import Passage
-from pocketlm.evaluation.subject import artifact_subject
+from pocketlm.evaluation.subject import artifact_subject, checkpoint_subject
 from pocketlm.models.checkpoint import load_decoder, open_checkpoint
 from pocketlm.runtime_py import open_session
 from tests.artifacts import random_tokens
@@ -32,6 +32,23 @@ def test_a_checkpoints_rows_are_the_decoders(
     # float32 in another order.
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert reported[-1] == (3, 3)
+
+
+def test_remembered_hidden_states_give_the_same_rows_without_the_layers(
+    tiny_checkpoint: Callable[[str], Path],
+) -> None:
+    subject = checkpoint_subject(str(tiny_checkpoint("gemma3_text")), remembers=True)
+    reported: list[tuple[int, int]] = []
+
+    def found() -> torch.Tensor:
+        with subject.load(lambda *done: reported.append(done)) as rows:
+            return torch.cat([*rows.rows(PASSAGE)])
+
+    first = found()
+    assert reported[-1] == (3, 3)
+    reported.clear()
+    assert torch.equal(found(), first)
+    assert reported == []
 
 
 @pytest.mark.parametrize("backend", ["onnx", "executorch"])
