@@ -21,6 +21,8 @@ LEFT, RIGHT, TOP, BOTTOM = 70, 30, 20, 50
 # Logarithms need something; float32 measures no less.
 _LEAST_KL = 1e-6
 _STEPS = (1, 2, 5)
+# Of a name in the plot.
+_LINE = 14
 # Of both axes, beyond what is shown.
 _ROOM = 0.08
 
@@ -113,22 +115,35 @@ def axes(measured: Sequence[Compared]) -> tuple[Axis, Axis]:
 
 def points(measured: Sequence[Compared], across: Axis, up: Axis) -> list[Point]:
     """Return a point for each candidate; names on the side where there is room."""
+    by_height = sorted(measured, key=_log_kl, reverse=True)
+    heights = [up.place(_log_kl(one)) for one in by_height]
     found = []
-    taken: list[float] = []
-    for one in sorted(measured, key=_log_kl, reverse=True):
-        x, y = across.place(_memory(one)), up.place(_log_kl(one))
+    for one, y, label_y in zip(by_height, heights, _apart(heights), strict=True):
+        x = across.place(_memory(one))
         is_left = x > (LEFT + WIDTH - RIGHT) / 2
-        label_y = y + 4
-        while any(abs(label_y - other) < 14 for other in taken):
-            label_y += 14
-        taken.append(label_y)
         kind = "chosen" if one.status == "chosen" else "dominated" if one.is_dominated else "other"
-        cells = row(one)
-        assert one.record is not None
-        kl_nats = f"KL {cells[3]} ± {one.record.kl_error_nats:.4f}"
-        title = f"{one.name}: {cells[1]}, {kl_nats}, same top token {cells[4]}"
         side = (round(x - 9, 1), "end") if is_left else (round(x + 9, 1), "start")
-        found.append(Point(x, y, one.name, side[0], round(label_y, 1), side[1], kind, title))
+        found.append(Point(x, y, one.name, side[0], label_y, side[1], kind, _title(one)))
+    return found
+
+
+def _title(one: Compared) -> str:
+    """Return what a point says where a pointer rests on it."""
+    assert one.record is not None, "measured"
+    cells = row(one)
+    kl_nats = f"KL {cells[3]} ± {one.record.kl_error_nats:.4f}"
+    return f"{one.name}: {cells[1]}, {kl_nats}, same top token {cells[4]}"
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Return where names stand: beside their points, from the top down, and not on each other."""
+    found: list[float] = []
+    for height in heights:
+        found.append(max(height + 4, found[-1] + _LINE if found else 0))
+    limit = float(HEIGHT - BOTTOM)
+    for number in reversed(range(len(found))):
+        found[number] = round(min(found[number], limit), 1)
+        limit = found[number] - _LINE
     return found
 
 

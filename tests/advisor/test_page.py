@@ -10,7 +10,7 @@ import pytest
 from pocketlm.advisor.advice import Advice, Compared
 from pocketlm.advisor.candidates import Candidate
 from pocketlm.advisor.limits import DeviceMemory
-from pocketlm.advisor.page import HEIGHT, LEFT, RIGHT, WIDTH, axes, points, render_html
+from pocketlm.advisor.page import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, axes, points, render_html
 from pocketlm.advisor.task import Sources, Task
 from tests.advisor.conftest import record_of
 
@@ -103,11 +103,14 @@ def test_memory_goes_right_and_divergence_up() -> None:
     assert all(b - a >= 14 for a, b in pairwise(heights))
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 20])
 def test_candidates_that_are_equal_have_a_page_too(count: int) -> None:
     same = tuple(compared("int8-channel", 300) for _ in range(count))
     page = Page(render_html(replace(ADVICE, candidates=same, build_command=None, remedy="none")))
     assert len(page.circles) == count
+    heights = [point.label_y for point in points(same, *axes(same))]
+    assert all(0 < height <= HEIGHT - BOTTOM for height in heights)
+    assert all(b - a >= 14 for a, b in pairwise(heights))
 
 
 def test_nothing_lost_is_on_the_scale_too() -> None:
