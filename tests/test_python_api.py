@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import pocketlm
+from pocketlm.advisor.question import Question
 from pocketlm.device_tests.errors import DeviceError
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.progress import Event, StageFinished, StagesPlanned
@@ -121,6 +123,21 @@ def test_the_example_of_a_profile_asks_for_what_it_says(
     exec(EXAMPLES["profile"], {})
     assert asked == [("pico", "adb", 64)]
     assert capsys.readouterr().out == "ended {}\n"
+
+
+def test_the_example_of_an_advice_asks_for_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Question] = []
+
+    def advise(question: Question, watch: object) -> Any:
+        asked.append(question)
+        return SimpleNamespace(chosen=None)
+
+    monkeypatch.setattr("pocketlm.advisor.advising.advise", advise)
+    exec(EXAMPLES["advise"], {})
+    expected = Question(
+        "pico", Path("book.txt"), candidates=("int4-g32",), backends=("onnx",), tokens=300
+    )
+    assert asked == [expected]
 
 
 @pytest.fixture
