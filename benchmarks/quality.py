@@ -72,6 +72,7 @@ class Recipe:
 RECIPES = (
     Recipe("int4-g32", "int4-g32"),
     Recipe("int4-g32 gptq", "int4-g32", "gptq"),
+    Recipe("int8-head4", "int8-head4"),
     Recipe("int4-g32-head8", "int4-g32-head8"),
     Recipe("int4-g32-head8 gptq", "int4-g32-head8", "gptq"),
     Recipe("5.9 bits gptq", None, "gptq", 5.9),

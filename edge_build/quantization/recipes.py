@@ -67,6 +67,15 @@ RECIPES: tuple[QuantRecipe, ...] = (
             QuantRule("*", QuantScheme(4, 32), "int4-g32-head8: 4 bits in groups of 32"),
         ),
     ),
+    QuantRecipe(
+        "int8-head4",
+        (
+            *_embedding_rules(
+                QuantScheme(4, 32), "int8-head4: 4 bits in groups of 32, a token reads one row"
+            ),
+            QuantRule("*", QuantScheme(8), "int8-head4: 8 bits, one scale per output channel"),
+        ),
+    ),
     _grouped(32),
     _grouped(64),
     _grouped(128),

@@ -78,7 +78,7 @@ def test_every_method_stands_on_the_page_of_methods() -> None:
 def test_every_recipe_stands_on_the_page_of_recipes() -> None:
     # Bundles and commands of users name them: none may go.
     assert {
-        "none", "int8-channel", "int4-channel", "int4-g32-head8",
+        "none", "int8-channel", "int4-channel", "int4-g32-head8", "int8-head4",
         "int4-g32", "int4-g64", "int4-g128",
     } <= {*recipes.NAMES}  # fmt: skip
     page = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
