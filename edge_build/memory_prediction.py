@@ -30,6 +30,7 @@ from pocketlm.edge_build.mixed_precision.sensitivity import (
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.fold_search import EXPONENTS, SEARCH_TOKENS
+from pocketlm.edge_build.quantization.layer_by_layer import PIECE_TOKENS
 from pocketlm.edge_build.quantization.recipe import OWN_GRID_METHOD
 from pocketlm.edge_build.reference import LARGE_PARAMETERS
 from pocketlm.models.weight_shapes import weight_shapes
@@ -168,10 +169,13 @@ def _layer_by_layer(prepared: Preparation) -> list[MemoryTerm]:
     factors = max(methods.load(s.method).prepared_bytes(columns) for s, columns in schemes)
     widest = max(columns for _, columns in schemes)
     squares = sum(kind != "maxima" for kind in prepared.method_statistics)
+    tokens = models * sum(lengths)
+    # The inputs of the MLP's last product are there for the whole text, all else of it in pieces.
+    wide = 1 + _EAGER_WIDE_TENSORS * min(1, models * PIECE_TOKENS / tokens)
     return [
         # The heap gives it back when the graphs of a backend take its place.
         _tokenizer(prepared, holes=0),
-        *_eager(prepared, max(lengths), models * sum(lengths), in_pieces=len(lengths) > 1),
+        *_eager(prepared, max(lengths), tokens, in_pieces=len(lengths) > 1, wide_tensors=wide),
         MemoryTerm("moments of inputs", squares * 4 * widest**2),
         MemoryTerm("factors of moments", factors),
     ]
@@ -264,7 +268,12 @@ def _tokenizer(prepared: Preparation, holes: int) -> MemoryTerm:
 
 
 def _eager(
-    prepared: Preparation, longest: int, tokens: int, *, in_pieces: bool = False
+    prepared: Preparation,
+    longest: int,
+    tokens: int,
+    *,
+    in_pieces: bool = False,
+    wide_tensors: float = _EAGER_WIDE_TENSORS,
 ) -> list[MemoryTerm]:
     """Return what an eager model holds while it reads.
 
@@ -272,6 +281,7 @@ def _eager(
         longest: tokens of the longest sequence, whose scores live at once.
         tokens: of everything that passes a layer at once.
         in_pieces: whether they are many sequences, whose pieces leave holes in the heap.
+        wide_tensors: of an MLP that live at once.
     """
     config = prepared.checkpoint.config
     matrices = [
@@ -282,7 +292,7 @@ def _eager(
     kept = sum(size for size in matrices if size <= _KEPT_ELEMENTS)
     blocks = _EAGER_BLOCK_BYTES if max(matrices) > _KEPT_ELEMENTS else 0
     intermediate = max(layer.intermediate_size for layer in config.layers)
-    wide = tokens * (intermediate * _EAGER_WIDE_TENSORS)
+    wide = tokens * (intermediate * wide_tensors)
     narrow = tokens * (config.hidden_size * _EAGER_NARROW_TENSORS)
     heap = _HEAP_FACTOR if prepared.parameters > LARGE_PARAMETERS else 1
     heap = _PIECES_FACTOR if in_pieces else heap

@@ -65,12 +65,13 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(intermediate, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.gate_proj(x)
+        return self.down_proj(self.gated(self.gate_proj(x)) * self.up_proj(x))
+
+    def gated(self, gate: Tensor) -> Tensor:
+        """Return the activation of the gate's products."""
         if self.activation == "gelu_tanh":
-            gate = functional.gelu(gate, approximate="tanh")
-        else:
-            gate = functional.silu(gate)
-        return self.down_proj(gate * self.up_proj(x))
+            return functional.gelu(gate, approximate="tanh")
+        return functional.silu(gate)
 
 
 class Attention(nn.Module):

@@ -28,7 +28,11 @@ from pocketlm.edge_build.reference import (
 from pocketlm.edge_build.reference_attention import KeepEverything, Packed
 from pocketlm.edge_build.resident_memory import return_freed_memory
 from pocketlm.models.checkpoint import Checkpoint
+from pocketlm.models.layers import MLP
 from pocketlm.runtime_py.manifest import ActivationQuantization
+
+# Tokens of an MLP at once; its weights are read for each such piece.
+PIECE_TOKENS = 4096
 
 # Asks for a weight's statistics only if they are needed.
 QuantizeWeight = Callable[[str, Callable[[], InputStatistics]], None]
@@ -59,8 +63,8 @@ def quantize_layers(
 ) -> None:
     """Have the weights of `text.statistics` quantized, in the order in which the model reads them.
 
-    Memory: activations of the whole text at one layer, twice where a method compares, and what
-    `quantize` holds.
+    Memory: activations of the whole text at one layer, twice where a method compares, of the MLP's
+    wide ones the inputs of its last product alone; and what `quantize` holds.
 
     Args:
         store: of what is quantized; holds the table when this is called.
@@ -82,6 +86,9 @@ def quantize_layers(
             quantize(name, lambda: inputs.statistics(x, text.statistics[name]))
 
     decoder = assemble_decoder(config, models[-1], linear, _Tables(models))
+    for name, module in list(decoder.named_modules()):
+        if isinstance(module, MLP):
+            decoder.set_submodule(name, _MLPInPieces(module))
     unrounded: AttentionRounding = attention_rounding("none", None)
     lengths = [len(tokens) for tokens in text.sequences]
     steps = [
@@ -118,7 +125,15 @@ class _CalibratedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [models, T, in] → [models, T, out]."""
+        self.measure(x)
+        return self.product(x)
+
+    def measure(self, x: Tensor) -> None:
+        """Have the weight quantized for inputs [models, T, in], all that there will be."""
         self.quantize(self.name, x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """x [models, tokens, in] → [models, tokens, out], of a weight that was quantized."""
         rows, _ = self.models[-1].shape(self.name)
         result = x.new_empty(*x.shape[:-1], rows)
         pairs = zip(self.models, self.roundings, x.split(1), strict=False)
@@ -126,6 +141,40 @@ class _CalibratedLinear(nn.Module):
             # Read once, so nothing of it is to stay.
             into.copy_(ReferenceLinear(weights, self.name, (rounding,))(member)[0])
         return result
+
+
+class _MLPInPieces(nn.Module):
+    """An MLP whose wide activations exist once for the whole text, not three times.
+
+    Args:
+        mlp: of _CalibratedLinear layers.
+    """
+
+    def __init__(self, mlp: MLP) -> None:
+        super().__init__()
+        self.mlp = mlp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [models, T, E] → [models, T, E]."""
+        gate, up, down = map(
+            self._calibrated, (self.mlp.gate_proj, self.mlp.up_proj, self.mlp.down_proj)
+        )
+        gate.measure(x)
+        up.measure(x)
+        rows, _ = up.models[-1].shape(up.name)
+        wide = x.new_empty(*x.shape[:-1], rows)
+        for into, piece in zip(_pieces(wide), _pieces(x), strict=True):
+            torch.mul(self.mlp.gated(gate.product(piece)), up.product(piece), out=into)
+        down.measure(wide)
+        return torch.cat([down.product(piece) for piece in _pieces(wide)], dim=1)
+
+    def _calibrated(self, part: nn.Module) -> _CalibratedLinear:
+        assert isinstance(part, _CalibratedLinear), "a layer that was assembled here"
+        return part
+
+
+def _pieces(x: Tensor) -> Sequence[Tensor]:
+    return x.split(PIECE_TOKENS, dim=1)
 
 
 class _Tables(nn.Module):
