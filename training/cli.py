@@ -64,7 +64,7 @@ class _Targets(click.ParamType):
 @click.option(
     "--learning-rate",
     type=float,
-    default=0.02,
+    default=0.01,
     show_default=True,
     help="In codes of the grid.",
 )
