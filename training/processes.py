@@ -35,10 +35,13 @@ class Processes:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def wait(self) -> None:
-        """Wait until every process is here."""
-        if self.count > 1:
-            torch.distributed.barrier()
+    def hear(self, said: bool = False) -> bool:
+        """Return what the first process says; the others wait for it."""
+        if self.count == 1:
+            return said
+        word = torch.tensor(int(said), device=self.device)
+        torch.distributed.broadcast(word, src=0)
+        return bool(word)
 
     def share(self, batch: Tensor) -> Tensor:
         """Return this process's rows of a batch, which has as many for each."""

@@ -79,8 +79,8 @@ def run_training(spec: QatSpec, notify: Notify = ignore) -> QatResult | None:
     with joined_processes(spec.device) as processes:
         if not processes.is_first:
             # By then the first has checked the same and written the codes to start from.
-            processes.wait()
-            _follow(prepare_training(spec), processes)
+            if processes.hear():
+                _follow(prepare_training(spec), processes)
             return None
         remove_remains(spec.out)
         prepared = prepare_training(spec)
@@ -106,7 +106,7 @@ def _lead(
 
     def work(trained_folder: Path, advance: Advance) -> QatResult:
         (trained_folder / PARTS_NAME).write_text(stages.key, encoding="ascii")
-        processes.wait()
+        processes.hear(said=True)
         trained = train(
             prepared,
             begin,
@@ -116,6 +116,8 @@ def _lead(
         )
         return _write(prepared, trained, trained_folder)
 
+    if _TRAIN in stages.finished:
+        processes.hear(said=False)
     result = stages.run(_TRAIN, work, _RESULT)
     refuse_appeared(spec.out)
     bundle = folder / BUNDLE_NAME

@@ -17,6 +17,7 @@ from pocketlm.edge_build.quantization.apply import quantize_weights
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models.checkpoint import open_checkpoint
 from pocketlm.training import trainer
+from pocketlm.training.processes import Processes
 from pocketlm.training.spec import QatSpec
 from pocketlm.training.training import run_training
 
@@ -122,6 +123,23 @@ def test_an_interrupted_training_goes_on_and_makes_the_very_same_checkpoint(
     assert steps == [0, 4, 5, 6]
     assert files_of(spec.out) == files_of(whole.out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at-once", "text.txt", "trained"]
+
+
+def test_other_processes_are_told_when_a_finished_training_is_taken_over(
+    make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(out: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr("pocketlm.training.training.refuse_appeared", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(make_spec(steps=1))
+    heard: list[bool] = []
+    monkeypatch.setattr(Processes, "hear", lambda self, said: heard.append(said))
+    result = run_training(make_spec(steps=1))
+    assert heard == [False]
+    assert result is not None and len(result.losses) == 1
 
 
 def test_a_damaged_state_is_not_taken(make_spec: MakeSpec, tmp_path: Path) -> None:
