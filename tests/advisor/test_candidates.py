@@ -43,7 +43,7 @@ def test_every_default_is_known_and_has_its_row_in_the_docs() -> None:
     ("named", "message"),
     [
         ("int4-g33", "--candidates int4-g33: unknown; did you mean int4-g32? known: none, int8"),
-        ("int4-g32+gptk", "method gptk: unknown; did you mean gptq? known: checkpoint_grid"),
+        ("int4-g32+gptk", "method gptk: unknown; did you mean gptq? known: awq, awq+gptq"),
         ("nowhere.toml", "--candidates nowhere.toml: --recipe nowhere.toml: no such file"),
         ("+gptq", "--candidates : unknown"),
     ],

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,10 +47,16 @@ cluster.shutdown()
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a head and a second machine, as Ray sees them."""
     pytest.importorskip("ray")
+    with tempfile.TemporaryDirectory(prefix="ray") as short:
+        yield from _cluster(short, tmp_path_factory)
+
+
+def _cluster(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a cluster with its sockets in a folder, whose path must be short for a socket's name."""
     environment = {
         **os.environ,
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TMPDIR": str(tmp_path_factory.mktemp("ray")),
+        "RAY_TMPDIR": folder,
         # What is evaluated here is evaluated there again.
         "POCKETLM_CACHE": str(tmp_path_factory.mktemp("cache")),
         "PYTHONPATH": str(ROOT),
@@ -63,7 +70,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         text=True,
     ) as process:
         assert process.stdin is not None and process.stdout is not None
-        yield process.stdout.readline().strip()
+        address = process.stdout.readline().strip()
+        assert address, "the cluster has not started"
+        yield address
         process.stdin.close()
         process.wait()
 

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pocketlm.edge_build import backends
-from pocketlm.edge_build import build as build_module
 from pocketlm.edge_build.build import build
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.progress import Event, StageAdvanced
@@ -210,7 +209,7 @@ def test_a_disk_that_fills_up_in_the_first_stage_leaves_nothing(
     def fill_up(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(build_module, "quantize_weights", fill_up)
+    monkeypatch.setattr("pocketlm.edge_build.weight_stages.quantize_weights", fill_up)
     with pytest.raises(BuildError, match="the disk is full"):
         build(BuildSpec(checkpoint=checkpoint, out=out))
     assert_untouched(out)
