@@ -51,6 +51,7 @@ DEFAULTS = (
         OWN_RECIPE, "keeps the codes of a checkpoint that is quantized; left out where it is not"
     ),
     DefaultCandidate("int8-channel", "8 bits everywhere: closest to the checkpoint, and largest"),
+    DefaultCandidate("int8-head4", "8 bits in the layers, 4 in the table: a token reads one row"),
     DefaultCandidate(
         "int4-g32-head8+gptq", "4 bits, calibrated; the table, which every logit reads, in 8 bits"
     ),
