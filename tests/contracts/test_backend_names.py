@@ -5,18 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pocketlm.edge_build import backends
+from tests.our_packages import PACKAGES
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = (
-    "models",
-    "edge_build",
-    "runtime_py",
-    "device_tests",
-    "evaluation",
-    "training",
-    "advisor",
-    "pocketlm",
-)
 PLACES = ("edge_build/backends", "runtime_py/engines", "device_tests/runners")
 
 # Files that may have such a name, and why.
@@ -31,7 +22,7 @@ ALLOWED = {
 def sources() -> Iterator[tuple[str, ast.Module]]:
     """Yield path and syntax tree of each of our modules outside the backends' folders."""
     homes = tuple(f"{place}/{name}/" for place in PLACES for name in backends.names())
-    for package in PACKAGES:
+    for package in (*PACKAGES, "pocketlm"):
         # The links in pocketlm/ lead to the others.
         paths = (ROOT / package).glob("*.py" if package == "pocketlm" else "**/*.py")
         for path in sorted(paths):

@@ -8,17 +8,9 @@ import pytest
 
 from pocketlm.runtime_py import caches
 from pocketlm.runtime_py.cache_layout import CacheLayout
+from tests.our_packages import PACKAGES
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = (
-    "models",
-    "edge_build",
-    "runtime_py",
-    "device_tests",
-    "evaluation",
-    "training",
-    "advisor",
-)
 HOME = ROOT / "runtime_py" / "caches"
 
 # Files that may have such a word, and why.

@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.our_packages import PACKAGES
+
 ROOT = Path(__file__).parents[2]
-PACKAGES = (
-    "models",
-    "edge_build",
-    "runtime_py",
-    "device_tests",
-    "evaluation",
-    "training",
-    "advisor",
-)
 
 
 def module_of(path: Path) -> str:

@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.our_packages import PACKAGES
+
 ROOT = Path(__file__).parents[2]
-PACKAGES = (
-    "models",
-    "edge_build",
-    "runtime_py",
-    "device_tests",
-    "evaluation",
-    "training",
-    "advisor",
-)
 
 # The contract between building and running: what is on disk, and how text becomes tokens.
 CONTRACT_MODULES = {
