@@ -155,6 +155,8 @@ def _lines(result: "QatResult", out: Path) -> list[str]:
     ]
     for way, points in result.held_out_kl_nats.items():
         lines.append(f"    {way:12} {points[0][1]:.4f} before, {points[-1][1]:.4f} after")
+    if any(points[-1][1] > points[0][1] for points in result.held_out_kl_nats.values()):
+        lines.append("  it is further away than before: give more --steps or a longer --text")
     return [*lines, f"  build it with its codes: pocketlm build {out} --out BUNDLE"]
 
 

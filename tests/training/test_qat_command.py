@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from pocketlm.cli import main
+from pocketlm.training.cli import _lines
 from pocketlm.training.spec import QatSpec
+from pocketlm.training.training import QatResult
 
 MakeSpec = Callable[..., QatSpec]
 
@@ -28,6 +30,16 @@ def test_what_it_prints(make_spec: MakeSpec) -> None:
     assert "held-out tokens, in nats:" in lines[1]
     assert [line.split()[0] for line in lines[2:4]] == ["executorch", "onnx"]
     assert lines[-1] == f"  build it with its codes: pocketlm build {spec.out} --out BUNDLE"
+
+
+def test_a_training_that_lost_says_what_to_do() -> None:
+    def said(after: float) -> list[str]:
+        held_out = {"onnx": ((0.0, 0.2), (1.0, after))}
+        result = QatResult("int4-g32", None, 1, 64, 32, (0.2,), held_out)
+        return [line for line in _lines(result, Path("out")) if "further away" in line]
+
+    assert said(0.3) == ["  it is further away than before: give more --steps or a longer --text"]
+    assert said(0.1) == []
 
 
 def test_json(make_spec: MakeSpec) -> None:
