@@ -51,13 +51,15 @@ DEFAULTS = (
         OWN_RECIPE, "keeps the codes of a checkpoint that is quantized; left out where it is not"
     ),
     DefaultCandidate("int8-channel", "8 bits everywhere: closest to the checkpoint, and largest"),
-    DefaultCandidate("int8-head4", "8 bits in the layers, 4 in the table: a token reads one row"),
+    DefaultCandidate(
+        "int8-head4+gptq", "8 bits in the layers, 4 in the table, of which a token reads one row"
+    ),
+    DefaultCandidate("int8-head4", "the same without calibration: what a build makes by default"),
     DefaultCandidate(
         "int4-g32-head8+gptq", "4 bits, calibrated; the table, which every logit reads, in 8 bits"
     ),
-    DefaultCandidate("int4-g32-head8", "the same without calibration, which takes minutes less"),
     DefaultCandidate("int4-g32+gptq", "4 bits everywhere, calibrated"),
-    DefaultCandidate("int4-g32", "what a build makes without options"),
+    DefaultCandidate("int4-g32", "the same without calibration, which takes minutes less"),
     DefaultCandidate("int4-g128+gptq", "fewest scales: the smallest, and the fastest to decode"),
 )
 

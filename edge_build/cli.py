@@ -39,7 +39,7 @@ def _parse_options(values: tuple[str, ...]) -> dict[str, dict[str, str]]:
     "--recipe",
     metavar="NAME",
     help="Quantization recipe: a name of `pocketlm list recipes`, or a .toml file. Default: the "
-    "grid that the checkpoint is on, or int4-g32 where it is on none.",
+    "grid that the checkpoint is on, or int8-head4 where it is on none.",
 )
 @click.option(
     "--bits-per-weight",

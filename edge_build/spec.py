@@ -21,7 +21,7 @@ class BuildSpec:
         out: bundle folder to make; must not exist, unless it is a bundle to `replace`.
         backends: names of folders in edge_build/backends; empty means every backend.
         recipe: name, or the path of a .toml file; None keeps the grid that the checkpoint is on,
-            if it is on one, and takes int4-g32 otherwise.
+            if it is on one, and takes int8-head4 otherwise.
         context_length: positions; None takes the model's maximum, at most 4096.
         chunk: most tokens in one call of the artifact; None takes 128, at most the context.
         kv: what keys and values are kept in.

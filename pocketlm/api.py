@@ -56,7 +56,7 @@ def build(
         revision: branch, tag or commit of a hub id; None is its main branch.
         backends: "executorch", "onnx"; empty is every backend.
         recipe: a name of `pocketlm list recipes`, or the path of a .toml file; None keeps the grid
-            that the checkpoint is on, and takes int4-g32 where it is on none.
+            that the checkpoint is on, and takes int8-head4 where it is on none.
         bits_per_weight: in place of a recipe: one of so many bits at most is planned, and stands in
             the bundle as recipe.toml.
         method: how codes and scales are chosen, a name of `pocketlm list methods`; None is the

@@ -152,8 +152,9 @@ class _Trainer:
 
     @torch.no_grad()
     def _measure(self) -> None:
-        """Measure the held-out sequences; each process reads all of them."""
-        rows = self.text.held_out.to(self.processes.device)
+        """Measure held-out sequences, always the same; each process reads all of them."""
+        trained = self.spec.batch * max(1, self.spec.steps // _MEASUREMENTS)
+        rows = self.text.measured(trained).to(self.processes.device)
         found = []
         for way in self.ways.values():
             parts = [

@@ -14,6 +14,8 @@ from pocketlm.runtime_py.tokenizer import Tokenizer
 _PIECE_CHARACTERS = 1 << 18
 # Of all sequences, one in so many is held out, but no more than that.
 _HELD_OUT_SHARE, _MOST_HELD_OUT = 20, 16
+# Sequences that are trained on for each that is measured: reading one costs a third of training.
+_TRAINED_FOR_MEASURED = 4
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class TrainingText:
         places = torch.arange(step * count, (step + 1) * count)
         chosen = [self._shuffled(int(p) // len(self.train))[p % len(self.train)] for p in places]
         return self.train[torch.stack(chosen)]
+
+    def measured(self, trained: int) -> Tensor:
+        """Return the held-out sequences to measure after each `trained` sequences, [n, length]."""
+        return self.held_out[: max(1, trained // _TRAINED_FOR_MEASURED)]
 
     def _shuffled(self, epoch: int) -> Tensor:
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)

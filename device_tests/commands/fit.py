@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=int,
     help="Context length in tokens: of a shape, to build for; of a bundle, how much is used.",
 )
-@click.option("--recipe", help="Quantization recipe of a shape. Default: int4-g32.")
+@click.option("--recipe", help="Quantization recipe of a shape. Default: int8-head4.")
 @click.option("--chunk", type=int, help="Prefill chunk size of a shape, in tokens. Default: 128.")
 @click.option(
     "--kv",

@@ -15,8 +15,10 @@ from pocketlm.runtime_py.typed_json import FieldError, read_as
 
 _SMALL_CHUNK = 32
 _SHORTEST_CONTEXT = 512
-# Fewer bytes for the same codes, in the order of what they cost in quality.
-_SMALLER_RECIPES = ("int4-g64", "int4-g128", "int4-channel")
+# Fewer bytes, in the order of what they cost in quality.
+_SMALLER_RECIPES = (DEFAULT_RECIPE, "int4-g32", "int4-g64", "int4-g128", "int4-channel")
+# Of them, what a recipe that ships and is in no such order is compared with.
+_FIRST = 2
 
 
 def choices_of(inputs: MemoryInputs, backend: str) -> BuildChoices:
@@ -57,7 +59,10 @@ def variants(inputs: MemoryInputs, backend: str) -> Iterator[Variant]:
     while (context := context // 2) >= _SHORTEST_CONTEXT:
         chunk = min(context, now.chunk or context)
         steps.append((f"--context {context}", replace(now, context_length=context, chunk=chunk)))
-    for what, other in _planned(inputs.name, config, steps + _together(now)):
+    steps += _together(now)
+    for recipe in _smaller(now):
+        steps += _with_recipe(now, recipe)
+    for what, other in _planned(inputs.name, config, steps):
         if other.recipe == now.recipe_name or _weight_bytes(other) < _weight_bytes(inputs):
             yield what, other
 
@@ -76,10 +81,7 @@ def _smaller(now: BuildChoices) -> tuple[str, ...]:
     """Return the recipes that may be smaller; which of them are is seen when they are planned."""
     if now.recipe in _SMALLER_RECIPES:
         return _SMALLER_RECIPES[_SMALLER_RECIPES.index(now.recipe_name) + 1 :]
-    if now.recipe == DEFAULT_RECIPE:
-        return _SMALLER_RECIPES
-    built_in = isinstance(now.recipe, str)
-    return (DEFAULT_RECIPE,) if built_in else (DEFAULT_RECIPE, *_SMALLER_RECIPES)
+    return _SMALLER_RECIPES[:_FIRST] if isinstance(now.recipe, str) else _SMALLER_RECIPES
 
 
 def _weight_bytes(inputs: MemoryInputs) -> int:
@@ -96,6 +98,15 @@ def _together(now: BuildChoices) -> list[tuple[str, BuildChoices]]:
         what = f"--chunk {chunk} --kv int8 --context {context}"
         steps.append((what, replace(small, context_length=context)))
     return steps
+
+
+def _with_recipe(now: BuildChoices, recipe: str) -> list[tuple[str, BuildChoices]]:
+    """A smaller recipe and other changes: with 8 bits in the layers one alone is seldom enough."""
+    other = replace(now, recipe=recipe)
+    steps = _together(other)
+    if now.kv == "float32":
+        steps.insert(0, ("--kv int8", replace(other, kv="int8")))
+    return [(f"--recipe {recipe} {what}", choices) for what, choices in steps]
 
 
 def _planned(

@@ -185,7 +185,7 @@ def test_what_lies_in_the_checkpoint(make_spec: MakeSpec) -> None:
     assert not names & {"state.safetensors", "parts.key"}
     record = json.loads((spec.out / "training.json").read_text(encoding="utf-8"))
     assert record["losses"] == list(result.losses)
-    assert record["recipe"] == "int4-g32"
+    assert record["recipe"] == "int8-head4"
     settings = json.loads((spec.out / "config.json").read_text(encoding="utf-8"))
     assert settings["quantization_config"]["quant_method"] == "compressed-tensors"
     picture = (spec.out / "loss.svg").read_text(encoding="utf-8")

@@ -51,6 +51,13 @@ def test_each_sequence_comes_once_before_any_comes_again(
     assert all(row in text.train.tolist() for row in both[count:].tolist())
 
 
+@pytest.mark.parametrize(("trained", "count"), [(1, 1), (4, 1), (8, 2), (400, 3)])
+def test_what_is_measured_costs_little_beside_what_is_trained_on(trained: int, count: int) -> None:
+    sequences = torch.arange(12).reshape(6, 2)
+    text = training_text.TrainingText(sequences[:3], sequences[3:], seed=0)
+    assert text.measured(trained).tolist() == text.held_out[:count].tolist()
+
+
 def test_a_text_in_pieces_has_the_same_tokens(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ def test_a_shape_is_held_against_every_profile_and_backend() -> None:
     found = document("gemma-3-270m")
     assert (found["name"], found["recipe"], found["context_length"], found["prefill_chunk"]) == (
         "gemma-3-270m",
-        "int4-g32",
+        "int8-head4",
         4096,
         128,
     )
@@ -49,7 +49,7 @@ def test_what_fits_exits_with_0_and_shows_its_arithmetic() -> None:
     short = invoke(*asked)
     assert short.exit_code == 0
     headline, _, row, hint = short.stdout.splitlines()
-    assert headline == "gemma-3-270m, int4-g32: context length 4,096 tokens, prefill chunk 128"
+    assert headline == "gemma-3-270m, int8-head4: context length 4,096 tokens, prefill chunk 128"
     assert re.match(r" phone-6gb +executorch +fits ", row)
     assert hint == "details: -v"
     result = invoke(*asked, "--verbose")
@@ -62,7 +62,7 @@ def test_what_will_not_fit_exits_with_1_and_shows_what_makes_it_fit() -> None:
     assert result.exit_code == 1
     commands = [
         "executorch on phone-8gb: to make it fit:",
-        "  pocketlm build CHECKPOINT --out BUNDLE --kv int8, "
+        "  pocketlm build CHECKPOINT --out BUNDLE --recipe int4-g32 --kv int8, "
         "then pocketlm profile BUNDLE --on DEVICE --packed-cache",
     ]
     assert result.stdout.splitlines()[3:5] == commands
@@ -85,8 +85,8 @@ def test_all_devices_are_one_line_each_with_one_peak() -> None:
 
 
 def test_what_only_makes_it_tight_is_shown_with_verbose_alone() -> None:
-    arguments = ("gemma-3-4b", "--device", "phone-6gb", "--backend", "executorch")
-    tried = "executorch on phone-6gb: no option that was tried makes it fit; some make it tight"
+    arguments = ("gemma-3-4b", "--device", "phone-4gb", "--backend", "executorch")
+    tried = "executorch on phone-4gb: no option that was tried makes it fit; some make it tight"
     short = invoke(*arguments)
     assert short.stdout.splitlines()[3:] == [f"{tried} (see -v)", "details: -v"]
     details = invoke(*arguments, "--verbose").stdout
@@ -96,12 +96,14 @@ def test_what_only_makes_it_tight_is_shown_with_verbose_alone() -> None:
 
 def test_devices_with_the_same_remedy_share_its_lines() -> None:
     devices = ("--device", "phone-6gb", "--device", "phone-8gb", "--device", "phone-4gb")
-    lines = invoke("gemma-3-4b", *devices, "--backend", "executorch").stdout.splitlines()
+    lines = invoke("qwen3-4b", *devices, "--backend", "executorch").stdout.splitlines()
     assert lines[5:-1] == [
         "executorch on phone-6gb, phone-4gb: no option that was tried makes it fit; some make it "
         "tight (see -v)",
         "executorch on phone-8gb: to make it fit:",
-        "  pocketlm profile BUNDLE --on DEVICE --packed-cache",
+        "  pocketlm build CHECKPOINT --out BUNDLE --recipe int4-g32 --kv int8, "
+        "then pocketlm profile BUNDLE --on DEVICE --packed-cache",
+        "CHECKPOINT: a folder or a hub id that has the weights of qwen3-4b",
     ]
 
 
