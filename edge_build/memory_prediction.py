@@ -116,6 +116,8 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     quantize = [MemoryTerm("blocks of weights", blocks)]
     if prepared.method_statistics:
         quantize += (eager, *_layer_by_layer(prepared))
+    elif prepared.weights_with_text:
+        quantize.append(MemoryTerm("moments of the head's inputs", _table_bytes(prepared)))
     if OWN_GRID_METHOD in prepared.method_names:
         quantize.append(MemoryTerm("search of the checkpoint's grid", _GRID_SEARCH_BYTES))
     stages.append(StageMemory("quantize", (*held, *quantize)))
@@ -179,6 +181,13 @@ def _layer_by_layer(prepared: Preparation) -> list[MemoryTerm]:
         MemoryTerm("moments of inputs", squares * 4 * widest**2),
         MemoryTerm("factors of moments", factors),
     ]
+
+
+def _table_bytes(prepared: Preparation) -> int:
+    """Return what it takes to quantize a tied table for the head's inputs, and nothing else."""
+    scheme, size = prepared.rules["embed_tokens"].scheme, prepared.checkpoint.config.hidden_size
+    assert scheme is not None, "it has a method"
+    return 4 * size**2 + methods.load(scheme.method).prepared_bytes(size)
 
 
 def _calibration_lengths(prepared: Preparation) -> list[int]:

@@ -81,8 +81,13 @@ class Preparation:
 
     @property
     def method_statistics(self) -> tuple[InputStatistic, ...]:
-        """What the methods of the rules need to know of layers' inputs."""
-        found = {kind for name in self.method_names for kind in methods.load(name).statistics}
+        """What methods need to know of inputs that quantized layers give, so of all but a table."""
+        found = {
+            kind
+            for name in self.weights_with_text
+            if name != "embed_tokens"
+            for kind in self._method_of(name).statistics
+        }
         return tuple(sorted(found))
 
     @property
@@ -91,9 +96,21 @@ class Preparation:
         return fold_groups(self.checkpoint.config, self.rules)
 
     @property
-    def methods_need_text(self) -> bool:
-        """Whether a method of the rules reads a calibration text."""
-        return any(methods.load(name).needs_text for name in self.method_names)
+    def weights_with_text(self) -> tuple[str, ...]:
+        """The weights whose method reads a calibration text.
+
+        A table that is only looked up has no inputs to be calibrated on.
+        """
+        looked_up = {"embed_tokens"} if "lm_head" in self.rules else set()
+        quantized = (name for name, rule in self.rules.items() if rule.scheme is not None)
+        return tuple(
+            name for name in quantized if name not in looked_up and self._method_of(name).needs_text
+        )
+
+    def _method_of(self, name: str) -> methods.Method:
+        scheme = self.rules[name].scheme
+        assert scheme is not None, "asked for quantized weights only"
+        return methods.load(scheme.method)
 
     @property
     def float_statistics(self) -> tuple[tuple[Statistic, ...], tuple[str, ...]]:
@@ -115,13 +132,17 @@ class Preparation:
 
     @property
     def is_generating(self) -> bool:
-        """Whether the model writes the text that methods need."""
-        return self.methods_need_text and not self.calibration
+        """Whether the model writes the text that methods need.
+
+        A table alone needs so little that the built-in text has it.
+        """
+        layers = set(self.weights_with_text) - {"embed_tokens"}
+        return bool(layers) and not self.calibration
 
     @property
     def stage_names(self) -> tuple[str, ...]:
         """The stages of this build that a later run could take over, in order."""
-        needed = self.methods_need_text or self.float_statistics[0]
+        needed = self.weights_with_text or self.float_statistics[0]
         calibrate = ("calibrate",) if needed else ()
         fold = ("fold",) if self.fold_groups else ()
         return (
@@ -254,7 +275,7 @@ def _check_calibration(prepared: Preparation) -> None:
             "to choose; leave it out, or take another recipe"
         )
     planned = prepared.spec.bits_per_weight is not None
-    needed = planned or prepared.methods_need_text or prepared.float_statistics[0]
+    needed = planned or prepared.weights_with_text or prepared.float_statistics[0]
     if path is not None and not needed:
         raise BuildError(
             f"--calibrate {path}: no method of this build needs data; add --method gptq, or leave "

@@ -87,7 +87,7 @@ def prepare_training(spec: QatSpec) -> QatPreparation:
     if spec.teacher is not None:
         teacher = open_checkpoint(spec.teacher)
         _require_same_tokens(spec, teacher, start.checkpoint, tokenizer)
-    if start.method_statistics:
+    if start.weights_with_text:
         start = replace(start, calibration=_calibration(text))
     return QatPreparation(spec, start, teacher, text)
 

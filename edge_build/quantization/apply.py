@@ -32,6 +32,7 @@ from pocketlm.edge_build.quantization.quantized_rows import (
     quantized_rows,
 )
 from pocketlm.edge_build.quantization.recipe import OWN_GRID_METHOD, QuantRule, QuantScheme
+from pocketlm.edge_build.quantization.tied_table import of_both_ends
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.models.checkpoint import Checkpoint
 from pocketlm.runtime_py.manifest import ActivationQuantization, OwnGridEntry, TensorEntry
@@ -194,7 +195,11 @@ def _row_quantizer(
 ) -> RowQuantizer:
     if scheme.method == OWN_GRID_METHOD:
         return Keeper(checkpoint, name, scheme, find_grid(checkpoint, name))
-    quantize = methods.load(scheme.method).prepare(scheme, inputs())
+    statistics = inputs()
+    if name == "embed_tokens":
+        # Only one that is the head too has any.
+        statistics = of_both_ends(statistics)
+    quantize = methods.load(scheme.method).prepare(scheme, statistics)
 
     def work(block: tuple[int, int]) -> QuantizedRows:
         weight = finite(name, checkpoint.read_rows(name, *block))
