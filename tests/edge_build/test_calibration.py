@@ -125,7 +125,14 @@ def test_statistics_are_those_of_the_float_model(
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Preparation:
-    spec = BuildSpec(PICO, tmp_path / "out", backends=("onnx",), kv="int8", context_length=64)
+    spec = BuildSpec(
+        PICO,
+        tmp_path / "out",
+        backends=("onnx",),
+        recipe="int4-g32",
+        kv="int8",
+        context_length=64,
+    )
     return prepare(spec)
 
 
@@ -162,6 +169,22 @@ def test_nothing_is_calibrated_unless_somebody_asks(
     asked = prepare(spec)
     assert asked.float_statistics == (wanted, ())
     assert ("calibrate" in asked.stage_names) == bool(wanted)
+
+
+def test_a_tied_table_alone_is_calibrated_on_the_built_in_text(
+    prepared: Preparation, tiny_checkpoint: Callable[[str], Path]
+) -> None:
+    asked = prepare(replace(prepared.spec, recipe="int8-head4", kv="float32"))
+    assert asked.weights_with_text == ("embed_tokens",)
+    assert asked.float_statistics == (("moments",), ("embed_tokens",))
+    assert not asked.is_generating and asked.stage_names[0] == "calibrate"
+    assert asked.method_statistics == ()
+    every = prepare(replace(asked.spec, method="gptq"))
+    assert every.is_generating
+    # A table that is only looked up has no inputs.
+    untied = prepare(replace(asked.spec, checkpoint=tiny_checkpoint("qwen3"), context_length=32))
+    assert "lm_head" in untied.rules
+    assert untied.weights_with_text == () and "calibrate" not in untied.stage_names
 
 
 TEXT = PICO / "README.md"
