@@ -23,6 +23,7 @@ from pocketlm.edge_build.quantization.activations import Rounding, attention_rou
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.reference import ReferenceModel, eager_decoder, reference_threads
 from pocketlm.edge_build.reference_attention import KeepEverything, Packed
+from pocketlm.edge_build.resident_memory import return_freed_memory
 from pocketlm.models.decoder import Decoder
 from pocketlm.runtime_py.kv_choice import KvChoice, KvMeasured
 
@@ -145,6 +146,8 @@ class _Divergences:
         return hidden  # [ways, T, E]
 
     def _tell(self, done: int, what: str) -> None:
+        # Pieces of each way lie between large ones; the heap would grow with each layer.
+        return_freed_memory()
         self.advance("kv", done, self.steps, what)
 
 
