@@ -11,7 +11,7 @@ from pocketlm.device_tests.fit.variants import choices_of, variants
 from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
 from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
 from pocketlm.models import shapes
-from pocketlm.runtime_py.kv_choice import INT8, KvChoice
+from pocketlm.runtime_py.kv_choice import FLOAT32, INT8, KvChoice
 from pocketlm.runtime_py.manifest import RecipeRule
 from pocketlm.runtime_py.memory_inputs import MemoryInputs
 
@@ -120,8 +120,8 @@ def test_groups_that_do_not_divide_a_model_are_left_out() -> None:
 @pytest.mark.parametrize("backend", ["executorch", "onnx"])
 def test_choices_are_those_that_the_bundle_was_planned_with(backend: str) -> None:
     for choices in (
-        BuildChoices("int4-g32", 1024, 64, "int8", (backend,)),
-        BuildChoices("none", 2048, 128, "float32", (backend,)),
+        BuildChoices("int4-g32", 1024, 64, INT8, (backend,)),
+        BuildChoices("none", 2048, 128, FLOAT32, (backend,)),
     ):
         inputs = plan_bundle(SHAPE, shapes.load(SHAPE).config, choices)
         assert choices_of(inputs, backend) == choices
