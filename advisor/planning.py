@@ -128,7 +128,7 @@ def _memory_inputs(prepared: Preparation) -> MemoryInputs:
         QuantRecipe(prepared.recipe.name, tuple(rules)),
         prepared.caches.context_length,
         prepared.caches.chunk,
-        prepared.spec.kv,
+        prepared.kv_choices(prepared.backends[0])[0],
         tuple(backend.name for backend in prepared.backends),
     )
     name = prepared.spec.name or Path(prepared.spec.checkpoint).name

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pocketlm.edge_build.kv_cache import CachePlan, KvPrecision
+from pocketlm.edge_build.kv_cache import CachePlan
 from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.lowered_cache import NO_CACHE, LoweredCache
 from pocketlm.edge_build.lowering_memory import UNMEASURED, LoweringMemory
@@ -13,6 +13,7 @@ from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.models.config import ModelConfig
 from pocketlm.runtime_py.components import Component
+from pocketlm.runtime_py.kv_choice import KvChoice, KvPrecision
 from pocketlm.runtime_py.manifest import (
     ActivationQuantization,
     AttentionQuantization,
@@ -136,3 +137,11 @@ class Backend:
     lowering_memory: LoweringMemory = UNMEASURED
     activations: ActivationQuantization = "none"
     attention: RoundedAttention = no_rounded_attention
+
+    def keeps(self, choice: KvChoice) -> bool:
+        """Say whether caches can be kept so."""
+        return {choice.local, choice.global_} <= self.kv.keys()
+
+    def stored(self, plan: CachePlan, choice: KvChoice) -> CachePlan:
+        """Return a plan whose caches are kept as this backend keeps such precisions."""
+        return plan.stored(self.kv[choice.local], self.kv[choice.global_])

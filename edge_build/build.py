@@ -1,5 +1,6 @@
-"""build(spec): checkpoint → calibrate, fold → quantize → lower → golden answers → bundle."""
+"""build(spec): checkpoint → calibrate, fold → quantize → kv → lower → golden answers → bundle."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pocketlm.edge_build import stage_results
@@ -7,13 +8,14 @@ from pocketlm.edge_build.backend import Artifact, Backend, LoweringInput
 from pocketlm.edge_build.build_key import build_key
 from pocketlm.edge_build.bundling import StagedParts, write_manifest, write_text
 from pocketlm.edge_build.golden import record_golden, untouched_notes
+from pocketlm.edge_build.kv_measuring import KvMeasurements, measure_kv
 from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.lowered_cache import NO_CACHE, LoweredCache, user_lowered_cache
 from pocketlm.edge_build.memory_limit import estimate_memory
 from pocketlm.edge_build.memory_prediction import RECIPE_STAGE
 from pocketlm.edge_build.mixed_precision.planning import plan_recipe
 from pocketlm.edge_build.mixed_precision.recipe_budget import RecipeBudget
-from pocketlm.edge_build.preparation import Preparation, prepare
+from pocketlm.edge_build.preparation import KV_STAGE, Preparation, prepare
 from pocketlm.edge_build.progress import (
     Advance,
     Notice,
@@ -96,6 +98,8 @@ def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Man
     folds = fold_stage(prepared, calibration, stages)
     quantized = quantize_stage(prepared, calibration, folds, stages)
     kv_scales = measured_kv_scales(calibration, folds, prepared.checkpoint.config)
+    kv = _kv_stage(prepared, quantized.weights, kv_scales, stages)
+    prepared = replace(prepared, measured_kv=kv.chosen)
     artifacts = {
         backend.name: _lower(prepared, quantized.weights, kv_scales, backend, stages)
         for backend in prepared.backends
@@ -113,6 +117,7 @@ def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Man
         tensors=quantized.tensors,
         artifacts=artifacts,
         goldens=goldens,
+        kv=kv,
         files=[file for name in in_bundle for file in stages.finished[name].files],
         notes=untouched_notes(prepared, artifacts, stages.folder / "golden", goldens),
     )
@@ -124,6 +129,19 @@ def _build(prepared: Preparation, checkpoint_sha256: str, stages: Stages) -> Man
     for name in in_bundle:
         stages.move_files(name, bundle)
     return manifest
+
+
+def _kv_stage(
+    prepared: Preparation, weights: WeightStore, kv_scales: KvScales | None, stages: Stages
+) -> KvMeasurements:
+    """Measure what keys and values may be kept in, where the user leaves that to the build."""
+    if KV_STAGE not in stages.names:
+        return KvMeasurements({})
+    return stages.run(
+        KV_STAGE,
+        lambda folder, advance: measure_kv(prepared, weights, kv_scales, advance),
+        stage_results.KV,
+    )
 
 
 def _lower(

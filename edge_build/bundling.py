@@ -7,6 +7,7 @@ from pathlib import Path
 from pocketlm.edge_build.backend import Artifact
 from pocketlm.edge_build.file_entries import file_entries
 from pocketlm.edge_build.installation import tool_versions
+from pocketlm.edge_build.kv_measuring import KvMeasurements
 from pocketlm.edge_build.mixed_precision.recipe_writing import RECIPE_NAME
 from pocketlm.edge_build.model_document import model_document
 from pocketlm.edge_build.preparation import Preparation
@@ -14,6 +15,7 @@ from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.quantization.quality import kept_grid_notes
 from pocketlm.edge_build.runner_files.writing import write_runner_files
 from pocketlm.models.hub import checkpoint_name, hub_origin
+from pocketlm.runtime_py.kv_choice import KvMeasured
 from pocketlm.runtime_py.lint.comparison import read_alike
 from pocketlm.runtime_py.manifest import (
     MANIFEST_NAME,
@@ -32,6 +34,7 @@ class StagedParts:
 
     Attributes:
         goldens: backend name → path of its golden answers, relative to the bundle.
+        kv: what `--kv auto` chose among.
         files: of every stage whose files go into the bundle.
         notes: what the golden answers do not touch.
     """
@@ -40,6 +43,7 @@ class StagedParts:
     tensors: Sequence[TensorEntry]
     artifacts: Mapping[str, Artifact]
     goldens: Mapping[str, str]
+    kv: KvMeasurements
     files: Sequence[FileEntry]
     notes: Sequence[str] = ()
 
@@ -74,7 +78,7 @@ def write_manifest(
         stop_ids=text.stop_ids,
         tensors=tuple(parts.tensors),
         backends={
-            name: backend_entry(artifact, parts.goldens[name])
+            name: backend_entry(artifact, parts.goldens[name], parts.kv.tried.get(name, ()))
             for name, artifact in parts.artifacts.items()
         },
         files=tuple(sorted(files, key=lambda file: file.path)),
@@ -97,7 +101,9 @@ def write_manifest(
     return manifest
 
 
-def backend_entry(artifact: Artifact, golden: str) -> BackendEntry:
+def backend_entry(
+    artifact: Artifact, golden: str, kv_measured: tuple[KvMeasured, ...] = ()
+) -> BackendEntry:
     """Return what a manifest says of an artifact.
 
     Args:
@@ -114,6 +120,7 @@ def backend_entry(artifact: Artifact, golden: str) -> BackendEntry:
         components=artifact.components,
         options=dict(artifact.options),
         attention_quantization=artifact.attention_quantization,
+        kv_measured=kv_measured,
     )
 
 

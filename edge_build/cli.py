@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from pocketlm.edge_build import recipe_command
 from pocketlm.edge_build.size_option import SizeOption
 from pocketlm.edge_build.termination import stopped_by_sigterm
+
+if TYPE_CHECKING:
+    from pocketlm.edge_build.spec import KvOption
 
 _POSITIVE = click.IntRange(min=1)
 
@@ -71,10 +74,11 @@ def _parse_options(values: tuple[str, ...]) -> dict[str, dict[str, str]]:
 @click.option("--chunk", type=_POSITIVE, help="Prefill chunk size in tokens. Default: 128.")
 @click.option(
     "--kv",
-    type=click.Choice(["float32", "int8"]),
+    type=click.Choice(["float32", "int8", "int8-local", "int8-global", "auto"]),
     default="float32",
     show_default=True,
-    help="KV cache precision.",
+    help="KV cache precision. int8-local and int8-global: of layers with a window, and of all "
+    "others, only. auto: int8 where the build measures no loss by it.",
 )
 @click.option(
     "--golden-tokens", type=_POSITIVE, help="Greedy tokens recorded for verify. Default: 64."
@@ -127,7 +131,7 @@ def build(
     calibration_text: Path | None,
     context_length: int | None,
     chunk: int | None,
-    kv: Literal["float32", "int8"],
+    kv: "KvOption",
     golden_tokens: int | None,
     options: tuple[str, ...],
     max_ram_bytes: int | None,
@@ -156,6 +160,7 @@ def build(
     pocketlm build ./qwen3 --out qwen --recipe int4-g128 --chunk 64 --json
     pocketlm build ./gemma-3-1b-it --out gemma --method gptq --calibrate book.txt
     pocketlm build ./gemma-3-1b-it --out gemma --bits-per-weight 6 --method gptq
+    pocketlm build ./gemma-3-1b-it --out gemma --context 32768 --kv auto
     pocketlm build ./gemma-3-1b-it-Q4_0.gguf --out gemma --backend onnx
     pocketlm build ./gemma-3-1b-it --out gemma --dry-run     print memory
     pocketlm build ./gemma-3-1b-it --out gemma --max-ram 4G  memory limit

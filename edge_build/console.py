@@ -1,6 +1,7 @@
 """What a build prints on stdout: its plan, and its result."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,17 +10,23 @@ import click
 from rich.table import Table
 
 from pocketlm.edge_build.byte_sizes import shown_size
+from pocketlm.edge_build.kv_rule import largest_kl
 from pocketlm.edge_build.memory_limit import MemoryEstimate
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.progress import StageReport
 from pocketlm.edge_build.quantization.quality import summarize
+from pocketlm.runtime_py.kv_choice import kv_choice_of
 from pocketlm.runtime_py.manifest import BackendEntry, Manifest
 from pocketlm.runtime_py.terminal import make_console, say
 
 
 def report_plan(prepared: Preparation, memory: MemoryEstimate, as_json: bool) -> None:
     """Print what a build would make, and the memory that it would take."""
-    kv_bytes = {b.name: prepared.caches_of(b).size_bytes for b in prepared.backends}
+    # With --kv auto the most that it may choose.
+    kv_bytes = {
+        b.name: b.stored(prepared.caches, prepared.kv_choices(b)[0]).size_bytes
+        for b in prepared.backends
+    }
     plan = {
         "checkpoint": str(prepared.checkpoint.folder),
         "backends": [backend.name for backend in prepared.backends],
@@ -31,7 +38,7 @@ def report_plan(prepared: Preparation, memory: MemoryEstimate, as_json: bool) ->
         "kv_cache_bytes": kv_bytes,
         "weight_bytes": prepared.weight_bytes,
         "disk_needed_bytes": prepared.disk_bytes,
-        "notes": [*prepared.notes],
+        "notes": [*prepared.notes, *_kv_notes(prepared)],
     }
     if as_json:
         click.echo(json.dumps({**plan, "memory": _memory_document(memory)}, indent=1))
@@ -42,6 +49,12 @@ def report_plan(prepared: Preparation, memory: MemoryEstimate, as_json: bool) ->
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         say(f"{name:20} {shown}")
     _print_memory(memory)
+
+
+def _kv_notes(prepared: Preparation) -> tuple[str, ...]:
+    if not prepared.measures_kv:
+        return ()
+    return ("--kv auto: the build measures what caches are kept in; kv_cache_bytes is the most",)
 
 
 def report_build(
@@ -61,6 +74,8 @@ def report_build(
                 name: {
                     "size_bytes": _backend_bytes(manifest, name),
                     "kv_cache_bytes": entry.kv_cache_bytes,
+                    "kv": kv_choice_of(entry.caches).name,
+                    "kv_measured": [asdict(one) for one in entry.kv_measured],
                 }
                 for name, entry in manifest.backends.items()
             },
@@ -84,6 +99,8 @@ def report_build(
             _cache_kinds(entry),
         )
     console.print(table)
+    if any(entry.kv_measured for entry in manifest.backends.values()):
+        console.print(_kv_table(manifest))
     console.print(_stage_table(stages))
     for note in manifest.notes:
         console.print(f"note: {note}")
@@ -115,6 +132,20 @@ def _print_memory(memory: MemoryEstimate) -> None:
     click.echo(f"  {'available':14} {shown_size(memory.available_bytes):>8}  in addition")
 
 
+def _kv_table(manifest: Manifest) -> Table:
+    """Return what `--kv auto` tried, and what it chose."""
+    table = Table("backend", "--kv", "KV cache MB", "KL divergence, nats", "")
+    for name, entry in manifest.backends.items():
+        chosen = kv_choice_of(entry.caches).name
+        for one in entry.kv_measured:
+            remark = "chosen" if one.kv == chosen else ""
+            if one.kl_nats > largest_kl(entry.kv_measured):
+                remark = "loses too much"
+            size = f"{one.size_bytes / 1e6:,.2f}"
+            table.add_row(name, one.kv, size, f"{one.kl_nats:.5f}", remark)
+    return table
+
+
 def _stage_table(stages: Sequence[StageReport]) -> Table:
     table = Table("stage", "wall s", "peak memory", "")
     for stage in stages:
@@ -133,7 +164,8 @@ def _backend_bytes(manifest: Manifest, backend: str) -> int:
 
 
 def _cache_kinds(entry: BackendEntry) -> str:
-    counts: dict[tuple[str, int], int] = {}
-    for cache in entry.caches:
-        counts[cache.kind, cache.capacity] = counts.get((cache.kind, cache.capacity), 0) + 1
-    return ", ".join(f"{n} x {kind} of {slots}" for (kind, slots), n in counts.items())
+    counts = Counter((cache.kind, cache.capacity, cache.dtype) for cache in entry.caches)
+    return ", ".join(
+        f"{n} x {kind} of {slots}" + (f" in {dtype}" if dtype != "float32" else "")
+        for (kind, slots, dtype), n in counts.items()
+    )

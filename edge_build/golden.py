@@ -15,8 +15,9 @@ from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.progress import Advance
 from pocketlm.edge_build.prompts import open_tokenizer
+from pocketlm.edge_build.quantization.activations import Rounding
 from pocketlm.edge_build.quantization.weight import WeightStore
-from pocketlm.edge_build.reference import Rounding, reference_threads
+from pocketlm.edge_build.reference import reference_threads
 from pocketlm.runtime_py.chat_template import MOMENT
 from pocketlm.runtime_py.golden import Golden, TokenizerCase
 from pocketlm.runtime_py.golden_coverage import coverage_of
@@ -91,4 +92,6 @@ def untouched_notes(
 
 
 def _rounding(artifact: Artifact) -> Rounding:
-    return Rounding(artifact.activation_quantization, artifact.attention_quantization)
+    return Rounding.over(
+        artifact.caches, artifact.activation_quantization, artifact.attention_quantization
+    )

@@ -12,6 +12,7 @@ from pocketlm.edge_build.prompts import long_ids
 from pocketlm.edge_build.reference import LARGE_PARAMETERS
 from pocketlm.runtime_py.golden import ChatCase
 from pocketlm.runtime_py.golden_cases import PlacedCall
+from pocketlm.runtime_py.kv_choice import FLOAT32
 from pocketlm.runtime_py.tokenizer import Tokenizer
 
 _LARGE_TOKENS = 8
@@ -100,10 +101,14 @@ def all_tokens(prepared: Preparation) -> int:
 
 
 def golden_ways(prepared: Preparation) -> int:
-    """Return in how many ways to round each token is read: none, and two or one for a backend."""
+    """Return in how many ways to round each token is read: none, and two or one for a backend.
+
+    Caches that are not measured yet count as int8.
+    """
     if all(rule.scheme is None for rule in prepared.rules.values()):
         return 1
-    return 1 + (2 if prepared.spec.kv == "int8" else 1) * len(prepared.backends)
+    coded = [prepared.kv_choices(backend) != (FLOAT32,) for backend in prepared.backends]
+    return 1 + sum(2 if one else 1 for one in coded)
 
 
 def text_rows(prepared: Preparation) -> int:

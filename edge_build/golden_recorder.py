@@ -15,8 +15,9 @@ from pocketlm.edge_build.golden_rows import FedTokens, KeptRows, Passes, Rows
 from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.preparation import Preparation
 from pocketlm.edge_build.progress import Advance
+from pocketlm.edge_build.quantization.activations import Rounding
 from pocketlm.edge_build.quantization.weight import WeightStore
-from pocketlm.edge_build.reference import ReferenceModel, Rounding
+from pocketlm.edge_build.reference import ReferenceModel
 from pocketlm.runtime_py.golden_cases import GoldenCase, PlacedCall, PlacedCase
 
 # Two float32 runtimes differ by the order of their sums, 1e-6 of a row's spread; two runs that
@@ -70,13 +71,13 @@ class Recorder:
             for rounding in roundings
         }
         # Rounding of attention alone is what an artifact without rounded activations has.
-        ways = [(NO_ROUNDING, _attention_of(rounding), rounding) for rounding in roundings]
+        ways = [(NO_ROUNDING, rounding.of_attention, rounding) for rounding in roundings]
         passes = Passes(
             self.config, self.weights, self.kv_scales, list(dict.fromkeys(sum(ways, ())))
         )
         for number, row in passes.rows(sequences, self._tell_layer):
             for rounding in roundings:
-                rows = row[rounding], row[_attention_of(rounding)], row[NO_ROUNDING]
+                rows = row[rounding], row[rounding.of_attention], row[NO_ROUNDING]
                 kept[rounding][number].add(Rows(*rows))
             self._advance(f"rows of {sequences[number].name}", 1)
         return {rounding: self._recorded(kept[rounding]) for rounding in roundings}
@@ -117,10 +118,6 @@ class Recorder:
     def _advance(self, what: str, steps: int) -> None:
         self.done += steps
         self.advance("golden", self.done, self.steps, what)
-
-
-def _attention_of(rounding: Rounding) -> Rounding:
-    return Rounding("none", rounding.attention)
 
 
 def _placed_sequence(name: str, calls: tuple[PlacedCall, ...]) -> FedTokens:

@@ -1,15 +1,12 @@
 """Which layer gets which cache. What a kind of cache is stands in `runtime_py/caches`."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.models.config import ModelConfig
 from pocketlm.runtime_py import caches
+from pocketlm.runtime_py.kv_choice import KvChoice
 from pocketlm.runtime_py.manifest import CacheEntry, CacheQuantization
-
-KvPrecision = Literal["float32", "int8"]
-KV_PRECISIONS: tuple[KvPrecision, ...] = ("float32", "int8")
 
 
 @dataclass(frozen=True)
@@ -18,7 +15,7 @@ class CachePlan:
 
     Attributes:
         layers: one entry for each of `ModelConfig.cached_layers`; values are float32 until a
-            backend's way to store int8 is chosen with `stored`.
+            backend's way to store each kind of layer is chosen with `stored`.
         chunk: most tokens written at once.
     """
 
@@ -35,10 +32,22 @@ class CachePlan:
     def size_bytes(self) -> int:
         return sum(cache.size_bytes for cache in self.layers)
 
-    def stored(self, quantization: CacheQuantization) -> "CachePlan":
-        """Return the plan with int8 codes and such scales in every cache; "none" is float32."""
-        dtype = "float32" if quantization == "none" else "int8"
-        layers = (replace(c, dtype=dtype, quantization=quantization) for c in self.layers)
+    @property
+    def has_both_kinds(self) -> bool:
+        """Whether some layers have a window and others have none."""
+        return len({cache.window is None for cache in self.layers}) == 2
+
+    def stored(
+        self, local: CacheQuantization, global_: CacheQuantization | None = None
+    ) -> "CachePlan":
+        """Return the plan with int8 codes and such scales in its caches; "none" is float32.
+
+        Args:
+            local: of layers with a window.
+            global_: of the others; None is as `local`.
+        """
+        global_ = local if global_ is None else global_
+        layers = (_coded(c, global_ if c.window is None else local) for c in self.layers)
         return replace(self, layers=tuple(layers))
 
     def with_local(self, kind: str) -> "CachePlan":
@@ -55,6 +64,25 @@ class CachePlan:
         if slots >= self.context_length:
             kind, slots = caches.GLOBAL, self.context_length
         return replace(cache, kind=kind, capacity=slots)
+
+
+def _coded(cache: CacheEntry, quantization: CacheQuantization) -> CacheEntry:
+    dtype = "float32" if quantization == "none" else "int8"
+    return replace(cache, dtype=dtype, quantization=quantization)
+
+
+def check_choice(plan: CachePlan, choice: KvChoice) -> None:
+    """Refuse a choice between kinds of layers that a model does not have.
+
+    Raises:
+        BuildError: the plan has one kind.
+    """
+    if choice.is_mixed and not plan.has_both_kinds:
+        found = "has" if plan.layers[0].window is not None else "has none"
+        raise BuildError(
+            f"--kv {choice.name}: needs layers with a window and layers without; every layer of "
+            f"this model {found}; give float32 or int8"
+        )
 
 
 def plan_caches(config: ModelConfig, context_length: int, chunk: int) -> CachePlan:

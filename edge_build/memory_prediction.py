@@ -12,6 +12,14 @@ from dataclasses import dataclass
 from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.calibration.generation import GENERATED_LENGTH, GENERATED_SEQUENCES
 from pocketlm.edge_build.calibration.text import BUILT_IN_TOKENS
+from pocketlm.edge_build.eager_memory import (
+    EAGER_WIDE_TENSORS,
+    MB,
+    MemoryTerm,
+    eager_terms,
+    kept_weight_bytes,
+    tokenizer_term,
+)
 from pocketlm.edge_build.golden_plan import (
     all_tokens,
     golden_tokens,
@@ -20,6 +28,7 @@ from pocketlm.edge_build.golden_plan import (
     text_rows,
 )
 from pocketlm.edge_build.golden_rows import PIECE_ROWS
+from pocketlm.edge_build.kv_rule import KV_TOKENS
 from pocketlm.edge_build.lowering_memory import LoweringMemory
 from pocketlm.edge_build.mixed_precision.sensitivity import (
     SENSITIVITY_ROWS,
@@ -27,15 +36,13 @@ from pocketlm.edge_build.mixed_precision.sensitivity import (
     STATISTICS_SEQUENCES,
     WEIGHTS_TOGETHER,
 )
-from pocketlm.edge_build.preparation import Preparation
+from pocketlm.edge_build.preparation import KV_STAGE, Preparation
 from pocketlm.edge_build.quantization import methods
 from pocketlm.edge_build.quantization.fold_search import EXPONENTS, SEARCH_TOKENS
 from pocketlm.edge_build.quantization.layer_by_layer import PIECE_TOKENS
 from pocketlm.edge_build.quantization.recipe import OWN_GRID_METHOD
-from pocketlm.edge_build.reference import LARGE_PARAMETERS
 from pocketlm.models.weight_shapes import weight_shapes
 
-MB = 1_000_000
 # Comes first and is not kept: what it measures is in the user's cache, weight by weight.
 RECIPE_STAGE = "recipe"
 
@@ -43,8 +50,6 @@ RECIPE_STAGE = "recipe"
 # them, 45 to 95 MB; fewer where weights stay as they are.
 _QUANTIZE_BYTES = 60 * MB
 _COPY_BYTES = 30 * MB
-# A vocabulary entry of a loaded tokenizer: Gemma's 262,144 take 249 MB.
-_TOKENIZER_ENTRY_BYTES = 950
 # What the tokenizer's many small pieces find room in, after a lowering left holes.
 _HOLES_BYTES = 75 * MB
 # Parts of torch that load when they are first used, and stay: by the eager model, and by an export.
@@ -52,37 +57,12 @@ _EAGER_LIBRARIES_BYTES = 85 * MB
 _EXPORT_LIBRARIES_BYTES = 150 * MB
 # Blocks in float64, of two threads: 126 MB in all were measured, where rounding takes 43.
 _GRID_SEARCH_BYTES = 80 * MB
-# Code and scratch of matrix products when they first run.
-_KERNEL_BYTES = 25 * MB
-# Copies of a weight's block while it is unpacked and multiplied: 4 million float32 each.
-_EAGER_BLOCK_BYTES = 2 * 16 * MB
-# Tensors of the MLP's width that live at once: gate, up, their product and what of it is rounded.
-_EAGER_WIDE_TENSORS = 4
-# Tensors of the residual's width: itself, before the layer, normed, queries, keys, values.
-_EAGER_NARROW_TENSORS = 6
-# Tensors of scores that live at once: products, scaled, masked, weights.
-_EAGER_SCORES = 4
-# A large model's activations come from a heap that keeps what they leave between them.
-_HEAP_FACTOR = 1.3
-# So do many sequences: 863 MB were measured where this predicts 875 (pico, 33 sequences).
-_PIECES_FACTOR = 1.5
 # Rows of logits, and those before a soft cap or of the piece before.
 _LOGITS_COPIES = 2
-
-# What edge_build/reference.py keeps unpacked, and what edge_build/golden.py records.
-_KEPT_ELEMENTS = 1 << 20
 
 
 # An unquantized weight has four bytes, but fewer copies.
 _FLOAT_CODE_BYTES = 3.4
-
-
-@dataclass(frozen=True)
-class MemoryTerm:
-    """One part of what a stage holds."""
-
-    what: str
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -121,6 +101,8 @@ def predict_memory(prepared: Preparation, resident_bytes: int) -> tuple[StageMem
     if OWN_GRID_METHOD in prepared.method_names:
         quantize.append(MemoryTerm("search of the checkpoint's grid", _GRID_SEARCH_BYTES))
     stages.append(StageMemory("quantize", (*held, *quantize)))
+    if KV_STAGE in prepared.stage_names:
+        stages.append(StageMemory(KV_STAGE, (*held, eager, *_kv(prepared))))
     held.append(MemoryTerm("parts of torch for export", _EXPORT_LIBRARIES_BYTES))
     for backend in prepared.backends:
         stages.append(StageMemory(backend.name, (*held, *_lowering(prepared, backend))))
@@ -140,8 +122,8 @@ def _planning(prepared: Preparation) -> list[MemoryTerm]:
     moments = 4 * widest**2 if "moments" in prepared.method_statistics else 0
     rows = SENSITIVITY_ROWS * config.vocab_size * 4
     return [
-        _tokenizer(prepared, holes=0),
-        *_eager(prepared, longest, longest * STATISTICS_SEQUENCES, in_pieces=True),
+        tokenizer_term(prepared, holes=0),
+        *eager_terms(prepared, longest, longest * STATISTICS_SEQUENCES, in_pieces=True),
         MemoryTerm("inputs of every layer", 4 * config.num_layers * longest * config.hidden_size),
         MemoryTerm("rows of logits", (1 + _LOGITS_COPIES * WEIGHTS_TOGETHER) * rows),
         MemoryTerm("moments of inputs", moments),
@@ -156,8 +138,8 @@ def _fold(prepared: Preparation) -> list[MemoryTerm]:
     widest = max(prepared.checkpoint.shape(g.readers[0])[1] for g in prepared.fold_groups)
     inputs = 4 * len(EXPONENTS) * SEARCH_TOKENS * widest
     return [
-        _tokenizer(prepared, holes=0),
-        *_eager(prepared, max(lengths), sum(lengths), in_pieces=len(lengths) > 1),
+        tokenizer_term(prepared, holes=0),
+        *eager_terms(prepared, max(lengths), sum(lengths), in_pieces=len(lengths) > 1),
         MemoryTerm("blocks of weights", _QUANTIZE_BYTES),
         MemoryTerm("inputs in every scale", inputs),
     ]
@@ -173,11 +155,11 @@ def _layer_by_layer(prepared: Preparation) -> list[MemoryTerm]:
     squares = sum(kind != "maxima" for kind in prepared.method_statistics)
     tokens = models * sum(lengths)
     # The inputs of the MLP's last product are there for the whole text, all else of it in pieces.
-    wide = 1 + _EAGER_WIDE_TENSORS * min(1, models * PIECE_TOKENS / tokens)
+    wide = 1 + EAGER_WIDE_TENSORS * min(1, models * PIECE_TOKENS / tokens)
     return [
         # The heap gives it back when the graphs of a backend take its place.
-        _tokenizer(prepared, holes=0),
-        *_eager(prepared, max(lengths), tokens, in_pieces=len(lengths) > 1, wide_tensors=wide),
+        tokenizer_term(prepared, holes=0),
+        *eager_terms(prepared, max(lengths), tokens, in_pieces=len(lengths) > 1, wide_tensors=wide),
         MemoryTerm("moments of inputs", squares * 4 * widest**2),
         MemoryTerm("factors of moments", factors),
     ]
@@ -197,6 +179,22 @@ def _calibration_lengths(prepared: Preparation) -> list[int]:
         return [min(GENERATED_LENGTH, context_length)] * GENERATED_SEQUENCES
     built_in = min(BUILT_IN_TOKENS, context_length)
     return [len(tokens) for tokens in prepared.calibration] or [built_in]
+
+
+def _kv(prepared: Preparation) -> list[MemoryTerm]:
+    """Return what it takes to measure what caches may be kept in."""
+    built_in = min(BUILT_IN_TOKENS, prepared.caches.context_length)
+    tokens = min(KV_TOKENS, len(prepared.calibration[0]) if prepared.calibration else built_in)
+    # Float32 caches are one way for all backends.
+    ways = 1 + sum(len(prepared.kv_choices(backend)) - 1 for backend in prepared.backends)
+    rows = min(PIECE_ROWS, tokens) * prepared.checkpoint.config.vocab_size * 4
+    return [
+        tokenizer_term(prepared, holes=0),
+        *eager_terms(prepared, tokens, ways * tokens),
+        MemoryTerm("small weights of the float model", kept_weight_bytes(prepared)),
+        # Of every way, before and after a soft cap; of the float model, and one way's logarithms.
+        MemoryTerm("rows of logits", (_LOGITS_COPIES * (ways + 1) + 2) * rows),
+    ]
 
 
 def _lowering(prepared: Preparation, backend: Backend) -> list[MemoryTerm]:
@@ -238,14 +236,14 @@ def _calibrate(prepared: Preparation) -> list[MemoryTerm]:
     lengths, (statistics, _) = _calibration_lengths(prepared), prepared.float_statistics
     reading: list[MemoryTerm] = []
     if statistics:
-        reading = _eager(prepared, max(lengths), sum(lengths), in_pieces=len(lengths) > 1)
+        reading = eager_terms(prepared, max(lengths), sum(lengths), in_pieces=len(lengths) > 1)
     elif prepared.is_generating:
-        reading = _eager(prepared, 1, GENERATED_SEQUENCES)
+        reading = eager_terms(prepared, 1, GENERATED_SEQUENCES)
     if prepared.is_generating:
         reading.append(MemoryTerm("keys and values of own texts", _generated_bytes(prepared)))
     moments = 4 * prepared.checkpoint.config.hidden_size**2 if "moments" in statistics else 0
     return [
-        _tokenizer(prepared, holes=0),
+        tokenizer_term(prepared, holes=0),
         *reading,
         *([MemoryTerm("moments of inputs", moments)] if moments else []),
     ]
@@ -264,55 +262,10 @@ def _golden(prepared: Preparation) -> list[MemoryTerm]:
     rows = min(max(golden_tokens(prepared), text_rows(prepared)), PIECE_ROWS)
     logits_bytes = ways * rows * prepared.checkpoint.config.vocab_size * 4
     return [
-        _tokenizer(prepared, holes=_HOLES_BYTES),
+        tokenizer_term(prepared, holes=_HOLES_BYTES),
         # All sequences are read in all ways at once, from the same weights.
-        *_eager(prepared, longest_pass(prepared), ways * all_tokens(prepared)),
+        *eager_terms(prepared, longest_pass(prepared), ways * all_tokens(prepared)),
         MemoryTerm("rows of logits", _LOGITS_COPIES * logits_bytes),
-    ]
-
-
-def _tokenizer(prepared: Preparation, holes: int) -> MemoryTerm:
-    size = _TOKENIZER_ENTRY_BYTES * prepared.text.tokenizer_size
-    return MemoryTerm("tokenizer", max(0, size - holes))
-
-
-def _eager(
-    prepared: Preparation,
-    longest: int,
-    tokens: int,
-    *,
-    in_pieces: bool = False,
-    wide_tensors: float = _EAGER_WIDE_TENSORS,
-) -> list[MemoryTerm]:
-    """Return what an eager model holds while it reads.
-
-    Args:
-        longest: tokens of the longest sequence, whose scores live at once.
-        tokens: of everything that passes a layer at once.
-        in_pieces: whether they are many sequences, whose pieces leave holes in the heap.
-        wide_tensors: of an MLP that live at once.
-    """
-    config = prepared.checkpoint.config
-    matrices = [
-        math.prod(prepared.checkpoint.shape(name))
-        for name in prepared.rules
-        if len(prepared.checkpoint.shape(name)) == 2
-    ]
-    kept = sum(size for size in matrices if size <= _KEPT_ELEMENTS)
-    blocks = _EAGER_BLOCK_BYTES if max(matrices) > _KEPT_ELEMENTS else 0
-    intermediate = max(layer.intermediate_size for layer in config.layers)
-    wide = tokens * (intermediate * wide_tensors)
-    narrow = tokens * (config.hidden_size * _EAGER_NARROW_TENSORS)
-    heap = _HEAP_FACTOR if prepared.parameters > LARGE_PARAMETERS else 1
-    heap = _PIECES_FACTOR if in_pieces else heap
-    heads = max(layer.num_attention_heads for layer in config.layers)
-    scores = heads * longest**2 * _EAGER_SCORES
-    return [
-        MemoryTerm("kernels of torch", _KERNEL_BYTES),
-        MemoryTerm("small weights, unpacked", kept * 4),
-        MemoryTerm("blocks of large weights", blocks),
-        MemoryTerm("activations of all that is read at once", int((wide + narrow) * 4 * heap)),
-        MemoryTerm("scores of the longest text", int(scores * 4 * heap)),
     ]
 
 

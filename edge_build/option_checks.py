@@ -5,6 +5,7 @@ from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.quantization.recipe import QuantRule
 from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py.kv_choice import KvChoice
 
 
 def check_schemes(rules: dict[str, QuantRule], chosen: tuple[Backend, ...], recipe: str) -> None:
@@ -22,9 +23,12 @@ def check_schemes(rules: dict[str, QuantRule], chosen: tuple[Backend, ...], reci
 
 def check_kv(spec: BuildSpec, chosen: tuple[Backend, ...]) -> None:
     """Refuse a precision of keys and values that a backend does not have."""
+    if spec.kv == "auto":
+        return
+    choice = KvChoice.named(spec.kv)
     for backend in chosen:
-        if spec.kv not in backend.kv:
-            able = [name for name in backends.names() if spec.kv in backends.load(name).kv]
+        if not backend.keeps(choice):
+            able = [name for name in backends.names() if backends.load(name).keeps(choice)]
             raise BuildError(
                 f"--kv {spec.kv}: backend {backend.name} keeps keys and values in "
                 f"{' or '.join(backend.kv)}; choose that, or build with --backend "

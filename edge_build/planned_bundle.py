@@ -7,7 +7,7 @@ from pathlib import Path
 from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.kv_cache import CachePlan, KvPrecision, plan_caches
+from pocketlm.edge_build.kv_cache import CachePlan, check_choice, plan_caches
 from pocketlm.edge_build.model_document import model_document
 from pocketlm.edge_build.quantization import recipes
 from pocketlm.edge_build.quantization.entries import tensor_entry
@@ -16,6 +16,7 @@ from pocketlm.edge_build.quantization.rules import choose_rules, refuse_unmatche
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.weight_shapes import weight_shapes
+from pocketlm.runtime_py.kv_choice import FLOAT32, KvChoice
 from pocketlm.runtime_py.manifest import RecipeRule
 from pocketlm.runtime_py.memory_inputs import MemoryInputs
 from pocketlm.runtime_py.memory_model import RunChoices
@@ -32,7 +33,7 @@ class BuildChoices:
     recipe: str | QuantRecipe
     context_length: int | None = None
     chunk: int | None = None
-    kv: KvPrecision = "float32"
+    kv: KvChoice = FLOAT32
     backends: tuple[str, ...] = field(default_factory=backends.names)
 
     @property
@@ -50,6 +51,7 @@ def plan_bundle(name: str, config: ModelConfig, choices: BuildChoices) -> Memory
     spec = BuildSpec(Path(name), Path(), context_length=choices.context_length, chunk=choices.chunk)
     context_length = spec.resolved_context(config.max_position_embeddings)
     plan = plan_caches(config, context_length, spec.resolved_chunk(context_length))
+    check_choice(plan, choices.kv)
     recipe, shapes = choices.recipe, weight_shapes(config)
     if isinstance(recipe, str):
         recipe = recipes.load(recipe)
@@ -73,15 +75,13 @@ def plan_bundle(name: str, config: ModelConfig, choices: BuildChoices) -> Memory
     )
 
 
-def _foreseen(
-    backend: Backend, config: ModelConfig, plan: CachePlan, kv: KvPrecision
-) -> RunChoices:
-    if kv not in backend.kv:
+def _foreseen(backend: Backend, config: ModelConfig, plan: CachePlan, kv: KvChoice) -> RunChoices:
+    if not backend.keeps(kv):
         raise BuildError(
-            f"--kv {kv}: backend {backend.name} cannot; choose one of "
+            f"--kv {kv.name}: backend {backend.name} cannot; choose one of "
             f"{', '.join(backend.kv)}, or another --backend"
         )
-    return backend.plan_artifact(config, plan.stored(backend.kv[kv]), _defaults(backend))
+    return backend.plan_artifact(config, backend.stored(plan, kv), _defaults(backend))
 
 
 def recipe_of(inputs: MemoryInputs) -> str | QuantRecipe:

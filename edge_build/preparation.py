@@ -1,7 +1,8 @@
 """Checks all input of a build before it writes a byte, and keeps what it read."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pocketlm.edge_build import backends
@@ -9,7 +10,8 @@ from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.calibration.measured import InputStatistic, Sequences, Statistic
 from pocketlm.edge_build.calibration.text import text_sequences
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.kv_cache import CachePlan, plan_caches
+from pocketlm.edge_build.kv_cache import CachePlan, check_choice, plan_caches
+from pocketlm.edge_build.kv_rule import kv_candidates
 from pocketlm.edge_build.mixed_precision.recipe_budget import RecipeBudget
 from pocketlm.edge_build.mixed_precision.recipe_writing import mixed_recipe
 from pocketlm.edge_build.option_checks import check_kv, check_options, check_schemes
@@ -36,7 +38,11 @@ from pocketlm.edge_build.staging import refuse_existing
 from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text_files import TextFiles, read_text_files
 from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
+from pocketlm.runtime_py.kv_choice import KvChoice
 from pocketlm.runtime_py.manifest import MANIFEST_NAME
+
+# It measures what `--kv auto` chooses among.
+KV_STAGE = "kv"
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Preparation:
             where another recipe was asked for.
         weight_notes: what the build says of weights whose own codes it does not keep, or that it
             does not fold.
+        measured_kv: what keys and values are kept in by backend, as it was measured; empty before,
+            and where the user named it.
     """
 
     spec: BuildSpec
@@ -63,15 +71,31 @@ class Preparation:
     calibration: Sequences = ()
     weight_notes: tuple[str, ...] = ()
     recipe_toml: str | None = None
+    measured_kv: Mapping[str, KvChoice] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a build prints for the user."""
         return (*self.checkpoint.notes, *self.text.notes, *self.weight_notes)
 
+    def kv_choices(self, backend: Backend) -> tuple[KvChoice, ...]:
+        """Return what was asked for; with `--kv auto` all that is tried, most bytes first."""
+        if self.spec.kv == "auto":
+            return kv_candidates(self.caches, backend.kv)
+        return (KvChoice.named(self.spec.kv),)
+
+    @property
+    def measures_kv(self) -> bool:
+        """Whether the build measures what keys and values are kept in."""
+        return any(len(self.kv_choices(backend)) > 1 for backend in self.backends)
+
     def caches_of(self, backend: Backend) -> CachePlan:
-        """Return the caches as a backend stores values at the precision asked for."""
-        return self.caches.stored(backend.kv[self.spec.kv])
+        """Return the caches as a backend stores values at the precision asked for, or measured."""
+        choices = self.kv_choices(backend)
+        if len(choices) > 1:
+            assert backend.name in self.measured_kv, "not measured yet"
+            choices = (self.measured_kv[backend.name],)
+        return backend.stored(self.caches, choices[0])
 
     @property
     def method_names(self) -> tuple[str, ...]:
@@ -119,7 +143,11 @@ class Preparation:
         Bounds of keys and values, for constant scales of caches; and the inputs of a head that is
         the table, which is quantized before a quantized model can run.
         """
-        plans = [self.caches_of(backend) for backend in self.backends]
+        plans = (
+            backend.stored(self.caches, choice)
+            for backend in self.backends
+            for choice in self.kv_choices(backend)
+        )
         constant = any(c.quantization == "per_channel" for plan in plans for c in plan.layers)
         bounds: tuple[Statistic, ...] = ("kv_bounds",) if constant else ()
         table = self.rules["embed_tokens"].scheme
@@ -145,10 +173,12 @@ class Preparation:
         needed = self.weights_with_text or self.float_statistics[0]
         calibrate = ("calibrate",) if needed else ()
         fold = ("fold",) if self.fold_groups else ()
+        kv = (KV_STAGE,) if self.measures_kv else ()
         return (
             *calibrate,
             *fold,
             "quantize",
+            *kv,
             *(backend.name for backend in self.backends),
             "golden",
         )
@@ -214,6 +244,8 @@ def prepare(spec: BuildSpec, recipe_toml: str | None = None) -> Preparation:
     text = read_text_files(files, config)
     context_length = spec.resolved_context(config.max_position_embeddings)
     caches = plan_caches(config, context_length, spec.resolved_chunk(context_length))
+    if spec.kv != "auto":
+        check_choice(caches, KvChoice.named(spec.kv))
     grids = find_grids(checkpoint)
     asked = spec.recipe == OWN_RECIPE
     free = spec.recipe is None and spec.method is None and spec.bits_per_weight is None
@@ -276,7 +308,7 @@ def _check_calibration(prepared: Preparation) -> None:
         )
     planned = prepared.spec.bits_per_weight is not None
     needed = planned or prepared.weights_with_text or prepared.float_statistics[0]
-    if path is not None and not needed:
+    if path is not None and not (needed or prepared.measures_kv):
         raise BuildError(
             f"--calibrate {path}: no method of this build needs data; add --method gptq, or leave "
             "it out"

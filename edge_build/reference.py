@@ -7,7 +7,6 @@ artifacts. Weights are dequantized block by block while they are used: memory fo
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.quantization.activations import (
+    Rounding,
     activation_block,
     attention_rounding,
     quantize_per_block_symmetric,
@@ -72,17 +72,6 @@ def reference_threads(parameters: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """What a runtime rounds."""
-
-    activations: ActivationQuantization = "none"
-    attention: AttentionQuantization = "none"
-
-    def __str__(self) -> str:
-        return ", ".join(dict.fromkeys((self.activations, self.attention)))
 
 
 class ReferenceLinear(nn.Module):
@@ -145,7 +134,7 @@ class ReferenceModel:
     """A Decoder over a WeightStore, with all keys and values of one sequence kept.
 
     Args:
-        activations, attention: what the runtime rounds.
+        activations, attention, whole: what the runtime rounds, as in Rounding.
         kv_scales: of "kv_per_channel".
         also: further ways to round, for `hidden`.
     """
@@ -158,11 +147,14 @@ class ReferenceModel:
         attention: AttentionQuantization = "none",
         kv_scales: KvScales | None = None,
         *,
+        whole: Sequence[int] = (),
         also: Sequence[Rounding] = (),
     ) -> None:
         self.config = config
-        ways = (Rounding(activations, attention), *also)
-        self.roundings = tuple(attention_rounding(way.attention, kv_scales) for way in ways)
+        ways = (Rounding(activations, attention, tuple(whole)), *also)
+        self.roundings = tuple(
+            attention_rounding(way.attention, kv_scales, way.whole) for way in ways
+        )
         kinds = [way.activations for way in ways]
         self.decoder = eager_decoder(
             config,

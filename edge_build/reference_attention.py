@@ -55,13 +55,14 @@ class KeepEverything:
     def attend(self, layer: int, query: Tensor, key: Tensor | None, value: Tensor | None) -> Tensor:
         settings = self.config.layers[layer]
         cosines, sines = self.tables[settings.rotary]
+        # That of the layer whose keys and values are read.
+        cache = self.config.cache_of(layer)
         seen: Iterable[KeysAndValues]
         if settings.kv_from is not None:
             seen = self.kept[settings.kv_from]
         else:
             assert key is not None and value is not None, "a layer of its own keys and values"
             pairs = zip(rotate(key, cosines, sines).split(1), value.split(1), strict=True)
-            cache = self.config.cache_of(layer)
             seen = (
                 self._with_past(cache, *rounding.key_value(cache, *pair))
                 for rounding, pair in zip(self.roundings, pairs, strict=True)
@@ -71,7 +72,7 @@ class KeepEverything:
         queries = zip(self.roundings, rotate(query, cosines, sines).split(1), seen, strict=True)
         # One after the other: scores of all of them at once would be the most that a model holds.
         attended = [
-            self._attend_one(settings.window, rounding.query(one), *keys_and_values)
+            self._attend_one(settings.window, rounding.query(cache, one), *keys_and_values)
             for rounding, one, keys_and_values in queries
         ]
         return torch.cat(attended)

@@ -3,9 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.kv_cache import KV_PRECISIONS, KvPrecision
+from pocketlm.runtime_py.kv_choice import KV_NAMES, KvName
+
+# A build with "auto" measures which layers may be kept in int8.
+KvOption = Literal[KvName, "auto"]
+KV_OPTIONS: tuple[KvOption, ...] = (*KV_NAMES, "auto")
 
 DEFAULT_CONTEXT_LENGTH = 4096
 DEFAULT_CHUNK = 128
@@ -24,7 +29,7 @@ class BuildSpec:
             if it is on one, and takes int8-head4 otherwise.
         context_length: positions; None takes the model's maximum, at most 4096.
         chunk: most tokens in one call of the artifact; None takes 128, at most the context.
-        kv: what keys and values are kept in.
+        kv: what keys and values are kept in, by the kind of their layer; "auto" measures it.
         golden_tokens: greedy tokens recorded per case; None takes 64, fewer for large models.
         backend_options: backend name → option → value.
         max_ram_bytes: the build is refused if it would hold more; None only warns if it would not
@@ -48,7 +53,7 @@ class BuildSpec:
     recipe: str | None = None
     context_length: int | None = None
     chunk: int | None = None
-    kv: KvPrecision = "float32"
+    kv: KvOption = "float32"
     golden_tokens: int | None = None
     backend_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     max_ram_bytes: int | None = None
@@ -62,8 +67,8 @@ class BuildSpec:
     bits_per_weight: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kv not in KV_PRECISIONS:
-            raise BuildError(f"--kv {self.kv}: unknown; choose one of {', '.join(KV_PRECISIONS)}")
+        if self.kv not in KV_OPTIONS:
+            raise BuildError(f"--kv {self.kv}: unknown; choose one of {', '.join(KV_OPTIONS)}")
         if self.golden_tokens is not None and self.golden_tokens < 1:
             raise BuildError(f"--golden-tokens {self.golden_tokens} must be at least 1")
         if self.bits_per_weight is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pocketlm.edge_build.backend import Artifact
 from pocketlm.edge_build.calibration.measured import CalibrationStore, Statistic
+from pocketlm.edge_build.kv_measuring import KvMeasurements
 from pocketlm.edge_build.quantization.apply import QuantizedModel
 from pocketlm.edge_build.quantization.fold_search import read_folds
 from pocketlm.edge_build.quantization.folds import FoldGroup, Folds
@@ -49,6 +50,11 @@ def folds_format(groups: Sequence[FoldGroup]) -> ResultFormat[Folds]:
 ARTIFACT: ResultFormat[Artifact] = ResultFormat(
     lambda artifact, folder: asdict(artifact),
     lambda document, folder: read_as(Artifact, document),
+)
+
+KV: ResultFormat[KvMeasurements] = ResultFormat(
+    lambda measured, folder: asdict(measured),
+    lambda document, folder: read_as(KvMeasurements, document),
 )
 
 GOLDENS: ResultFormat[Mapping[str, str]] = ResultFormat(

@@ -226,7 +226,7 @@ class FullAttention:
             if layer in self.sources:
                 self.kept[layer] = key, value
         return softmax_attention(
-            self.queried(rotate(query, cosines, sines)),
+            self.queried(layer, rotate(query, cosines, sines)),
             key,
             value,
             self.masks[settings.window],
@@ -234,8 +234,8 @@ class FullAttention:
             self.config.attention_softcap,
         )
 
-    def queried(self, query: Tensor) -> Tensor:
-        """Return rotated queries [B, T, H, D] as they are multiplied."""
+    def queried(self, layer: int, query: Tensor) -> Tensor:
+        """Return rotated queries of a layer, [B, T, H, D], as they are multiplied."""
         return query
 
     def stored(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

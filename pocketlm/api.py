@@ -38,7 +38,7 @@ def build(
     calibration_text: Path | str | None = None,
     context_length: int | None = None,
     chunk: int | None = None,
-    kv: Literal["float32", "int8"] = "float32",
+    kv: Literal["float32", "int8", "int8-local", "int8-global", "auto"] = "float32",
     golden_tokens: int | None = None,
     backend_options: Mapping[str, Mapping[str, str]] | None = None,
     max_ram_bytes: int | None = None,
@@ -64,7 +64,8 @@ def build(
         calibration_text: file of text for methods that need data; None is the model's own text.
         context_length: in tokens; None is the model's own, at most 4096.
         chunk: most tokens of one prefill call; None is 128.
-        kv: precision of the KV cache.
+        kv: precision of the KV cache; "int8-local" and "int8-global" are int8 in layers with a
+            window and in all others only, "auto" is int8 where the build measures no loss by it.
         golden_tokens: greedy tokens recorded for `verify`; None is 64.
         backend_options: backend name → option → value.
         max_ram_bytes: refuse a build that would hold more; None warns in the log.
@@ -206,7 +207,7 @@ def fit(
     context_length: int | None = None,
     recipe: str | None = None,
     chunk: int | None = None,
-    kv: 'Literal["float32", "int8"] | None' = None,
+    kv: 'Literal["float32", "int8", "int8-local", "int8-global"] | None' = None,
     packed_cache: bool = False,
     revision: str | None = None,
 ) -> "tuple[Fit, ...]":

@@ -14,6 +14,7 @@ from pocketlm.runtime_py.cache_layout import CacheLayout
 from pocketlm.runtime_py.caches import load as load_cache_kind
 from pocketlm.runtime_py.components import DECODER, Component
 from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.kv_choice import KvMeasured
 from pocketlm.runtime_py.manifest_upgrade import upgrade_format_1
 from pocketlm.runtime_py.readings import Readings
 from pocketlm.runtime_py.typed_json import FieldError, load_object, read_as
@@ -174,7 +175,9 @@ class BackendEntry:
         components: what of the artifact runtimes call, the decoder among them.
         options: backend-specific, by name; informational but for the backend's own engine.
         attention_quantization: which operands of attention the runtime rounds to int8, keys after
-            rotation: keys and values with constant scales, or those, or queries too, per token.
+            rotation: keys and values with constant scales, or those, or queries too, per token;
+            only in layers whose caches have such codes.
+        kv_measured: what `--kv auto` chose among; empty where the builder named a precision.
     """
 
     model: str
@@ -187,6 +190,7 @@ class BackendEntry:
     components: tuple[Component, ...]
     options: Mapping[str, str] = field(default_factory=dict)
     attention_quantization: AttentionQuantization = "none"
+    kv_measured: tuple[KvMeasured, ...] = ()
 
     @property
     def decoder(self) -> Component:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pocketlm.runtime_py import caches
 from pocketlm.runtime_py.components import DECODER
+from pocketlm.runtime_py.kv_choice import KvMeasured
 from pocketlm.runtime_py.manifest import (
     DTYPE_BYTES,
     AttentionQuantization,
@@ -152,6 +153,7 @@ def _check_backend(field: str, entry: BackendEntry, manifest: Manifest, cache_co
     for i, cache in enumerate(entry.caches):
         _check_cache(cache, f"{field}.caches[{i}]", manifest.context_length)
     _check_attention(entry, f"{field}.attention_quantization")
+    _check_kv_measured(entry.kv_measured, f"{field}.kv_measured")
     _check_range(f"{field}.logits_size", entry.logits_size, manifest.vocab_size)
     if entry.rewind_tokens is not None:
         _check_range(f"{field}.rewind_tokens", entry.rewind_tokens, 0)
@@ -202,12 +204,26 @@ def _check_cache(cache: CacheEntry, field: str, context_length: int) -> None:
 
 def _check_attention(entry: BackendEntry, field: str) -> None:
     expected = _STORED_AS[entry.attention_quantization]
-    for i, cache in enumerate(entry.caches):
-        if cache.quantization != expected:
-            raise FieldError(
-                f"{field}: {entry.attention_quantization!r} contradicts the quantization "
-                f"{cache.quantization!r} of caches[{i}]; expected {expected!r} there"
-            )
+    # Layers of one kind may be kept in float32 beside others in int8.
+    found = [cache.quantization for cache in entry.caches]
+    others = [i for i, one in enumerate(found) if one not in (expected, "none")]
+    if others or expected not in found:
+        i = others[0] if others else 0
+        raise FieldError(
+            f"{field}: {entry.attention_quantization!r} contradicts the quantization "
+            f"{found[i]!r} of caches[{i}]; expected {expected!r} there"
+        )
+
+
+def _check_kv_measured(tried: tuple[KvMeasured, ...], field: str) -> None:
+    names = [one.kv for one in tried]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FieldError(f"{field}: {twice!r} is listed twice")
+    for i, one in enumerate(tried):
+        if not one.kl_nats >= 0:
+            raise FieldError(f"{field}[{i}].kl_nats: {one.kl_nats} is below zero")
+        _check_range(f"{field}[{i}].size_bytes", one.size_bytes, 0, _MOST_BYTES)
 
 
 def _check_range(field: str, value: int, least: int, most: int = _LARGEST_SIZE) -> None:

@@ -156,8 +156,9 @@ def _cache_parts(
         size = sum(_touched_bytes(runtime, cache, tokens) for cache in members)
         slots = sorted({cache.layout.touched_slots(tokens) for cache in members})
         shown = " or ".join(f"{count:,}" for count in slots)
-        row = members[0].slot_bytes
-        text = f"{len(members)} layers x {shown} positions x {row:,} bytes"
+        rows = sorted({cache.slot_bytes for cache in members})
+        row_text = " or ".join(f"{row:,}" for row in rows)
+        text = f"{len(members)} layers x {shown} positions x {row_text} bytes"
         yield _part("KV cache, rings" if is_ring else "KV cache, global", size, text)
 
 

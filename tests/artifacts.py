@@ -17,12 +17,13 @@ from pocketlm.edge_build import backends
 from pocketlm.edge_build.backend import Artifact, LoweringInput
 from pocketlm.edge_build.bundling import backend_entry
 from pocketlm.edge_build.calibration.measuring import KvObserver
-from pocketlm.edge_build.kv_cache import KvPrecision, plan_caches
+from pocketlm.edge_build.kv_cache import plan_caches
 from pocketlm.edge_build.kv_scales import KvScales, scales_of
 from pocketlm.edge_build.lowered_cache import user_lowered_cache
 from pocketlm.edge_build.model_document import model_document
 from pocketlm.edge_build.progress import silent
 from pocketlm.edge_build.quantization import recipes
+from pocketlm.edge_build.quantization.activations import Rounding
 from pocketlm.edge_build.quantization.apply import quantize_weights
 from pocketlm.edge_build.quantization.entries import tensor_entry
 from pocketlm.edge_build.quantization.rules import choose_rules
@@ -35,6 +36,7 @@ from pocketlm.models.shapes import shape_of
 from pocketlm.models.weight_shapes import weight_shapes
 from pocketlm.runtime_py import engines
 from pocketlm.runtime_py.engine import LoadedModel
+from pocketlm.runtime_py.kv_choice import KvChoice, KvName
 from pocketlm.runtime_py.manifest import BackendEntry, Manifest
 from tests.conftest import TINY_PUBLISHED, WINDOW
 from tests.manifests import BARE_MANIFEST
@@ -107,7 +109,7 @@ class Build:
     local_cache: str = "windowed"
     context: int = CONTEXT
     chunk: int = CHUNK
-    kv: KvPrecision = "float32"
+    kv: KvName = "float32"
     kv_range: float = 1.0
 
 
@@ -117,9 +119,9 @@ def lowered_onnx(build: Build) -> Lowered:
     options = {"local-cache": build.local_cache}
     sizes = (build.context, build.chunk)
     checkpoint, source, folder = _source(TINY_PUBLISHED[build.family], build.recipe, sizes, options)
-    quantization = backends.load("onnx").kv[build.kv]
-    source = replace(source, caches=source.caches.stored(quantization))
-    if quantization == "per_channel":
+    choice = KvChoice.named(build.kv)
+    source = replace(source, caches=backends.load("onnx").stored(source.caches, choice))
+    if build.kv != "float32":
         scales = calibrated(source.config, source.weights)
         factor = np.float32(build.kv_range)
         wider = (tuple(one * factor for one in each) for each in (scales.keys, scales.values))
@@ -134,11 +136,11 @@ def lowered_executorch(
     recipe: str,
     context: int = CONTEXT,
     chunk: int = CHUNK,
-    kv: KvPrecision = "float32",
+    kv: KvName = "float32",
 ) -> Lowered:
     """Lower a tiny random checkpoint of a family to ExecuTorch."""
     checkpoint, source, folder = _source(TINY_PUBLISHED[family], recipe, (context, chunk), {})
-    caches = source.caches.stored(backends.load("executorch").kv[kv])
+    caches = backends.load("executorch").stored(source.caches, KvChoice.named(kv))
     source = replace(source, caches=caches)
     return Lowered("executorch", source, *write("executorch", source, folder), checkpoint)
 
@@ -225,7 +227,8 @@ def derived_bound(built: Lowered, tokens: list[int]) -> tuple[NDArray[np.float32
     """
     config, weights = built.source.config, built.source.weights
     kinds = built.artifact.activation_quantization, built.artifact.attention_quantization
-    model = ReferenceModel(config, weights, *kinds, built.source.kv_scales)
+    whole = Rounding.over(built.artifact.caches, *kinds).whole
+    model = ReferenceModel(config, weights, *kinds, built.source.kv_scales, whole=whole)
     rounded = model.run(tokens).numpy()
     exact = ReferenceModel(config, weights, "none").run(tokens).numpy()
     return rounded, 2 * float((np.abs(rounded - exact).max(-1) / exact.std(-1)).max())

@@ -77,10 +77,10 @@ class _Targets(click.ParamType):
 )
 @click.option(
     "--kv",
-    type=click.Choice(["float32", "int8"]),
+    type=click.Choice(["float32", "int8", "int8-local", "int8-global"]),
     default="float32",
     show_default=True,
-    help="KV cache precision that the bundle will have.",
+    help="KV cache precision that the bundle will have, as `build --kv` takes it.",
 )
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), help="Default: a GPU where there is one."

@@ -1,6 +1,7 @@
 """What a backend rounds while it runs, with gradients that pass as if it did not."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,8 +27,8 @@ class RoundedAttention(FullAttention):
         super().__init__(config, tokens)
         self.rounding = rounding
 
-    def queried(self, query: Tensor) -> Tensor:
-        return straight_through(query, self.rounding.query)
+    def queried(self, layer: int, query: Tensor) -> Tensor:
+        return straight_through(query, partial(self.rounding.query, self.config.cache_of(layer)))
 
     def stored(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py.kv_choice import KvName
 
 Precision = Literal["float32", "bfloat16"]
 # Starts nearest to the float model of all methods, so that few steps are needed.
@@ -45,7 +45,7 @@ class QatSpec:
     recipe: str | None = None
     method: str | None = None
     backends: tuple[str, ...] = ()
-    kv: KvPrecision = "float32"
+    kv: KvName = "float32"
     tokenizer: Path | None = None
     teacher: Path | None = None
     targets: int | None = None

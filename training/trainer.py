@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pocketlm.edge_build.kv_scales import KvScales
-from pocketlm.edge_build.quantization.activations import attention_rounding
+from pocketlm.edge_build.quantization.activations import Rounding, attention_rounding
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.reference import OnInput, round_inputs
 from pocketlm.models.checkpoint import Checkpoint, load_decoder
@@ -181,7 +181,9 @@ def _ways(prepared: QatPreparation, kv_scales: KvScales | None) -> dict[str, Rou
             return round_inputs(rules[name].scheme, kind)
 
         kind = backend.attention(prepared.start.checkpoint.config, plan)
-        found[backend.name] = RoundingWay(inputs, attention_rounding(kind, kv_scales))
+        way = Rounding.over(plan.layers, backend.activations, kind)
+        attention = attention_rounding(way.attention, kv_scales, way.whole)
+        found[backend.name] = RoundingWay(inputs, attention)
     return found
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pocketlm.device_tests.fit.changes import Change
     from pocketlm.device_tests.fit.fitting import Fit
     from pocketlm.device_tests.fit.request import FitRequest
+    from pocketlm.runtime_py.kv_choice import KvName
     from pocketlm.runtime_py.memory_inputs import MemoryInputs
 
 
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 @click.option("--chunk", type=int, help="Prefill chunk size of a shape, in tokens. Default: 128.")
 @click.option(
     "--kv",
-    type=click.Choice(["float32", "int8"]),
-    help="KV cache precision of a shape. Default: float32.",
+    type=click.Choice(["float32", "int8", "int8-local", "int8-global"]),
+    help="KV cache precision of a shape, as `build --kv` takes it. Default: float32.",
 )
 @click.option(
     "--packed-cache",
@@ -59,7 +60,7 @@ def fit(
     context: int | None,
     recipe: str | None,
     chunk: int | None,
-    kv: str | None,
+    kv: "KvName | None",
     packed_cache: bool,
     revision: str | None,
     as_json: bool,
@@ -102,7 +103,7 @@ def _asked_of_bundle(request: "FitRequest", inputs: "MemoryInputs") -> Asked:
         "--recipe": built.recipe_name,
         "--context": inputs.context_length,
         "--chunk": inputs.prefill_chunk,
-        "--kv": built.kv,
+        "--kv": built.kv.name,
     }
     if len(inputs.backends) == 1:
         options["--backend"] = backend

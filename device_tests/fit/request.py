@@ -11,6 +11,7 @@ from pocketlm.device_tests.fit.planned_shape import planned_shape
 from pocketlm.device_tests.fit.variants import variants
 from pocketlm.device_tests.packed_cache import require_packed_cache
 from pocketlm.runtime_py import engines
+from pocketlm.runtime_py.kv_choice import KV_NAMES, KvChoice, KvName
 
 if TYPE_CHECKING:
     from pocketlm.runtime_py.memory_inputs import MemoryInputs
@@ -35,7 +36,7 @@ class FitRequest:
     context_length: int | None = None
     recipe: str | None = None
     chunk: int | None = None
-    kv: str | None = None
+    kv: KvName | None = None
     packed_cache: bool = False
     revision: str | None = None
 
@@ -114,11 +115,16 @@ def _plan(request: FitRequest) -> "MemoryInputs":
     from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
     from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
 
+    kv = request.kv or "float32"
+    if kv not in KV_NAMES:
+        raise DeviceError(
+            f"--kv {kv}: a plan has no weights to measure; choose one of {', '.join(KV_NAMES)}"
+        )
     shape = planned_shape(request.what, request.revision)
     choices = BuildChoices(
         recipe=request.recipe or DEFAULT_RECIPE,
         context_length=request.context_length,
         chunk=request.chunk,
-        kv="int8" if request.kv == "int8" else "float32",
+        kv=KvChoice.named(kv),
     )
     return plan_bundle(shape.name, shape.config, choices)

@@ -10,6 +10,7 @@ from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle, recipe
 from pocketlm.edge_build.quantization.recipes import DEFAULT_RECIPE
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.errors import ModelError
+from pocketlm.runtime_py.kv_choice import INT8, kv_choice_of
 from pocketlm.runtime_py.memory_inputs import MemoryInputs
 from pocketlm.runtime_py.typed_json import FieldError, read_as
 
@@ -34,12 +35,11 @@ def choices_of(inputs: MemoryInputs, backend: str) -> BuildChoices:
             f"{inputs.name}: its manifest has a recipe that no build supports ({error}); "
             "build it again"
         ) from error
-    kv = "float32" if inputs.backends[backend].caches[0].dtype == "float32" else "int8"
     return BuildChoices(
         recipe=recipe,
         context_length=inputs.context_length,
         chunk=inputs.prefill_chunk,
-        kv="float32" if kv == "float32" else "int8",
+        kv=kv_choice_of(inputs.backends[backend].caches),
         backends=(backend,),
     )
 
@@ -51,8 +51,8 @@ def variants(inputs: MemoryInputs, backend: str) -> Iterator[Variant]:
     steps: list[tuple[str, BuildChoices]] = []
     if now.chunk is not None and now.chunk > _SMALL_CHUNK:
         steps.append((f"--chunk {_SMALL_CHUNK}", replace(now, chunk=_SMALL_CHUNK)))
-    if now.kv == "float32":
-        steps.append(("--kv int8", replace(now, kv="int8")))
+    if now.kv != INT8:
+        steps.append(("--kv int8", replace(now, kv=INT8)))
     for recipe in _smaller(now):
         steps.append((f"--recipe {recipe}", replace(now, recipe=recipe)))
     context = now.context_length or 0
@@ -91,7 +91,7 @@ def _weight_bytes(inputs: MemoryInputs) -> int:
 def _together(now: BuildChoices) -> list[tuple[str, BuildChoices]]:
     """Everything that costs little, at the whole context and at shorter ones."""
     chunk = min(_SMALL_CHUNK, now.chunk or _SMALL_CHUNK)
-    small = replace(now, chunk=chunk, kv="int8")
+    small = replace(now, chunk=chunk, kv=INT8)
     steps = [(f"--chunk {chunk} --kv int8", small)]
     context = now.context_length or 0
     while (context := context // 2) >= _SHORTEST_CONTEXT:
@@ -104,8 +104,8 @@ def _with_recipe(now: BuildChoices, recipe: str) -> list[tuple[str, BuildChoices
     """A smaller recipe and other changes: with 8 bits in the layers one alone is seldom enough."""
     other = replace(now, recipe=recipe)
     steps = _together(other)
-    if now.kv == "float32":
-        steps.insert(0, ("--kv int8", replace(other, kv="int8")))
+    if now.kv != INT8:
+        steps.insert(0, ("--kv int8", replace(other, kv=INT8)))
     return [(f"--recipe {recipe} {what}", choices) for what, choices in steps]
 
 

@@ -24,7 +24,7 @@ class BundleFacts:
 
     Attributes:
         digest: sha256 of the bundle's manifest.
-        kv_dtype: of what the caches hold, "float32" or "int8".
+        kv_dtype: of what the caches hold: "float32", "int8", "int8-local" or "int8-global".
         artifact_bytes: files that the runtime opens.
     """
 

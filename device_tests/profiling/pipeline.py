@@ -31,6 +31,7 @@ from pocketlm.device_tests.profiling.measured_run import (
 from pocketlm.device_tests.runners.payload import Payload, payload
 from pocketlm.device_tests.runners.upload import bundle_digest, folder_name, upload
 from pocketlm.runtime_py.bundle import Bundle
+from pocketlm.runtime_py.kv_choice import kv_choice_of
 from pocketlm.runtime_py.memory_inputs import MemoryInputs
 from pocketlm.runtime_py.memory_prediction import Positions, predict
 
@@ -141,7 +142,7 @@ def report_of(
             recipe=manifest.recipe,
             context_length=manifest.context_length,
             prefill_chunk=manifest.prefill_chunk,
-            kv_dtype=entry.caches[0].dtype,
+            kv_dtype=kv_choice_of(entry.caches).name,
             artifact_bytes=sum(file.size_bytes for file in artifacts),
         ),
         device=device,

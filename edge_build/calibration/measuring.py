@@ -57,7 +57,7 @@ class KvObserver:
 
     def rounding(self) -> AttentionRounding:
         """Return what measures and rounds nothing."""
-        return AttentionRounding(lambda query: query, self._measure)
+        return AttentionRounding(lambda cache, query: query, self._measure)
 
     def _measure(self, cache: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Measure key and value [B, S, K, D] of a cache, the key rotated, and return both."""

@@ -1,14 +1,18 @@
 """What runtimes' kernels round to int8, for the eager reference: activations, queries, caches."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.quantization.recipe import QuantScheme
-from pocketlm.runtime_py.manifest import AttentionQuantization
+from pocketlm.runtime_py.manifest import (
+    ActivationQuantization,
+    AttentionQuantization,
+    CacheEntry,
+)
 
 # MatMulNBits takes blocks of a power of two up to 256 columns; weights with one scale per channel
 # are cut into blocks of this size, which divides every published hidden size.
@@ -19,16 +23,49 @@ _SMALLEST_ROW_SCALE = 6.1e-5
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """What a runtime rounds.
+
+    Attributes:
+        whole: numbers of the caches where attention rounds nothing, because they are float32.
+    """
+
+    activations: ActivationQuantization = "none"
+    attention: AttentionQuantization = "none"
+    whole: tuple[int, ...] = ()
+
+    @classmethod
+    def over(
+        cls,
+        caches: Sequence[CacheEntry],
+        activations: ActivationQuantization,
+        attention: AttentionQuantization,
+    ) -> "Rounding":
+        """Return what is rounded with such caches."""
+        if attention == "none":
+            return cls(activations)
+        whole = (i for i, cache in enumerate(caches) if cache.quantization == "none")
+        return cls(activations, attention, tuple(whole))
+
+    @property
+    def of_attention(self) -> "Rounding":
+        """What attention alone rounds."""
+        return replace(self, activations="none")
+
+    def __str__(self) -> str:
+        return ", ".join(dict.fromkeys((self.activations, self.attention)))
+
+
+@dataclass(frozen=True)
 class AttentionRounding:
     """What is done to operands of attention, each [B, T, heads, D], queries and keys rotated.
 
     Attributes:
-        query: to queries.
-        key_value: to new keys and values, before they are written to a cache, which comes first by
-            its number.
+        query: to queries that look into a cache, which comes first by its number.
+        key_value: to new keys and values, before they are written to a cache, likewise.
     """
 
-    query: Callable[[Tensor], Tensor]
+    query: Callable[[int, Tensor], Tensor]
     key_value: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -131,12 +168,27 @@ def quantize_per_row_asymmetric(x: Tensor) -> Tensor:
     return (codes - zero_point) * scale
 
 
-def attention_rounding(kind: AttentionQuantization, scales: KvScales | None) -> AttentionRounding:
+def attention_rounding(
+    kind: AttentionQuantization, scales: KvScales | None, whole: Collection[int] = ()
+) -> AttentionRounding:
     """Return what a runtime rounds.
 
     Args:
         scales: those of "kv_per_channel"; no other kind reads them.
+        whole: numbers of the caches that are float32: nothing is rounded there.
     """
+    rounding = _rounding_of(kind, scales)
+
+    def query(cache: int, x: Tensor) -> Tensor:
+        return x if cache in whole else rounding.query(cache, x)
+
+    def key_value(cache: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        return (key, value) if cache in whole else rounding.key_value(cache, key, value)
+
+    return AttentionRounding(query, key_value) if whole else rounding
+
+
+def _rounding_of(kind: AttentionQuantization, scales: KvScales | None) -> AttentionRounding:
     if kind == "none":
         return AttentionRounding(_unchanged, lambda cache, key, value: (key, value))
     if kind == "kv_per_channel":
@@ -144,12 +196,12 @@ def attention_rounding(kind: AttentionQuantization, scales: KvScales | None) -> 
         return AttentionRounding(_unchanged, _ConstantScales(scales))
     per_row = quantize_per_row_asymmetric
     return AttentionRounding(
-        _unchanged if kind == "kv_per_token" else per_row,
+        _unchanged if kind == "kv_per_token" else lambda cache, x: per_row(x),
         lambda cache, key, value: (per_row(key), per_row(value)),
     )
 
 
-def _unchanged(x: Tensor) -> Tensor:
+def _unchanged(cache: int, x: Tensor) -> Tensor:
     return x
 
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 # The contract between building and running: what is on disk, and how text becomes tokens.
 CONTRACT_MODULES = {
     "runtime_py.manifest",
+    "runtime_py.kv_choice",
     # What is in which slot of a cache: builds plan and trace it, runtimes go back in it.
     "runtime_py.caches",
     "runtime_py.cache_layout",

@@ -154,7 +154,7 @@ def test_missing_folder_is_named(tmp_path: Path, out: Path) -> None:
         ),
         ({"backends": ("onx",)}, "--backend onx: unknown; did you mean onnx"),
         ({"golden_tokens": 0}, "--golden-tokens 0"),
-        ({"kv": "int4"}, "--kv int4: unknown; choose one of float32, int8"),
+        ({"kv": "int4"}, "--kv int4: unknown; choose one of float32, int8, .*auto"),
         (
             {"backends": ("onnx",), "backend_options": {"onnx": {"local-cache": "rung"}}},
             "onnx.local-cache=rung: choose one of windowed, ring",

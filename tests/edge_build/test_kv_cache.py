@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.kv_cache import plan_caches
+from pocketlm.edge_build.kv_cache import check_choice, plan_caches
 from pocketlm.models import shapes
 from pocketlm.models.config import ModelConfig
+from pocketlm.runtime_py.kv_choice import INT8, KvChoice
 from pocketlm.runtime_py.manifest import CacheQuantization
 from tests.small_layers import SMALL_LAYER
 
@@ -67,6 +68,35 @@ def test_a_plan_is_stored_as_a_backend_does(
     assert plan.size_bytes == 2 * 2 * (12 + 40) * head_bytes
     assert plan.rewind_tokens == 5
     assert plan.stored("none") == exact
+
+
+def test_each_kind_of_layer_is_stored_in_its_own_precision() -> None:
+    exact = plan_caches(config_with((8, None, 8)), context_length=40, chunk=5)
+    plan = exact.stored("per_token", "none")
+    assert [cache.dtype for cache in plan.layers] == ["int8", "float32", "int8"]
+    # Keys and values of two heads: 16 codes, a scale and a zero point, or 16 numbers.
+    assert plan.size_bytes == 2 * 2 * (2 * 12 * (16 + 5) + 40 * 64)
+    other = exact.stored("none", "per_channel")
+    assert [cache.quantization for cache in other.layers] == ["none", "per_channel", "none"]
+    assert other.size_bytes == 2 * 2 * (2 * 12 * 64 + 40 * 16)
+    assert other.rewind_tokens == exact.rewind_tokens
+    # A layer is local by its window, though nothing of it is ever overwritten.
+    short = plan_caches(config_with((8, None)), context_length=10, chunk=5)
+    assert [c.dtype for c in short.stored("per_token", "none").layers] == ["int8", "float32"]
+
+
+@pytest.mark.parametrize(
+    ("windows", "found"), [((None, None), "has none"), ((8, 8), "every layer of this model has;")]
+)
+def test_a_choice_between_kinds_that_a_model_does_not_have_is_refused(
+    windows: tuple[int | None, ...], found: str
+) -> None:
+    plan = plan_caches(config_with(windows), context_length=40, chunk=5)
+    for name in ("int8-local", "int8-global"):
+        message = f"--kv {name}: needs layers with a window .*{found}.* give float32 or int8"
+        with pytest.raises(BuildError, match=message):
+            check_choice(plan, KvChoice.named(name))  # type: ignore[arg-type]
+    check_choice(plan, INT8)
 
 
 def test_kv_bytes_equal_the_formula_for_every_shape() -> None:

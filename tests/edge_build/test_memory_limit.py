@@ -7,9 +7,10 @@ import pytest
 
 from pocketlm.edge_build import memory_limit
 from pocketlm.edge_build.byte_sizes import parse_size
+from pocketlm.edge_build.eager_memory import MemoryTerm
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.memory_limit import MemoryEstimate, estimate_memory
-from pocketlm.edge_build.memory_prediction import MemoryTerm, StageMemory
+from pocketlm.edge_build.memory_prediction import StageMemory
 from pocketlm.edge_build.preparation import prepare
 from pocketlm.edge_build.progress import Event, Notice
 from tests.staged_build import StagedBuild

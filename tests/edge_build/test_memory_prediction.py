@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from pocketlm.edge_build import backends, memory_prediction, reference
+from pocketlm.edge_build import backends, eager_memory, reference
 from pocketlm.edge_build.backend import Backend
 from pocketlm.edge_build.backends.onnx import lower
-from pocketlm.edge_build.memory_prediction import MB, predict_memory
+from pocketlm.edge_build.eager_memory import MB
+from pocketlm.edge_build.memory_prediction import predict_memory
 from pocketlm.edge_build.preparation import Preparation, prepare
 from pocketlm.edge_build.spec import BuildSpec
 from tests.conftest import PICO
@@ -54,6 +55,17 @@ def test_every_stage_of_a_build_is_predicted_in_order() -> None:
         "onnx",
         "golden",
     ]
+
+
+def test_caches_that_are_measured_have_a_stage_before_lowering() -> None:
+    auto, named = prepared_pico(kv="auto"), prepared_pico(kv="int8")
+    found = peaks(auto)
+    assert list(found) == ["calibrate", "quantize", "kv", "executorch", "onnx", "golden"]
+    # Until it is measured, golden answers are foreseen as those of int8 caches.
+    assert {stage: found[stage] for stage in peaks(named)} == peaks(named)
+    alone = peaks(prepared_pico(kv="auto", backends=("executorch",)))
+    assert list(alone) == ["quantize", "kv", "executorch", "golden"]
+    assert RESIDENT_BYTES < alone["kv"] < found["kv"]
 
 
 def test_a_method_that_folds_has_a_stage_for_its_search() -> None:
@@ -113,7 +125,7 @@ def test_a_backend_that_nobody_measured_is_taken_for_careless() -> None:
 
 
 def test_numbers_of_other_modules_are_what_the_prediction_takes_them_for() -> None:
-    assert memory_prediction._KEPT_ELEMENTS == reference._KEPT_ELEMENTS
+    assert eager_memory._KEPT_ELEMENTS == reference._KEPT_ELEMENTS
 
 
 def test_a_build_holds_what_was_predicted(pico_build: tuple[Path, dict[str, Any]]) -> None:

@@ -14,14 +14,14 @@ import pytest
 pytest.importorskip("executorch")
 
 from pocketlm.edge_build.build import build
-from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.runtime_py.bundle import open_bundle
+from pocketlm.runtime_py.kv_choice import KvName
 from pocketlm.runtime_py.verification import verify
 
 FAMILIES = ("gemma3_text", "gemma2", "qwen3")
 RECIPES = ("none", "int8-channel", "int4-channel", "int4-g32")
-KV: tuple[KvPrecision, ...] = ("float32", "int8")
+KV: tuple[KvName, ...] = ("float32", "int8")
 # Context and chunk: the table reaches the end of the first, a case of its own that of the second.
 SIZES = ((64, 5), (120, 16))
 
@@ -33,7 +33,7 @@ class Sound:
     backend: str
     family: str
     recipe: str
-    kv: KvPrecision
+    kv: KvName
     sizes: tuple[int, int]
     local_cache: str | None = None
 

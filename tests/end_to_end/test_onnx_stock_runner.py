@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.runtime_py import open_bundle, open_session
+from pocketlm.runtime_py.kv_choice import KvName
 from pocketlm.runtime_py.tokenizer import read_tokenizer
 from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx
 from tests.stock_runners import ask_stock_runner
@@ -41,7 +41,7 @@ def stock_ids(folder: Path, turns: list[list[int]], max_length: int) -> list[int
 
 @pytest.mark.parametrize("kv", ["float32", "int8"])
 @pytest.mark.parametrize("family", ["gemma3_text", "gemma2", "qwen3"])
-def test_tiny_artifact_gives_our_ids_past_three_wraps(family: str, kv: KvPrecision) -> None:
+def test_tiny_artifact_gives_our_ids_past_three_wraps(family: str, kv: KvName) -> None:
     built = lowered_onnx(Build(family, kv=kv))
     prompt = [2, *range(300, 300 + 2 * CHUNK + 1)]
     found = stock_ids(built.folder, [prompt], CONTEXT)
@@ -60,7 +60,7 @@ def test_tiny_artifact_gives_our_ids_past_three_wraps(family: str, kv: KvPrecisi
 
 
 @pytest.mark.parametrize("kv", ["float32", "int8"])
-def test_shorter_caches_than_the_build_allows_give_the_same_ids(kv: KvPrecision) -> None:
+def test_shorter_caches_than_the_build_allows_give_the_same_ids(kv: KvName) -> None:
     # The runner allocates max_length slots for layers that keep everything.
     folder, prompt = lowered_onnx(Build("gemma3_text", kv=kv)).folder, [2, 300, 301]
     full = stock_ids(folder, [prompt], CONTEXT)

@@ -102,7 +102,7 @@ def test_a_changed_file_leaves_nothing(fake_bundle: Any, tmp_path: Path) -> None
     ("runtime", "message"),
     [
         ("coreml", "--for coreml: unknown; choose one of executorch, executorch-android"),
-        ("genai", "has no genai_config.json: onnxruntime-genai does not size its ring caches"),
+        ("genai", "has no genai_config.json: onnxruntime-genai takes no ring caches"),
     ],
 )
 def test_what_cannot_be_exported_is_said(runtime: str, message: str, fake_bundle: Any) -> None:

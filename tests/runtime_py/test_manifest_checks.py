@@ -7,6 +7,7 @@ import pytest
 
 from tests.manifests import error_of
 
+MEASURED = {"kv": "int8", "kl_nats": 0.1, "size_bytes": 100}
 CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda d: d.pop("format_version"), "format_version is missing"),
     (lambda d: d.pop("stop_ids"), "stop_ids is missing"),
@@ -140,6 +141,37 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
         lambda d: d["backends"]["onnx"].update(attention_quantization="kv_per_channel"),
         "backends.onnx.attention_quantization: 'kv_per_channel' contradicts the quantization "
         "'none' of caches[0]; expected 'per_channel' there",
+    ),
+    (
+        lambda d: (
+            d["backends"]["onnx"].update(attention_quantization="kv_per_channel"),
+            d["backends"]["onnx"]["caches"][1].update(dtype="int8", quantization="per_token"),
+            d["backends"]["onnx"]["caches"][2].update(dtype="int8", quantization="per_channel"),
+        ),
+        "backends.onnx.attention_quantization: 'kv_per_channel' contradicts the quantization "
+        "'per_token' of caches[1]; expected 'per_channel' there",
+    ),
+    (
+        lambda d: d["backends"]["onnx"]["caches"][2].update(dtype="int8", quantization="per_token"),
+        "backends.onnx.attention_quantization: 'none' contradicts the quantization "
+        "'per_token' of caches[2]; expected 'none' there",
+    ),
+    (
+        lambda d: d["backends"]["onnx"].update(kv_measured=[{**MEASURED, "kv": "int4"}]),
+        "backends.onnx.kv_measured[0].kv: expected one of float32, int8, int8-local, int8-global, "
+        "found 'int4'",
+    ),
+    (
+        lambda d: d["backends"]["onnx"].update(kv_measured=[MEASURED, MEASURED]),
+        "backends.onnx.kv_measured: 'int8' is listed twice",
+    ),
+    (
+        lambda d: d["backends"]["onnx"].update(kv_measured=[{**MEASURED, "kl_nats": -0.1}]),
+        "backends.onnx.kv_measured[0].kl_nats: -0.1 is below zero",
+    ),
+    (
+        lambda d: d["backends"]["onnx"].update(kv_measured=[{**MEASURED, "size_bytes": -1}]),
+        "backends.onnx.kv_measured[0].size_bytes: -1 is not between 0 and",
     ),
 ]
 

@@ -33,14 +33,14 @@ class StepInputs:
         total: [1] int64, tokens up to the end of this step.
         past: keys and values of each cache, [1, K, S, D].
         tables: cosines and sines of each rotation, [context, dim / 2].
-        scales: of each cache's int8 keys and values, [1, K, 1, D]; None for float32 caches.
+        scales: of each cache's int8 keys and values, [1, K, 1, D]; None for a float32 cache.
     """
 
     positions: Tensor
     total: Tensor
     past: Sequence[tuple[Tensor, Tensor]]
     tables: dict[Rotary, tuple[Tensor, Tensor]]
-    scales: Sequence[tuple[Tensor, Tensor]] | None = None
+    scales: Sequence[tuple[Tensor, Tensor] | None]
 
 
 class CachedAttention:
@@ -99,10 +99,11 @@ class CachedAttention:
             attributes["local_window_size"] = cache.window
         if operators_of(cache).slides:
             attributes["sliding_window_cache"] = 1
-        if self.inputs.scales is not None:
+        scales = self.inputs.scales[index]
+        if scales is not None:
             attributes |= _QUANTIZED_CACHE
             # Positions, bias and sinks are not given.
-            operands = (*operands, None, None, None, *self.inputs.scales[index])
+            operands = (*operands, None, None, None, *scales)
         attended, *present = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::GroupQueryAttention",
             operands,
@@ -117,8 +118,9 @@ class CachedAttention:
     def _write_ring(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Write key and value [1, K, T, D], the key rotated."""
         index = self.config.cache_of(layer)
-        if self.inputs.scales is not None:
-            key_scales, value_scales = self.inputs.scales[index]
+        scales = self.inputs.scales[index]
+        if scales is not None:
+            key_scales, value_scales = scales
             key, value = _codes(key, key_scales), _codes(value, value_scales)
         past_key, past_value = self.inputs.past[index]
         self.present.append((self._scatter(past_key, key), self._scatter(past_value, value)))
@@ -127,9 +129,10 @@ class CachedAttention:
         """Attend with rotated queries [1, H, T, D] to a cache as this step has written it."""
         index = self.config.cache_of(layer)
         key, value = self.present[index]
-        if self.inputs.scales is None:
+        scales = self.inputs.scales[index]
+        if scales is None:
             return self._attend_to(index, query, key, value).transpose(1, 2)
-        key_scales, value_scales = self.inputs.scales[index]
+        key_scales, value_scales = scales
         query = query * _of_queries(key_scales, query.shape[1])
         attended = self._attend_to(index, query, key.float(), value.float())
         return (attended * _of_queries(value_scales, query.shape[1])).transpose(1, 2)

@@ -19,9 +19,12 @@ GENAI_CONFIG_NAME = "genai_config.json"
 def runs_in_genai(config: ModelConfig, plan: CachePlan) -> bool:
     """Say whether the stock runner sizes these caches as the graph needs them.
 
-    It supports one window, one number of heads and one head size. It gives each layer a cache and
-    cuts only a first prompt into chunks, so it would write past the slack of a true ring.
+    It supports one window, one number of heads, one head size and one type of caches. It gives each
+    layer a cache and cuts only a first prompt into chunks, so it would write past the slack of a
+    true ring.
     """
+    if len({cache.dtype for cache in plan.layers}) > 1:
+        return False
     heads = {(layer.num_key_value_heads, layer.head_dim) for layer in config.layers}
     if len(heads) > 1 or config.shares_caches:
         return False

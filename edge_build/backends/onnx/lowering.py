@@ -41,9 +41,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
     planned = plan_artifact(source.config, source.caches, source.options)
     caches = planned.caches
     plan = replace(source.caches, layers=caches)
-    attention = rounded_attention(source.config, plan)
-    kv_scales = None if attention == "none" else source.kv_scales
-    arguments = (source.config, source.weights, plan, kv_scales)
+    arguments = (source.config, source.weights, plan, source.kv_scales)
     tensors = {name.removeprefix(PREFIX): t for name, t in stored_tensors(*arguments).items()}
 
     def graph() -> bytes:
@@ -73,7 +71,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         logits_size=planned.logits_size,
         components=(_decoder(model.graph, len(caches)),),
         options=planned.options,
-        attention_quantization=attention,
+        attention_quantization=rounded_attention(source.config, plan),
     )
 
 

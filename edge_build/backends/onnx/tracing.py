@@ -41,7 +41,7 @@ class _Graph(nn.Module):
         self.caches = plan.layers
         replace_modules(self.decoder, weights)
         self.rotary = OperatorModule(_rotary_tensors(config, plan.context_length))
-        self.cache_scales = OperatorModule(_scale_tensors(kv_scales))
+        self.cache_scales = OperatorModule(_scale_tensors(plan, kv_scales))
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, past: Sequence[tuple[Tensor, Tensor]]
@@ -62,11 +62,12 @@ class _Graph(nn.Module):
             for rotary, name in names.items()
         }
 
-    def _scales(self) -> list[tuple[Tensor, Tensor]] | None:
+    def _scales(self) -> list[tuple[Tensor, Tensor] | None]:
         named = dict(self.cache_scales.named_buffers())
-        if not named:
-            return None
-        return [(named[f"key_{i}"], named[f"value_{i}"]) for i in range(len(self.caches))]
+        return [
+            (named[f"key_{i}"], named[f"value_{i}"]) if f"key_{i}" in named else None
+            for i in range(len(self.caches))
+        ]
 
 
 def trace(
@@ -78,7 +79,7 @@ def trace(
 
     Args:
         plan: the caches as this build keeps them.
-        kv_scales: of int8 caches; None for float32.
+        kv_scales: of all caches; read for those in int8, None where there are none.
     """
     # Rotary tables hold real numbers; everything made inside the mode is a shape.
     with FakeTensorMode(), _quiet():
@@ -167,13 +168,15 @@ def _rotary_tensors(config: ModelConfig, context_length: int) -> dict[str, Store
     return tensors
 
 
-def _scale_tensors(kv_scales: KvScales | None) -> dict[str, StoredTensor]:
-    if kv_scales is None:
+def _scale_tensors(plan: CachePlan, kv_scales: KvScales | None) -> dict[str, StoredTensor]:
+    coded = [i for i, cache in enumerate(plan.layers) if cache.quantization == "per_channel"]
+    if not coded:
         return {}
+    assert kv_scales is not None, "constant scales come from calibration"
     return {
-        f"{kind}_{cache}": stored.cache_scales(f"cache_scales.{kind}_{cache}", scales)
+        f"{kind}_{cache}": stored.cache_scales(f"cache_scales.{kind}_{cache}", caches[cache])
         for kind, caches in (("key", kv_scales.keys), ("value", kv_scales.values))
-        for cache, scales in enumerate(caches)
+        for cache in coded
     }
 
 

@@ -12,8 +12,8 @@ APPS = {
         "give this folder to onnxruntime-genai's Model",
         (_GENAI_CONFIG, TOKENIZER, *_CHAT_FILES),
         {
-            _GENAI_CONFIG: "onnxruntime-genai does not size its ring caches; build with "
-            "-O onnx.local-cache=windowed"
+            _GENAI_CONFIG: "onnxruntime-genai takes no ring caches, and caches of one precision "
+            "only; build with -O onnx.local-cache=windowed, and --kv float32 or int8"
         },
         keeps_folders=True,
         takes_max_length=True,

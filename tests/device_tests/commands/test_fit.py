@@ -259,6 +259,8 @@ def test_a_built_bundle_cannot_be_asked_to_be_another(
         (("gemma-3-1b", "--backend", "onnx", "--packed-cache"), "only executorch keeps packed"),
         (("gemma-3-1b", "--device", "phone-6g"), "did you mean phone-6gb?"),
         (("gemma-3-1b", "--kv", "int4"), "int4"),
+        (("gemma-3-1b", "--kv", "auto"), "'auto' is not one of 'float32', 'int8', 'int8-local'"),
+        (("qwen3-0.6b", "--kv", "int8-local"), "--kv int8-local: needs layers with a window"),
         (("/",), "no bundle and no checkpoint lies there"),
         (("",), "no bundle and no checkpoint lies there"),
     ],

@@ -12,6 +12,7 @@ from pocketlm.device_tests.fit.variants import choices_of, variants
 from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
 from pocketlm.edge_build.quantization.recipe import QuantRecipe, QuantRule, QuantScheme
 from pocketlm.models import shapes
+from pocketlm.runtime_py.kv_choice import FLOAT32, INT8, KvChoice
 from pocketlm.runtime_py.manifest import RecipeRule
 from pocketlm.runtime_py.memory_inputs import MemoryInputs
 
@@ -53,8 +54,17 @@ def test_single_changes_come_first_then_several_at_once() -> None:
 
 
 def test_what_is_small_already_is_not_offered() -> None:
-    small = planned("int4-channel", context_length=600, chunk=16, kv="int8")
+    small = planned("int4-channel", context_length=600, chunk=16, kv=INT8)
     assert asked(small) == ["--chunk 16 --kv int8"]
+
+
+def test_caches_of_two_precisions_can_become_smaller() -> None:
+    mixed = planned(context_length=2048, kv=KvChoice.named("int8-local"))
+    assert choices_of(mixed, "onnx").kv.name == "int8-local"
+    assert "--kv int8" in asked(mixed)
+    assert dict(variants(mixed, "onnx"))["--recipe int4-g64"].backends["onnx"].caches == (
+        mixed.backends["onnx"].caches
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,8 +133,8 @@ def test_groups_that_do_not_divide_a_model_are_left_out() -> None:
 @pytest.mark.parametrize("backend", ["executorch", "onnx"])
 def test_choices_are_those_that_the_bundle_was_planned_with(backend: str) -> None:
     for choices in (
-        BuildChoices("int4-g32", 1024, 64, "int8", (backend,)),
-        BuildChoices("none", 2048, 128, "float32", (backend,)),
+        BuildChoices("int4-g32", 1024, 64, INT8, (backend,)),
+        BuildChoices("none", 2048, 128, FLOAT32, (backend,)),
     ):
         inputs = plan_bundle(SHAPE, shapes.load(SHAPE).config, choices)
         assert choices_of(inputs, backend) == choices

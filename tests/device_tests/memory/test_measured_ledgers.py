@@ -12,6 +12,7 @@ from pocketlm.device_tests.memory.ledger import compare
 from pocketlm.device_tests.memory.values import PartBytes
 from pocketlm.edge_build.planned_bundle import BuildChoices, plan_bundle
 from pocketlm.models import shapes
+from pocketlm.runtime_py.kv_choice import KvChoice
 from pocketlm.runtime_py.memory_parts import PARTS, Part
 from pocketlm.runtime_py.memory_prediction import Positions, predict
 
@@ -107,7 +108,7 @@ def name_of(measured: Measured) -> str:
 def test_every_line_and_the_peak_are_within_the_band(measured: Measured) -> None:
     config = shapes.load(measured.shape).config
     config = replace(config, layers=config.layers[: measured.layers])
-    choices = BuildChoices("int4-g32", measured.context_length, 128, measured.kv)
+    choices = BuildChoices("int4-g32", measured.context_length, 128, KvChoice.named(measured.kv))
     inputs = plan_bundle(measured.shape, config, choices)
     prediction = predict(
         inputs,

@@ -14,11 +14,11 @@ from pocketlm.device_tests.profiling.measured_run import Workload, prompt_of
 from pocketlm.device_tests.profiling.pipeline import ProgressCallbacks, profile
 from pocketlm.device_tests.runners.upload import BUNDLES, RUNNERS
 from pocketlm.edge_build.build import build
-from pocketlm.edge_build.kv_cache import KV_PRECISIONS, KvPrecision
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models import shapes
 from pocketlm.models.random_checkpoint import write_random_checkpoint
 from pocketlm.runtime_py import open_bundle
+from pocketlm.runtime_py.kv_choice import KV_PRECISIONS, KvPrecision
 from pocketlm.runtime_py.memory_inputs import MemoryInputs
 from tests.conftest import PICO
 from tests.device_tests.doubled_devices import adb_server

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("executorch")
 
-from pocketlm.edge_build.kv_cache import KV_PRECISIONS, KvPrecision
 from pocketlm.runtime_py import open_bundle, open_session
+from pocketlm.runtime_py.kv_choice import KV_PRECISIONS, KvPrecision
 from tests.artifacts import CONTEXT, logits_after, lowered_executorch, random_tokens
 from tests.device_tests.runners.runs import (
     bundle_of,

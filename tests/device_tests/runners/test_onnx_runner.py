@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketlm.edge_build.kv_cache import KV_PRECISIONS, KvPrecision
 from pocketlm.runtime_py import open_bundle, open_session
+from pocketlm.runtime_py.kv_choice import KV_PRECISIONS, KvPrecision
 from tests.artifacts import CONTEXT, Build, Lowered, logits_after, lowered_onnx, random_tokens
 from tests.device_tests.runners.runs import (
     bundle_of,

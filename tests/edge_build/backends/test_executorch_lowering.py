@@ -23,10 +23,10 @@ from pocketlm.edge_build.backends.executorch.lowering import (
     wanted_linears,
 )
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.kv_cache import KV_PRECISIONS as KV
-from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.lowered_cache import NO_CACHE
 from pocketlm.runtime_py.engines.executorch.program_file import DTYPES
+from pocketlm.runtime_py.kv_choice import KV_PRECISIONS as KV
+from pocketlm.runtime_py.kv_choice import KvName
 from tests.artifacts import (
     CHUNK,
     CONTEXT,
@@ -62,7 +62,7 @@ def test_every_linear_layer_is_in_a_delegate_with_its_bits(
 
 
 @pytest.mark.parametrize("kv", KV)
-def test_a_layer_costs_one_delegate(kv: KvPrecision) -> None:
+def test_a_layer_costs_one_delegate(kv: KvName) -> None:
     built = lowered_executorch("gemma3_text", "int4-g32", kv=kv)
     # One ends at each layer's cache writes; the last layer's rest and the head come after.
     assert len(inspect_program(built.model_file).delegates) == built.source.config.num_layers + 2
@@ -115,7 +115,7 @@ def test_plain_attention_restores_int8_caches_in_its_delegate() -> None:
         ("gemma2", "none", "int8"),
     ],
 )
-def test_cache_buffers_have_the_planned_bytes(family: str, recipe: str, kv: KvPrecision) -> None:
+def test_cache_buffers_have_the_planned_bytes(family: str, recipe: str, kv: KvName) -> None:
     built = lowered_executorch(family, recipe, kv=kv)
     expected = sum(cache.size_bytes for cache in built.source.caches.layers)
     assert kv_cache_bytes(built.model_file) == expected == built.entry.kv_cache_bytes
@@ -245,7 +245,7 @@ def test_a_missing_linear_layer_is_an_error() -> None:
 @pytest.mark.parametrize(
     "operator", ["aten::linear.out", "quantized_decomposed::dequantize_per_token.out"]
 )
-def test_a_matrix_product_outside_the_delegates_is_an_error(operator: str, kv: KvPrecision) -> None:
+def test_a_matrix_product_outside_the_delegates_is_an_error(operator: str, kv: KvName) -> None:
     built = lowered_executorch("gemma3_text", "int4-g32", kv=kv)
     report = inspect_program(built.model_file)
     fallen = replace(report, operators=report.operators | {operator})
@@ -254,7 +254,7 @@ def test_a_matrix_product_outside_the_delegates_is_an_error(operator: str, kv: K
 
 
 @pytest.mark.parametrize("kv", KV)
-def test_a_cache_of_another_size_is_an_error(kv: KvPrecision) -> None:
+def test_a_cache_of_another_size_is_an_error(kv: KvName) -> None:
     built = lowered_executorch("gemma3_text", "int4-g32", kv=kv)
     report = inspect_program(built.model_file)
     without_one = dict(list(report.caches.items())[:-1])

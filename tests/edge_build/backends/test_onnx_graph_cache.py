@@ -11,9 +11,9 @@ from pocketlm.edge_build.backend import LoweringInput
 from pocketlm.edge_build.backends.onnx import lowering
 from pocketlm.edge_build.backends.onnx.choices import plan_artifact
 from pocketlm.edge_build.backends.onnx.kept_graph import graph_key
-from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.lowered_cache import NO_CACHE
 from pocketlm.edge_build.quantization.weight import WeightStore
+from pocketlm.runtime_py.kv_choice import KvName
 from tests.artifacts import Build, lowered_onnx, write
 
 
@@ -26,7 +26,7 @@ def never(*arguments: Any) -> Any:
     [("gemma3_text", "int4-g32", "int8"), ("gemma2", "int4-g32", "float32")],
 )
 def test_a_graph_from_the_cache_has_the_same_bytes(
-    family: str, recipe: str, kv: KvPrecision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, recipe: str, kv: KvName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = lowered_onnx(Build(family, recipe, kv=kv)).source
     cold, cold_folder = write("onnx", replace(source, lowered=NO_CACHE), tmp_path / "cold")

@@ -10,8 +10,8 @@ import onnx_ir
 import pytest
 
 from pocketlm.edge_build.backends.onnx.metadata import kv_cache_bytes
-from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.lowered_cache import NO_CACHE
+from pocketlm.runtime_py.kv_choice import KvName
 from tests.artifacts import CHUNK, CONTEXT, Build, lowered_onnx, write
 from tests.conftest import WINDOW
 from tests.kept import kept_bytes
@@ -170,9 +170,7 @@ def test_external_tensors_start_on_pages() -> None:
 @pytest.mark.parametrize("kv", ["float32", "int8"])
 @pytest.mark.parametrize("local_cache", LOCAL)
 @pytest.mark.parametrize("family", ["gemma3_text", "qwen3"])
-def test_cache_bytes_in_the_file_equal_the_plan(
-    family: str, local_cache: str, kv: KvPrecision
-) -> None:
+def test_cache_bytes_in_the_file_equal_the_plan(family: str, local_cache: str, kv: KvName) -> None:
     built = lowered_onnx(Build(family, local_cache=local_cache, kv=kv))
     planned = sum(cache.size_bytes for cache in built.source.caches.layers)
     assert kv_cache_bytes(built.model_file) == planned == built.entry.kv_cache_bytes
@@ -186,7 +184,7 @@ def test_logits_are_of_the_last_token_only() -> None:
 
 @pytest.mark.parametrize("kv", ["float32", "int8"])
 @pytest.mark.parametrize("local_cache", LOCAL)
-def test_same_input_gives_same_bytes(local_cache: str, kv: KvPrecision, tmp_path: Path) -> None:
+def test_same_input_gives_same_bytes(local_cache: str, kv: KvName, tmp_path: Path) -> None:
     built = lowered_onnx(Build("gemma3_text", "int4-g32", local_cache, kv=kv))
 
     def digests(folder: Path) -> bytes:
@@ -231,7 +229,7 @@ def test_floor_and_rewind_follow_from_the_caches(
 
 @pytest.mark.parametrize("kv", ["float32", "int8"])
 @pytest.mark.parametrize("local_cache", LOCAL)
-def test_the_decoder_is_what_the_runtime_finds(local_cache: str, kv: KvPrecision) -> None:
+def test_the_decoder_is_what_the_runtime_finds(local_cache: str, kv: KvName) -> None:
     import onnxruntime
 
     built = lowered_onnx(Build("gemma3_text", "int4-g32", local_cache, kv=kv))

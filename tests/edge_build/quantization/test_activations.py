@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from pocketlm.edge_build.kv_scales import KvScales
 from pocketlm.edge_build.quantization.activations import (
+    Rounding,
     attention_rounding,
     quantize_per_channel_symmetric,
     quantize_per_row_asymmetric,
 )
-from pocketlm.runtime_py.manifest import AttentionQuantization
+from pocketlm.runtime_py.manifest import AttentionQuantization, CacheEntry
 
 HEADS, SIZE = 2, 8
 REALS = st.floats(-1e4, 1e4, width=32)
@@ -47,7 +48,7 @@ def test_each_kind_rounds_what_it_says() -> None:
 
     def rounded(kind: AttentionQuantization) -> tuple[torch.Tensor, ...]:
         rounding = attention_rounding(kind, scales)
-        return rounding.query(query), *rounding.key_value(0, key, value)
+        return rounding.query(0, query), *rounding.key_value(0, key, value)
 
     assert all(a is b for a, b in zip(rounded("none"), (query, key, value), strict=True))
     found = rounded("kv_per_channel")
@@ -59,6 +60,32 @@ def test_each_kind_rounds_what_it_says() -> None:
     assert found[0] is query and torch.equal(found[1], by_token[1])
     found = rounded("qkv_per_token")
     assert all(torch.equal(a, b) for a, b in zip(found, by_token, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["kv_per_channel", "kv_per_token", "qkv_per_token"])
+def test_nothing_is_rounded_in_layers_with_float32_caches(kind: AttentionQuantization) -> None:
+    query, key, value = example(1, 4), example(2), example(3)
+    one = np.full((HEADS, SIZE), 0.5, np.float32)
+    scales = KvScales((one, one), (one, one))
+    mixed, all_coded = (attention_rounding(kind, scales, whole) for whole in ((0,), ()))
+    assert mixed.query(0, query) is query
+    found = mixed.key_value(0, key, value)
+    assert found[0] is key and found[1] is value
+    assert torch.equal(mixed.query(1, query), all_coded.query(1, query))
+    for mine, theirs in zip(
+        mixed.key_value(1, key, value), all_coded.key_value(1, key, value), strict=True
+    ):
+        assert torch.equal(mine, theirs) and not torch.equal(mine, key)
+
+
+def test_a_rounding_knows_the_caches_that_stay_whole() -> None:
+    coded = CacheEntry("linear", 8, None, 1, 4, "int8", "per_token")
+    whole = CacheEntry("ring", 6, 4, 1, 4)
+    found = Rounding.over((whole, coded, whole), "per_token_asymmetric", "qkv_per_token")
+    assert found == Rounding("per_token_asymmetric", "qkv_per_token", (0, 2))
+    assert found.of_attention == Rounding("none", "qkv_per_token", (0, 2))
+    # With float32 caches only, there is one way for every backend.
+    assert Rounding.over((whole,), "none", "none") == Rounding()
 
 
 def test_rows_are_rounded_as_executorch_does_bit_by_bit() -> None:

@@ -15,10 +15,10 @@ import onnxruntime
 import psutil
 import pytest
 
-from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.runtime_py import caches, engines
 from pocketlm.runtime_py.engines.onnx.engine import OnnxModel, with_float_products
 from pocketlm.runtime_py.errors import RunError
+from pocketlm.runtime_py.kv_choice import KvName
 from pocketlm.runtime_py.manifest import CacheEntry
 from tests.artifacts import (
     CHUNK,
@@ -33,7 +33,7 @@ from tests.conftest import WINDOW
 
 SLOTS = WINDOW + CHUNK - 1
 LOCAL = ("windowed", "ring")
-KV: tuple[KvPrecision, ...] = ("float32", "int8")
+KV: tuple[KvName, ...] = ("float32", "int8")
 
 
 @cache
@@ -45,7 +45,7 @@ def continued(build: Build, target: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kv", KV)
 @pytest.mark.parametrize("local_cache", LOCAL)
-def test_caches_are_written_in_place(local_cache: str, kv: KvPrecision) -> None:
+def test_caches_are_written_in_place(local_cache: str, kv: KvName) -> None:
     model = lowered_onnx(Build("gemma3_text", local_cache=local_cache, kv=kv)).load()
     assert isinstance(model, OnnxModel)
     assert {buffer.dtype.name for buffer in model._caches} == {kv}
@@ -67,7 +67,7 @@ def test_logits_belong_to_the_caller() -> None:
 
 @pytest.mark.parametrize("kv", KV)
 @pytest.mark.parametrize("local_cache", LOCAL)
-def test_after_reset_nothing_of_before_is_seen(local_cache: str, kv: KvPrecision) -> None:
+def test_after_reset_nothing_of_before_is_seen(local_cache: str, kv: KvName) -> None:
     model = lowered_onnx(Build("gemma3_text", local_cache=local_cache, kv=kv)).load()
     tokens = random_tokens(30)
     fresh = logits_after(model, tokens[:4], [4])
@@ -78,7 +78,7 @@ def test_after_reset_nothing_of_before_is_seen(local_cache: str, kv: KvPrecision
 
 @pytest.mark.parametrize("kv", KV)
 @pytest.mark.parametrize("local_cache", LOCAL)
-def test_every_rewind_that_is_allowed_is_right(local_cache: str, kv: KvPrecision) -> None:
+def test_every_rewind_that_is_allowed_is_right(local_cache: str, kv: KvName) -> None:
     build = Build("gemma3_text", local_cache=local_cache, kv=kv)
     built = lowered_onnx(build)
     tokens = random_tokens(CONTEXT)
