@@ -33,7 +33,6 @@ from benchmarks.documents import RESULTS, save, today, versions
 from benchmarks.systems.llama_cpp import PYTHON as LLAMA_PYTHON
 from pocketlm.edge_build.calibration.running import measure as measure_inputs
 from pocketlm.edge_build.calibration.text import text_sequences
-from pocketlm.edge_build.mixed_precision.planning import plan_recipe
 from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text_files import read_text_files
 from pocketlm.evaluation.logit_rows import LogitRows
@@ -60,22 +59,20 @@ class Recipe:
     """One build of ours.
 
     Attributes:
-        recipe: a name or a file; None is a mixed one of `bits_per_weight`.
+        method: calibrated on the text; None is the recipe's own, without a text of the user's.
     """
 
     name: str
-    recipe: str | None
-    method: str = "round_to_nearest"
-    bits_per_weight: float = 0
+    recipe: str
+    method: str | None = None
 
 
 RECIPES = (
     Recipe("int4-g32", "int4-g32"),
-    Recipe("int4-g32 gptq", "int4-g32", "gptq"),
     Recipe("int8-head4", "int8-head4"),
-    Recipe("int4-g32-head8", "int4-g32-head8"),
+    Recipe("int4-g32 gptq", "int4-g32", "gptq"),
     Recipe("int4-g32-head8 gptq", "int4-g32-head8", "gptq"),
-    Recipe("5.9 bits gptq", None, "gptq", 5.9),
+    Recipe("int8-head4 gptq", "int8-head4", "gptq"),
 )
 
 
@@ -183,9 +180,9 @@ def ours(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Build a bundle, if it is not there, and measure both artifacts."""
     out = run.work / recipe.name.replace(" ", "-")
     if not out.exists():
-        chosen = recipe.recipe or str(_mixed(run, recipe.bits_per_weight))
-        data = () if recipe.method == "round_to_nearest" else ("--calibrate", str(run.calibration))
-        options = ("--recipe", chosen, "--method", recipe.method, *data)
+        options: tuple[str, ...] = ("--recipe", recipe.recipe)
+        if recipe.method is not None:
+            options += ("--method", recipe.method, "--calibrate", str(run.calibration))
         command = (
             sys.executable,
             "-m",
@@ -204,13 +201,6 @@ def ours(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
             figures = compare(run, _all_rows(rows, run.passages), subject.size_bytes)
         found[backend] = {**figures, "bits_per_weight": subject.bits_per_weight}
     return found
-
-
-def _mixed(run: Run, bits: float) -> Path:
-    path = run.work / f"{bits:g}-bits.toml"
-    if not path.exists():
-        path.write_text(plan_recipe(run.checkpoint, bits, run.calibration, "gptq").toml)
-    return path
 
 
 def measure_reference(run: Run, systems: Sequence[str]) -> dict[str, Any]:
