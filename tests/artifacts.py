@@ -49,6 +49,15 @@ TOKENIZER_SIZE = 4096
 
 assert CONTEXT > 4 * (WINDOW + CHUNK - 1)
 
+# Layers of what is lowered, where not those of TINY_PUBLISHED: L has a window, G has none. Lowering
+# takes its time by the layer, and two are one of each kind.
+TWO_LAYERS = {"gemma3_text": "LG", "gemma2": "LG", "qwen3": "GG"}
+# Repeated layers: test_executorch_unrolling.py lowers the same models layer by layer.
+REPEATED: dict[tuple[str, str, KvName], str] = {
+    ("gemma2", "int4-channel", "float32"): "GLLL",
+    ("qwen3", "none", "float32"): "GGGG",
+}
+
 
 @dataclass(frozen=True)
 class LoweredSource:
@@ -112,13 +121,21 @@ class Build:
     kv: KvName = "float32"
     kv_range: float = 1.0
 
+    @property
+    def published(self) -> dict[str, Any]:
+        """The model: the tiny one of float32, where two layers of a kind share a mask; else two."""
+        plain = replace(self, family="", local_cache="") == Build("", local_cache="")
+        if plain and self.family != "qwen3":
+            return TINY_PUBLISHED[self.family]
+        return of_layers(self.family, TWO_LAYERS[self.family])
+
 
 @cache
 def lowered_onnx(build: Build) -> Lowered:
     """Lower a tiny random checkpoint of a family to ONNX."""
     options = {"local-cache": build.local_cache}
     sizes = (build.context, build.chunk)
-    checkpoint, source, folder = _source(TINY_PUBLISHED[build.family], build.recipe, sizes, options)
+    checkpoint, source, folder = _source(build.published, build.recipe, sizes, options)
     choice = KvChoice.named(build.kv)
     source = replace(source, caches=backends.load("onnx").stored(source.caches, choice))
     if build.kv != "float32":
@@ -137,9 +154,12 @@ def lowered_executorch(
     context: int = CONTEXT,
     chunk: int = CHUNK,
     kv: KvName = "float32",
+    layers: str | None = None,
 ) -> Lowered:
     """Lower a tiny random checkpoint of a family to ExecuTorch."""
-    checkpoint, source, folder = _source(TINY_PUBLISHED[family], recipe, (context, chunk), {})
+    layers = layers or REPEATED.get((family, recipe, kv), TWO_LAYERS[family])
+    published = of_layers(family, layers)
+    checkpoint, source, folder = _source(published, recipe, (context, chunk), {})
     caches = backends.load("executorch").stored(source.caches, KvChoice.named(kv))
     source = replace(source, caches=caches)
     return Lowered("executorch", source, *write("executorch", source, folder), checkpoint)
@@ -173,12 +193,17 @@ def _source(
 def executorch_source(
     family: str, recipe: str, layers: str
 ) -> tuple[Checkpoint, LoweringInput, Path]:
-    """Return the same for a tiny model of other layers: L has a window, G has none."""
+    """Return the same for a tiny model of other layers."""
+    return _source(of_layers(family, layers), recipe, (CONTEXT, CHUNK), {})
+
+
+def of_layers(family: str, layers: str) -> dict[str, Any]:
+    """Return the config of a tiny model of other layers: L has a window, G has none."""
     kinds = {"L": "sliding_attention", "G": "full_attention"}
     published = {**TINY_PUBLISHED[family], "num_hidden_layers": len(layers)}
     if "layer_types" in published:
         published["layer_types"] = [kinds[layer] for layer in layers]
-    return _source(published, recipe, (CONTEXT, CHUNK), {})
+    return published
 
 
 def calibrated(config: ModelConfig, weights: WeightStore) -> KvScales:

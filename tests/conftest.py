@@ -149,14 +149,19 @@ def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
 
     spec = BuildSpec(PICO, Path("pico"), chunk=32, context_length=512)
     made = made_once(spec, make)
+    share_lowered(made / "lowered")
+    out = shutil.copytree(made / "pico", tmp_path_factory.mktemp("bundles") / "pico")
+    return Path(out), json.loads((made / "printed.json").read_bytes())
+
+
+def share_lowered(folder: Path) -> None:
+    """Give what was lowered cold, into a cache of its own, to the tests of all processes."""
     shared = Path(os.environ[LOWERED_CACHE])
     shared.mkdir(parents=True, exist_ok=True)
-    for program in (made / "lowered").glob("*.lowered"):
+    for program in folder.glob("*.lowered"):
         copied = shared / f"{program.stem}.{os.getpid()}.writing"
         shutil.copy2(program, copied)
         copied.replace(shared / program.name)
-    out = shutil.copytree(made / "pico", tmp_path_factory.mktemp("bundles") / "pico")
-    return Path(out), json.loads((made / "printed.json").read_bytes())
 
 
 def made_once(spec: BuildSpec, make: Callable[[Path], object]) -> Path:

@@ -12,10 +12,10 @@ from pocketlm.edge_build.build import build
 from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.models.checkpoint import load_decoder, open_checkpoint
 from pocketlm.runtime_py import Session, open_session
+from tests.artifacts import CHUNK, CONTEXT
 from tests.conftest import WINDOW
 
-CHUNK = 5
-TOKENS = 100
+TOKENS = CONTEXT
 RING = WINDOW + CHUNK - 1
 assert TOKENS > 4 * RING
 
@@ -25,7 +25,15 @@ def exact_bundle(
     tiny_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("exact") / "tiny"
-    spec = BuildSpec(tiny_checkpoint("gemma3_text"), out, recipe="none", chunk=CHUNK)
+    # The sizes of other tests, whose ONNX graph it is.
+    spec = BuildSpec(
+        tiny_checkpoint("gemma3_text"),
+        out,
+        recipe="none",
+        chunk=CHUNK,
+        context_length=CONTEXT,
+        golden_tokens=2,
+    )
     build(spec)
     return out
 

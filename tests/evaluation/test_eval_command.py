@@ -22,7 +22,8 @@ from pocketlm.evaluation.result import result_of
 from pocketlm.evaluation.subject import Subject, artifact_subject, checkpoint_subject
 from pocketlm.models.checkpoint import load_decoder, open_checkpoint
 from pocketlm.runtime_py.errors import RunError
-from tests.conftest import PICO, made_once
+from tests.artifacts import CHUNK, CONTEXT
+from tests.conftest import PICO, MakeCheckpoint, made_once
 
 ROOT = Path(__file__).parents[2]
 # As pico answers it.
@@ -77,12 +78,20 @@ def test_a_bundle_against_its_checkpoint(pico_bundle: Path, text_file: Path, bac
     assert found["artifact_bytes"] == sum(path.stat().st_size for path in held) > 2_000_000
 
 
-def test_float32_loses_nothing(text_file: Path) -> None:
+def test_float32_loses_nothing(tiny_checkpoint: MakeCheckpoint, text_file: Path) -> None:
+    # The sizes of other tests, whose graph it is.
+    tiny = tiny_checkpoint("gemma3_text")
     spec = BuildSpec(
-        PICO, Path("float"), ("onnx",), recipe="none", context_length=512, golden_tokens=2
+        tiny,
+        Path("float"),
+        ("onnx",),
+        recipe="none",
+        context_length=CONTEXT,
+        chunk=CHUNK,
+        golden_tokens=2,
     )
     made = made_once(spec, lambda folder: build(replace(spec, out=folder / "float")))
-    found = document(made / "float", "--text", text_file, "--against", PICO, "--tokens", 200)
+    found = document(made / "float", "--text", text_file, "--against", tiny, "--tokens", 200)
     # float32 in another order, and logarithms right to 1e-6.
     assert found["kl_nats"]["max"] < 1e-5
     assert found["top1_agreement"] == 1

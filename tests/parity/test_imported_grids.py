@@ -23,8 +23,18 @@ from pocketlm.edge_build.quantization.own_recipe import find_grids, keep_own_cod
 from pocketlm.edge_build.quantization.recipe import QuantScheme
 from pocketlm.edge_build.quantization.rules import choose_rules
 from pocketlm.models.checkpoint import load_decoder, open_checkpoint
+from pocketlm.models.random_checkpoint import write_random_checkpoint
+from pocketlm.models.shapes import shape_of
 from pocketlm.runtime_py import engines
-from tests.artifacts import CHUNK, CONTEXT, LoweredSource, random_tokens, write
+from tests.artifacts import (
+    CHUNK,
+    CONTEXT,
+    TWO_LAYERS,
+    LoweredSource,
+    of_layers,
+    random_tokens,
+    write,
+)
 from tests.coded_checkpoints import (
     CodedCheckpoint,
     awq_checkpoint,
@@ -102,14 +112,20 @@ CASES: dict[str, tuple[str, Write]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of as many layers as other tests lower."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "short"
+    published = of_layers("gemma3_text", TWO_LAYERS["gemma3_text"])
+    write_random_checkpoint(shape_of("short", published), folder, seed=7)
+    return folder
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_logits_are_those_of_the_grid(
-    tiny_checkpoint: Callable[[str], Path], tmp_path: Path, name: str
-) -> None:
+def test_logits_are_those_of_the_grid(source: Path, tmp_path: Path, name: str) -> None:
     backend, write_format = CASES[name]
     if backend == "executorch":
         pytest.importorskip("executorch")
-    source = tiny_checkpoint("gemma3_text")
     written = write_format(source, tmp_path / "coded.gguf")
     built = lowered(written.path, backend, tmp_path / "lowered")
     expected = grid_logits(source, written, built, tmp_path / "float")
@@ -119,10 +135,8 @@ def test_logits_are_those_of_the_grid(
     assert np.abs(found - expected[ends]).max() < 1e-4 * expected.std()
 
 
-def test_zero_points_of_a_grid_are_in_the_file(
-    tiny_checkpoint: Callable[[str], Path], tmp_path: Path
-) -> None:
-    written = gguf_checkpoint(tiny_checkpoint("gemma3_text"), tmp_path / "tiny.gguf", "Q4_0")
+def test_zero_points_of_a_grid_are_in_the_file(source: Path, tmp_path: Path) -> None:
+    written = gguf_checkpoint(source, tmp_path / "tiny.gguf", "Q4_0")
     graph = lowered(written.path, "onnx", tmp_path / "lowered").graph
     stored = graph.initializers["layers.1.mlp.up_proj.zero_points"].const_value
     assert stored is not None

@@ -30,7 +30,10 @@ def test_int8_caches_agree_with_the_reference(
     assert found.max() <= min(bound, 0.01)
 
 
-@pytest.mark.parametrize(("family", "local_cache"), ONNX_KINDS)
+# Gemma 2's windows are there without quantized weights, its quantized weights with rings.
+@pytest.mark.parametrize(
+    ("family", "local_cache"), [kind for kind in ONNX_KINDS if kind != ("gemma2", "windowed")]
+)
 def test_int8_caches_under_quantized_weights_agree_with_the_reference(
     family: str, local_cache: str
 ) -> None:
@@ -42,10 +45,11 @@ def test_int8_caches_under_quantized_weights_agree_with_the_reference(
     assert found.max() <= bound
 
 
+# Of windows: the operator that writes rings of codes writes those of floats too, which
+# test_onnx_against_decoder.py splits so.
 @pytest.mark.parametrize("split", [1, 2, WINDOW - 1, WINDOW, WINDOW + 1])
-@pytest.mark.parametrize("local_cache", ["windowed", "ring"])
-def test_any_split_gives_the_same_logits(local_cache: str, split: int) -> None:
-    built = lowered_onnx(Build("gemma3_text", "none", local_cache, chunk=WINDOW + 1, kv="int8"))
+def test_any_split_gives_the_same_logits(split: int) -> None:
+    built = lowered_onnx(Build("gemma3_text", "none", chunk=WINDOW + 1, kv="int8"))
     whole, rest = divmod(CONTEXT, split)
     found, bound = reference_errors(built, [split] * whole + [rest] * bool(rest))
     assert np.median(found) < 2e-5

@@ -23,7 +23,7 @@ from pocketlm.edge_build.backends.executorch.lowering import (
     wanted_linears,
 )
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.lowered_cache import NO_CACHE
+from pocketlm.edge_build.lowered_cache import LoweredCache
 from pocketlm.runtime_py.engines.executorch.program_file import DTYPES
 from pocketlm.runtime_py.kv_choice import KV_PRECISIONS as KV
 from pocketlm.runtime_py.kv_choice import KvName
@@ -31,11 +31,78 @@ from tests.artifacts import (
     CHUNK,
     CONTEXT,
     TOKENIZER_SIZE,
+    TWO_LAYERS,
     executorch_source,
     lowered_executorch,
     write,
 )
+from tests.conftest import share_lowered
 from tests.kept import kept_bytes
+
+# Lowered cold before all else, and by most other tests from then on from the cache.
+SMALL = ("gemma3_text", "int4-g32", TWO_LAYERS["gemma3_text"])
+
+
+@dataclass(frozen=True)
+class Cold:
+    """A program lowered from nothing: its digest, and the tensors that were there only after it."""
+
+    sha256: str
+    left_over: list[torch.Size]
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> Cold:
+    _, source, _ = executorch_source(*SMALL)
+    folder = tmp_path_factory.mktemp("cold")
+    bundle, empty = folder / "bundle", LoweredCache(folder / "lowered")
+    before = _tensors()
+    known = {id(tensor) for tensor in before}  # `before` keeps them, so no other gets their ids
+    artifact, _ = write("executorch", replace(source, lowered=empty), bundle)
+    left_over = [tensor.shape for tensor in _tensors() if id(tensor) not in known]
+    share_lowered(folder / "lowered")
+    return Cold(hashlib.sha256((bundle / artifact.model).read_bytes()).hexdigest(), left_over)
+
+
+def test_executorchs_own_passes_give_the_same_bytes_in_another_process(cold: Cold) -> None:
+    code = f"""
+import hashlib
+from contextlib import nullcontext
+from dataclasses import replace
+from pocketlm.edge_build.backends.executorch.unroll import writing
+from pocketlm.edge_build.lowered_cache import NO_CACHE
+from tests.artifacts import executorch_source, write
+writing.fused_passes = nullcontext
+_, source, folder = executorch_source(*{SMALL})
+artifact, bundle = write("executorch", replace(source, lowered=NO_CACHE), folder)
+print(hashlib.sha256((bundle / artifact.model).read_bytes()).hexdigest())
+"""
+
+    def other() -> bytes:
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            # Sets of strings come out in another order.
+            env={**os.environ, "PYTHONHASHSEED": "1"},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout.strip()
+
+    assert kept_bytes(__file__, "digest of another process", other).decode() == cold.sha256
+
+
+def test_no_weight_outlives_its_lowering(cold: Cold) -> None:
+    assert cold.left_over == []
+
+
+def _tensors() -> list[torch.Tensor]:
+    gc.collect()
+    with warnings.catch_warnings():
+        # To ask some of torch's own objects for their type is deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+    # What only has a shape, and what is empty, holds no memory.
+    return [t for t in tensors if t.numel() and not isinstance(t, FakeTensor)]
+
 
 QUANTIZED = [
     ("gemma3_text", "int4-g32", {"int4 in groups"}),
@@ -168,68 +235,6 @@ def test_logits_are_padded_to_the_tokenizer() -> None:
     (logits,) = program.forward((torch.zeros(1, 1, dtype=torch.int64), torch.tensor([0])))
     assert logits.shape == (1, 1, TOKENIZER_SIZE)
     assert logits[0, 0, 512:].max() == -1e9
-
-
-@dataclass(frozen=True)
-class Cold:
-    """A program lowered from nothing: its digest, and the tensors that were there only after it."""
-
-    sha256: str
-    left_over: list[torch.Size]
-
-
-@pytest.fixture(scope="module")
-def cold(tmp_path_factory: pytest.TempPathFactory) -> Cold:
-    _, source, _ = executorch_source(*SMALL)
-    bundle = tmp_path_factory.mktemp("cold") / "bundle"
-    before = _tensors()
-    known = {id(tensor) for tensor in before}  # `before` keeps them, so no other gets their ids
-    artifact, _ = write("executorch", replace(source, lowered=NO_CACHE), bundle)
-    left_over = [tensor.shape for tensor in _tensors() if id(tensor) not in known]
-    return Cold(hashlib.sha256((bundle / artifact.model).read_bytes()).hexdigest(), left_over)
-
-
-SMALL = ("gemma3_text", "int4-g32", "LG")
-
-
-def test_executorchs_own_passes_give_the_same_bytes_in_another_process(cold: Cold) -> None:
-    code = f"""
-import hashlib
-from contextlib import nullcontext
-from dataclasses import replace
-from pocketlm.edge_build.backends.executorch.unroll import writing
-from pocketlm.edge_build.lowered_cache import NO_CACHE
-from tests.artifacts import executorch_source, write
-writing.fused_passes = nullcontext
-_, source, folder = executorch_source(*{SMALL})
-artifact, bundle = write("executorch", replace(source, lowered=NO_CACHE), folder)
-print(hashlib.sha256((bundle / artifact.model).read_bytes()).hexdigest())
-"""
-
-    def other() -> bytes:
-        return subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code],
-            # Sets of strings come out in another order.
-            env={**os.environ, "PYTHONHASHSEED": "1"},
-            stdout=subprocess.PIPE,
-            check=True,
-        ).stdout.strip()
-
-    assert kept_bytes(__file__, "digest of another process", other).decode() == cold.sha256
-
-
-def test_no_weight_outlives_its_lowering(cold: Cold) -> None:
-    assert cold.left_over == []
-
-
-def _tensors() -> list[torch.Tensor]:
-    gc.collect()
-    with warnings.catch_warnings():
-        # To ask some of torch's own objects for their type is deprecated.
-        warnings.simplefilter("ignore", FutureWarning)
-        tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
-    # What only has a shape, and what is empty, holds no memory.
-    return [t for t in tensors if t.numel() and not isinstance(t, FakeTensor)]
 
 
 def test_a_missing_linear_layer_is_an_error() -> None:

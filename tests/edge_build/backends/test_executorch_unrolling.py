@@ -18,15 +18,17 @@ from pocketlm.edge_build.backends.executorch.unroll.arena import ALIGNMENT, Life
 from pocketlm.edge_build.backends.executorch.unroll.fused_passes import fused_passes
 from pocketlm.edge_build.backends.executorch.unroll.template import covering_walk, make_template
 from pocketlm.edge_build.errors import BuildError
+from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.lowered_cache import NO_CACHE
 from pocketlm.edge_build.spec import BuildSpec
-from pocketlm.runtime_py.manifest import CacheQuantization
 from tests.artifacts import (
     CHUNK,
     CONTEXT,
+    REPEATED,
     Lowered,
     executorch_source,
     logits_after,
+    lowered_executorch,
     random_tokens,
     write,
 )
@@ -78,27 +80,24 @@ def test_values_that_follow_each_other_share_memory() -> None:
 
 BACKEND = "executorch"
 UNROLL_OFF = {"unroll": "off"}
-# Lowered one by one, so as few as differ from their template; the last is for int8 caches.
-LAYERS = {"gemma3_text": "LGLGLG", "gemma2": "LLLL", "qwen3": "GGGG", "int8": "LLLL"}
 
 
+# Over many int8 caches a value soon lies on a rounding edge: tests of tolerances have fewer.
+ALTERNATING = ("gemma3_text", "int4-g32", "int8")
+
+
+# A family each. One alternates between kinds of layers, one repeats local and one global ones. One
+# has int8 caches, rings and linear ones. Recipes have groups, have none, and are none.
 @pytest.mark.parametrize(
-    ("family", "recipe", "kv"),
-    [
-        ("gemma3_text", "int4-g32", "none"),
-        ("gemma3_text", "int4-g32", "per_token"),
-        ("gemma2", "int4-channel", "none"),
-        ("qwen3", "none", "none"),
-    ],
+    ("family", "recipe", "kv", "layers"),
+    [(*ALTERNATING, "LGLGLG"), *((*case, layers) for case, layers in REPEATED.items())],
 )
 def test_repeated_layers_equal_layers_lowered_one_by_one(
-    family: str, recipe: str, kv: CacheQuantization, monkeypatch: pytest.MonkeyPatch
+    family: str, recipe: str, kv: KvPrecision, layers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layers = LAYERS[family] if kv == "none" else LAYERS["int8"]
-    checkpoint, source, folder = executorch_source(family, recipe, layers)
-    source = replace(source, caches=source.caches.stored(kv))
+    repeated = lowered_executorch(family, recipe, kv=kv, layers=layers)
+    source, folder = repeated.source, repeated.folder
     assert make_template(source).source.config.num_layers < source.config.num_layers
-    repeated = Lowered(BACKEND, source, *write(BACKEND, source, folder), checkpoint)
 
     def lower_whole(folder: Path) -> None:
         decompose = Mock(side_effect=ExportedProgram.run_decompositions)
@@ -114,7 +113,7 @@ def test_repeated_layers_equal_layers_lowered_one_by_one(
         Path("whole"),
         recipe=recipe,
         backends=(BACKEND,),
-        kv="float32" if kv == "none" else "int8",
+        kv=kv,
         chunk=CHUNK,
         context_length=CONTEXT,
         backend_options={BACKEND: UNROLL_OFF},
@@ -132,9 +131,10 @@ def test_repeated_layers_equal_layers_lowered_one_by_one(
     assert report.delegates == expected_report.delegates
     assert report.caches == expected_report.caches
     assert report.delegate_data_bytes == expected_report.delegate_data_bytes
-    # Some more values, but both have a tied table once: its codes take 16 KB.
+    # Some values more or fewer, 2,560 bytes with six layers; but both have a tied table once: its
+    # codes take 16 KB.
     sizes = [built.model_file.stat().st_size for built in (repeated, whole)]
-    assert abs(sizes[0] - sizes[1]) < 2_000
+    assert abs(sizes[0] - sizes[1]) < 4_000
     # Kernels may read a little past the end of each memory: activations, global caches, rings.
     assert report.arena_bytes <= expected_report.arena_bytes + 3 * 64
 

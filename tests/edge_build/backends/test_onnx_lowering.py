@@ -81,7 +81,7 @@ def test_int8_caches_are_read_by_the_kernel_with_constant_scales() -> None:
 def test_rings_of_codes_are_written_as_codes_and_scaled_outside() -> None:
     graph = lowered_onnx(Build("gemma3_text", local_cache="ring", kv="int8")).graph
     scatters = nodes(graph, "TensorScatter")
-    assert len(scatters) == len(nodes(graph, "QuantizeLinear")) == 4
+    assert len(scatters) == len(nodes(graph, "QuantizeLinear")) == 2
     for scatter in scatters:
         update = scatter.inputs[1]
         assert update is not None and update.producer() in nodes(graph, "QuantizeLinear")
@@ -105,9 +105,10 @@ def test_layers_of_a_kind_share_one_mask() -> None:
 def test_every_linear_layer_is_matmulnbits_with_zero_points(
     recipe: str, bits: int, block: int
 ) -> None:
-    graph = lowered_onnx(Build("qwen3", recipe)).graph
+    built = lowered_onnx(Build("qwen3", recipe))
+    graph = built.graph
     linear = nodes(graph, "MatMulNBits")
-    assert len(linear) == 3 * 5 + 1
+    assert len(linear) == built.source.config.num_layers * 5 + 1
     *layers, _head = linear
     for node in layers:
         found = attributes(node)
@@ -123,7 +124,7 @@ def test_every_linear_layer_is_matmulnbits_with_zero_points(
 def test_queries_keys_and_values_are_one_product_of_joined_rows() -> None:
     built = lowered_onnx(Build("qwen3", "int4-g32"))
     splits = nodes(built.graph, "Split")
-    assert len(splits) == 3
+    assert len(splits) == built.source.config.num_layers
     weights = built.source.weights
     names = [f"layers.1.attention.{name}_proj" for name in "qkv"]
     product = splits[1].inputs[0]
@@ -182,8 +183,8 @@ def test_logits_are_of_the_last_token_only() -> None:
     assert logits.shape == onnx_ir.Shape([1, 1, 512])
 
 
-@pytest.mark.parametrize("kv", ["float32", "int8"])
-@pytest.mark.parametrize("local_cache", LOCAL)
+# Codes in windows: test_onnx_graph_cache.py lowers them cold.
+@pytest.mark.parametrize(("local_cache", "kv"), [("windowed", "float32"), ("ring", "int8")])
 def test_same_input_gives_same_bytes(local_cache: str, kv: KvName, tmp_path: Path) -> None:
     built = lowered_onnx(Build("gemma3_text", "int4-g32", local_cache, kv=kv))
 
