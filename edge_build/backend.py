@@ -114,6 +114,7 @@ class Backend:
         lower: LoweringInput, bundle folder → Artifact.
         options: names of the options it takes, each with its choices; the first is the default.
         kv: precisions that it can keep keys and values in, each with how it stores them.
+        stock_runner_mixes_kv: its stock LLM runner has caches of two precisions in one model.
         plan_artifact: what shapes decide before anything is built.
         tokenizer_repairs: what its stock runner needs of tokenizer.json, by the names of
             edge_build/runner_files/repairs.
@@ -129,6 +130,7 @@ class Backend:
     lower: Lower
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kv: Mapping[KvPrecision, CacheQuantization] = field(default_factory=lambda: {"float32": "none"})
+    stock_runner_mixes_kv: bool = True
     plan_artifact: PlanArtifact = true_rings
     tokenizer_repairs: tuple[str, ...] = ()
     template_repairs: tuple[str, ...] = ()

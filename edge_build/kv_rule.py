@@ -24,13 +24,16 @@ _ADDED_SHARE = 0.01
 _ADDED_NATS = 0.0005
 
 
-def kv_candidates(plan: CachePlan, able: Collection[KvPrecision]) -> tuple[KvChoice, ...]:
+def kv_candidates(
+    plan: CachePlan, able: Collection[KvPrecision], *, mixes: bool = True
+) -> tuple[KvChoice, ...]:
     """Return what a backend can keep these caches in, float32 first; each layout once.
 
     Args:
         able: precisions of the backend.
+        mixes: whether what is tried may have two of them in one model.
     """
-    choices = CHOICES if plan.has_both_kinds else (FLOAT32, INT8)
+    choices = CHOICES if mixes and plan.has_both_kinds else (FLOAT32, INT8)
     return tuple(c for c in choices if {c.local, c.global_} <= set(able))
 
 

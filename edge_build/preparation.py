@@ -81,7 +81,7 @@ class Preparation:
     def kv_choices(self, backend: Backend) -> tuple[KvChoice, ...]:
         """Return what was asked for; with `--kv auto` all that is tried, most bytes first."""
         if self.spec.kv == "auto":
-            return kv_candidates(self.caches, backend.kv)
+            return kv_candidates(self.caches, backend.kv, mixes=backend.stock_runner_mixes_kv)
         return (KvChoice.named(self.spec.kv),)
 
     @property

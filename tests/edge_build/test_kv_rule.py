@@ -92,3 +92,5 @@ def test_both_kinds_of_layers_give_four_choices_and_one_kind_two() -> None:
         plan = plan_caches(config_with(windows), context_length=40, chunk=5)
         assert [choice.name for choice in kv_candidates(plan, able)] == names
         assert [choice.name for choice in kv_candidates(plan, ("float32",))] == ["float32"]
+        alike = [choice.name for choice in kv_candidates(plan, able, mixes=False)]
+        assert alike == ["float32", "int8"]

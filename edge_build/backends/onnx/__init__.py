@@ -31,6 +31,8 @@ BACKEND = Backend(
     options={LOCAL_CACHE: LOCAL_KINDS},
     # GroupQueryAttention reads constant scales only.
     kv={"float32": "none", "int8": "per_channel"},
+    # onnxruntime-genai allocates all caches in the type of the first.
+    stock_runner_mixes_kv=False,
     plan_artifact=plan_artifact,
     tokenizer_repairs=("no_padding", "spaces_as_merges"),
     template_repairs=("explicit_trimming", "split_for_in"),
