@@ -147,7 +147,7 @@ def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
         )
         (folder / "printed.json").write_bytes(shown.stdout)
 
-    spec = BuildSpec(PICO, Path("pico"), chunk=32, context_length=512)
+    spec = BuildSpec(PICO, Path("pico"), recipe="int4-g32", chunk=32, context_length=512)
     made = made_once(spec, make)
     share_lowered(made / "lowered")
     out = shutil.copytree(made / "pico", tmp_path_factory.mktemp("bundles") / "pico")
@@ -193,7 +193,13 @@ def pico_int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with int8 keys and values, for the backends that can."""
     name = "pico-int8"
     spec = BuildSpec(
-        PICO, Path(name), backends=INT8_BACKENDS, kv="int8", chunk=32, context_length=512
+        PICO,
+        Path(name),
+        backends=INT8_BACKENDS,
+        recipe="int4-g32",
+        kv="int8",
+        chunk=32,
+        context_length=512,
     )
 
     def make(folder: Path) -> None:

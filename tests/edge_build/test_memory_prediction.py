@@ -58,12 +58,12 @@ def test_every_stage_of_a_build_is_predicted_in_order() -> None:
 
 
 def test_caches_that_are_measured_have_a_stage_before_lowering() -> None:
-    auto, named = prepared_pico(kv="auto"), prepared_pico(kv="int8")
+    auto, named = (prepared_pico(recipe="int4-g32", kv=kv) for kv in ("auto", "int8"))
     found = peaks(auto)
     assert list(found) == ["calibrate", "quantize", "kv", "executorch", "onnx", "golden"]
     # Until it is measured, golden answers are foreseen as those of int8 caches.
     assert {stage: found[stage] for stage in peaks(named)} == peaks(named)
-    alone = peaks(prepared_pico(kv="auto", backends=("executorch",)))
+    alone = peaks(prepared_pico(recipe="int4-g32", kv="auto", backends=("executorch",)))
     assert list(alone) == ["quantize", "kv", "executorch", "golden"]
     assert RESIDENT_BYTES < alone["kv"] < found["kv"]
 

@@ -29,6 +29,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         PICO,
         Path("pico"),
         backends=("onnx",),
+        recipe="int4-g32",
         chunk=32,
         context_length=512,
         golden_tokens=2,

@@ -69,7 +69,15 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, KvPreci
     for context in (256, 512):
         for kv in KV_PRECISIONS:
             out = folder / f"pico-{context}-{kv}"
-            spec = BuildSpec(PICO, out, context_length=context, chunk=64, kv=kv, golden_tokens=8)
+            spec = BuildSpec(
+                PICO,
+                out,
+                recipe="int4-g32",
+                context_length=context,
+                chunk=64,
+                kv=kv,
+                golden_tokens=8,
+            )
             build(spec)
             made[context, kv] = out
     return made

@@ -138,7 +138,7 @@ def arm(
 def default_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model as `pocketlm build` makes it when nothing else is asked."""
     out = tmp_path_factory.mktemp("bundles") / "pico"
-    build(BuildSpec(PICO, out))
+    build(BuildSpec(PICO, out, recipe="int4-g32"))
     return out
 
 

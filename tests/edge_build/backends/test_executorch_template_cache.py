@@ -31,7 +31,13 @@ def test_pico_built_again_is_not_lowered_and_has_the_same_bytes(
     pico_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = BuildSpec(
-        PICO, tmp_path / "pico", ("executorch",), chunk=32, context_length=512, golden_tokens=1
+        PICO,
+        tmp_path / "pico",
+        ("executorch",),
+        recipe="int4-g32",
+        chunk=32,
+        context_length=512,
+        golden_tokens=1,
     )
     monkeypatch.setattr(lowering, "lowered_program", never)
     again = build(spec).backends["executorch"]
