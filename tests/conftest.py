@@ -134,10 +134,12 @@ def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     Built by the command in a process of its own, so that its memory is its own, and cold; with the
     bundle comes what the command printed. A copy: tests may change it.
     """
+    spec = BuildSpec(PICO, Path("pico"), recipe="int4-g32", chunk=32, context_length=512)
 
     def make(folder: Path) -> None:
         out, lowered = folder / "pico", folder / "lowered"
-        arguments = ("build", PICO, "--out", out, "--chunk", 32, "--context", 512, "--json")
+        options = ("--recipe", spec.recipe, "--chunk", spec.chunk, "--context", spec.context_length)
+        arguments = ("build", PICO, "--out", out, *options, "--json")
         shown = subprocess.run(
             [sys.executable, "-m", "pocketlm", *map(str, arguments)],
             cwd=ROOT,
@@ -147,7 +149,6 @@ def pico_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
         )
         (folder / "printed.json").write_bytes(shown.stdout)
 
-    spec = BuildSpec(PICO, Path("pico"), recipe="int4-g32", chunk=32, context_length=512)
     made = made_once(spec, make)
     share_lowered(made / "lowered")
     out = shutil.copytree(made / "pico", tmp_path_factory.mktemp("bundles") / "pico")

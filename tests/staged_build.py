@@ -32,7 +32,9 @@ class StagedBuild:
     def __init__(self, folder: Path, checkpoint: Path) -> None:
         self.out = folder / "bundles" / "tiny"
         self.kept = folder / "bundles" / ".tiny.build"
-        self.spec = BuildSpec(checkpoint=checkpoint, out=self.out, context_length=64, chunk=8)
+        self.spec = BuildSpec(
+            checkpoint=checkpoint, out=self.out, recipe="int4-g32", context_length=64, chunk=8
+        )
         self.worked: list[str] = []
         self.notices: list[str] = []
         self.during: dict[str, Callable[[], object]] = {}
