@@ -138,7 +138,7 @@ def test_a_build_holds_what_was_predicted(pico_build: tuple[Path, dict[str, Any]
     _, printed = pico_build
     measured = {stage["name"]: stage["peak_bytes"] for stage in printed["stages"]}
     # The first stage of all only reads: what it held is what the process holds anyway.
-    prepared = prepared_pico(chunk=32, context_length=512)
+    prepared = prepared_pico(recipe="int4-g32", chunk=32, context_length=512)
     predicted = predict_memory(prepared, measured.pop("checkpoint"))
     # Reading texts with every tokenizer comes after what is predicted, and holds little.
     assert measured.pop("text") <= max(measured.values())
