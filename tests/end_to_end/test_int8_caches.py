@@ -28,9 +28,10 @@ def test_artifact_answers_as_the_eager_model_that_rounds_alike(
     entry = bundle.backend(backend)
     assert golden.attention_quantization == entry.attention_quantization != "none"
     # What rounding explains is measured while building, so its size is the processor's own. That it
-    # hides nothing is for the strict part, which rounds keys and values alone.
+    # hides nothing is for the strict part, which rounds keys and values alone. Both bounds have two
+    # digits, and caches may be most of what is rounded.
     assert result.strict.state == "passed"
-    assert result.strict.tolerance_std == golden.exact_tolerance < golden.tolerance
+    assert result.strict.tolerance_std == golden.exact_tolerance <= golden.tolerance
 
 
 @pytest.mark.parametrize("backend", INT8_BACKENDS)
