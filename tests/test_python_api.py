@@ -77,7 +77,7 @@ def test_an_example_of_the_page_runs_on_pico(
     expected = {
         "chat": "The class Counter is in the module collections",
         "generate": " length ",
-        "verify": "onnx True 0.0",
+        "verify": "onnx True 0.",
         "fit": "executorch fits ",
         "session": "2\n",
     }

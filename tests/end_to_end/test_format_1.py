@@ -44,6 +44,7 @@ def test_it_is_inspected(older: Path, pico_bundle: Path) -> None:
         shown.append(json.loads(result.output))
     for part in (part for one in shown for part in one["weight_parts"]):
         # Scales are searched more closely now.
-        assert part.pop("lowest_sqnr_db") > 20
+        lowest = part.pop("lowest_sqnr_db")
+        assert lowest is None or lowest > 20
     for name in ("weight_parts", "cache_parts", "unquantized"):
         assert shown[0][name] == shown[1][name]
