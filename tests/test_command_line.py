@@ -112,7 +112,8 @@ def test_an_interrupted_command_exits_with_130_and_says_so(
 
     monkeypatch.setattr("pocketlm.edge_build.weight_stages.quantize_weights", interrupt)
     out = tmp_path / "bundle"
-    result = invoke("build", tiny_checkpoint("gemma3_text"), "--out", out, "--backend", "onnx")
+    options = ("--out", out, "--backend", "onnx", "--recipe", "int4-g32")
+    result = invoke("build", tiny_checkpoint("gemma3_text"), *options)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "error: interrupted; nothing was kept"
     assert not list(tmp_path.iterdir())
@@ -126,7 +127,8 @@ def test_a_full_disk_exits_with_2_and_says_so(
 
     monkeypatch.setattr("pocketlm.edge_build.weight_stages.quantize_weights", fill)
     out = tmp_path / "bundle"
-    result = invoke("build", tiny_checkpoint("gemma3_text"), "--out", out, "--backend", "onnx")
+    options = ("--out", out, "--backend", "onnx", "--recipe", "int4-g32")
+    result = invoke("build", tiny_checkpoint("gemma3_text"), *options)
     assert result.exit_code == 2
     assert "the disk is full" in result.stderr
     assert not list(tmp_path.iterdir())
