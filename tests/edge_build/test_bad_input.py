@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up_in_the_first_stage_leaves_nothing(
 
     monkeypatch.setattr("pocketlm.edge_build.weight_stages.quantize_weights", fill_up)
     with pytest.raises(BuildError, match="the disk is full"):
-        build(BuildSpec(checkpoint=checkpoint, out=out))
+        build(BuildSpec(checkpoint=checkpoint, out=out, recipe="int4-g32"))
     assert_untouched(out)
 
 

@@ -64,7 +64,10 @@ def test_a_file_that_is_no_text_to_calibrate_on_is_refused(
             "--method gptq: recipe none keeps float32, so there is nothing to choose",
         ),
         ({"method": "gtpq"}, "method gtpq: unknown; did you mean gptq"),
-        ({"calibration_text": TEXT}, "no method of this build needs data; add --method gptq"),
+        (
+            {"recipe": "int4-g32", "calibration_text": TEXT},
+            "no method of this build needs data; add --method gptq",
+        ),
         ({"method": "gptq", "calibration_text": Path("no-such")}, "no-such: cannot be read"),
     ],
 )

@@ -16,7 +16,8 @@ def pocketlm_build(staged_build: StagedBuild, *options: object) -> Result:
     """Run the command on the checkpoint of the staged build."""
     spec = staged_build.spec
     arguments = ("build", spec.checkpoint, "--out", spec.out, "--context", 64, "--chunk", 8)
-    return CliRunner().invoke(main, [str(argument) for argument in (*arguments, *options)])
+    recipe = ("--recipe", spec.recipe)
+    return CliRunner().invoke(main, [str(argument) for argument in (*arguments, *recipe, *options)])
 
 
 def test_the_result_says_what_each_stage_took(staged_build: StagedBuild) -> None:

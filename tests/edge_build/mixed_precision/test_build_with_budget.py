@@ -128,15 +128,15 @@ def test_an_interrupted_build_goes_on_with_the_recipe_that_was_planned(
 
     monkeypatch.setattr(sensitivity, "_losses", counted)
     with pytest.raises(KeyboardInterrupt):
-        staged_build.build(bits_per_weight=6)
+        staged_build.build(recipe=None, bits_per_weight=6)
     staged_build.assert_nothing_left()
     staged_build.during = {"onnx": lambda: _raise(KeyboardInterrupt())}
     with pytest.raises(KeyboardInterrupt):
-        staged_build.build(bits_per_weight=6)
+        staged_build.build(recipe=None, bits_per_weight=6)
     assert staged_build.worked == ["quantize", "executorch", "onnx"]
     assert len(measured) == len({*measured}) == 1 + 22
     staged_build.during = {}
-    staged_build.build(bits_per_weight=6)
+    staged_build.build(recipe=None, bits_per_weight=6)
     assert staged_build.worked == ["onnx", "golden"] and len(measured) == 23
     assert (staged_build.out / "recipe.toml").exists()
 
@@ -149,7 +149,7 @@ def test_planning_is_a_stage_that_reports(staged_build: StagedBuild) -> None:
     from pocketlm.edge_build.build import build as run_build
 
     events: list[Event] = []
-    changed = BuildSpec(**{**vars(staged_build.spec), "bits_per_weight": 6.0})
+    changed = BuildSpec(**{**vars(staged_build.spec), "recipe": None, "bits_per_weight": 6.0})
     run_build(changed, events.append)
     (planned,) = [event.names for event in events if isinstance(event, StagesPlanned)]
     assert planned[:2] == ("recipe", "checkpoint")
