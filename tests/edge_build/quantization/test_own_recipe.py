@@ -112,8 +112,8 @@ def test_a_checkpoint_on_no_grid_has_the_usual_default(
     source = tiny_checkpoint("gemma3_text")
     path = gguf_checkpoint(source, tmp_path / "tiny.gguf", "F16").path
     found = prepared(path, source, "onnx")
-    assert found.recipe.name == "int4-g32"
-    assert found.rules[UP].scheme == QuantScheme(4, 32)
+    assert found.recipe.name == "int8-head4"
+    assert found.rules[UP].scheme == QuantScheme(8)
     assert found.weight_notes == ()
 
 
@@ -166,7 +166,7 @@ def test_a_method_that_is_asked_for_quantizes_anew(
     text = tmp_path / "text.txt"
     text.write_text("A few words and more of them. " * 40)
     found = prepared(path, source, "onnx", method="gptq", calibration_text=text)
-    assert found.rules[UP].scheme == QuantScheme(4, 32, "gptq")
+    assert found.rules[UP].scheme == QuantScheme(8, method="gptq")
     assert len(found.weight_notes) == 1
 
 
