@@ -52,9 +52,12 @@ DEFAULTS = (
     ),
     DefaultCandidate("int8-channel", "8 bits everywhere: closest to the checkpoint, and largest"),
     DefaultCandidate(
-        "int8-head4+gptq", "8 bits in the layers, 4 in the table, of which a token reads one row"
+        "int8-head4+gptq",
+        "calibrated; 8 bits in the layers, 4 in the table, of which a token reads one row",
     ),
-    DefaultCandidate("int8-head4", "the same without calibration: what a build makes by default"),
+    DefaultCandidate(
+        "int8-head4", "only its table calibrated, in seconds: what a build makes by default"
+    ),
     DefaultCandidate(
         "int4-g32-head8+gptq", "4 bits, calibrated; the table, which every logit reads, in 8 bits"
     ),

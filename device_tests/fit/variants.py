@@ -18,8 +18,8 @@ _SMALL_CHUNK = 32
 _SHORTEST_CONTEXT = 512
 # Fewer bytes, in the order of what they cost in quality.
 _SMALLER_RECIPES = (DEFAULT_RECIPE, "int4-g32", "int4-g64", "int4-g128", "int4-channel")
-# Of them, what a recipe that ships and is in no such order is compared with.
-_FIRST = 2
+# So many of them are offered for a shipped recipe that is not among them, such as int8-channel.
+_OFFERED = 2
 
 
 def choices_of(inputs: MemoryInputs, backend: str) -> BuildChoices:
@@ -81,7 +81,7 @@ def _smaller(now: BuildChoices) -> tuple[str, ...]:
     """Return the recipes that may be smaller; which of them are is seen when they are planned."""
     if now.recipe in _SMALLER_RECIPES:
         return _SMALLER_RECIPES[_SMALLER_RECIPES.index(now.recipe_name) + 1 :]
-    return _SMALLER_RECIPES[:_FIRST] if isinstance(now.recipe, str) else _SMALLER_RECIPES
+    return _SMALLER_RECIPES[:_OFFERED] if isinstance(now.recipe, str) else _SMALLER_RECIPES
 
 
 def _weight_bytes(inputs: MemoryInputs) -> int:
