@@ -18,9 +18,9 @@ from pocketlm.edge_build.backends.executorch.unroll.arena import ALIGNMENT, Life
 from pocketlm.edge_build.backends.executorch.unroll.fused_passes import fused_passes
 from pocketlm.edge_build.backends.executorch.unroll.template import covering_walk, make_template
 from pocketlm.edge_build.errors import BuildError
-from pocketlm.edge_build.kv_cache import KvPrecision
 from pocketlm.edge_build.lowered_cache import NO_CACHE
 from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.runtime_py.kv_choice import KvName
 from tests.artifacts import (
     CHUNK,
     CONTEXT,
@@ -93,7 +93,7 @@ ALTERNATING = ("gemma3_text", "int4-g32", "int8")
     [(*ALTERNATING, "LGLGLG"), *((*case, layers) for case, layers in REPEATED.items())],
 )
 def test_repeated_layers_equal_layers_lowered_one_by_one(
-    family: str, recipe: str, kv: KvPrecision, layers: str, monkeypatch: pytest.MonkeyPatch
+    family: str, recipe: str, kv: KvName, layers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repeated = lowered_executorch(family, recipe, kv=kv, layers=layers)
     source, folder = repeated.source, repeated.folder
