@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Elements of one block of logits; a few such blocks live at once.
+# Elements of one block of logits, of which the teacher has one and the student one.
 _BLOCK_ELEMENTS = 1 << 25
+# Elements of a block that are compared at once, several passes over each: they stay in a
+# processor's cache.
+_CACHED_ELEMENTS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -54,33 +57,23 @@ class _Distillation(torch.autograd.Function):
     def forward(
         context: Any, hidden: Tensor, head: Tensor, softcap: float | None, teacher: Teacher
     ) -> Tensor:
-        rows = len(hidden)
+        rows, vocabulary = len(hidden), len(head)
         hidden_gradient = torch.empty_like(hidden)
         head_gradient = torch.zeros_like(head) if head.requires_grad else None
         total = hidden.new_zeros(())
         random = torch.Generator(hidden.device).manual_seed(teacher.seed)
-        step = max(1, _BLOCK_ELEMENTS // len(head))
+        step = min(rows, max(1, _BLOCK_ELEMENTS // vocabulary))
+        # Made once: pages of memory that is new are slower than what is computed in them.
+        buffers = hidden.new_empty(2, step, vocabulary)
+        at_once = max(1, _CACHED_ELEMENTS // vocabulary) if hidden.device.type == "cpu" else step
         for start in range(0, rows, step):
             block = hidden[start : start + step]
-            expected = _log_probabilities(
-                teacher.hidden[start : start + step], teacher.head, teacher.softcap
-            )
-            wanted = expected.exp()
-            if teacher.targets is not None:
-                wanted = _sampled(expected, wanted, teacher.targets, random)
-            logits = block @ head.T
-            slope = None
-            if softcap is not None:
-                logits = torch.tanh(logits / softcap)
-                slope = 1 - logits.square()
-                logits *= softcap
-            found = torch.log_softmax(logits, -1)
-            # What is not wanted counts nothing, also where its logarithm has no end.
-            total += (wanted * (wanted.clamp(min=1e-30).log() - found)).sum()
-            gradient = found.exp_().sub_(wanted)
-            gradient /= rows
-            if slope is not None:
-                gradient *= slope
+            expected, logits = buffers[:, : len(block)]
+            torch.mm(teacher.hidden[start : start + step], teacher.head.T, out=expected)
+            torch.mm(block, head.T, out=logits)
+            for pair in zip(expected.split(at_once), logits.split(at_once), strict=True):
+                total += _compare(*pair, softcap, teacher, random)
+            gradient = logits.div_(rows)
             torch.mm(gradient, head, out=hidden_gradient[start : start + step])
             if head_gradient is not None:
                 head_gradient.addmm_(gradient.T, block)
@@ -94,11 +87,38 @@ class _Distillation(torch.autograd.Function):
         return hidden_gradient * gradient, head, None, None
 
 
-def _log_probabilities(hidden: Tensor, head: Tensor, softcap: float | None) -> Tensor:
-    logits = hidden @ head.T
+def _compare(
+    expected: Tensor,
+    logits: Tensor,
+    softcap: float | None,
+    teacher: Teacher,
+    random: torch.Generator,
+) -> Tensor:
+    """Return the sum of KL divergences, and write its gradient in place of the logits.
+
+    Args:
+        expected: the teacher's logits, [rows, V], before the cap; they are lost.
+        logits: the student's, likewise.
+    """
+    if teacher.softcap is not None:
+        expected.div_(teacher.softcap).tanh_().mul_(teacher.softcap)
+    expected = torch.log_softmax(expected, -1)
+    wanted = expected.exp()
+    if teacher.targets is not None:
+        wanted = _sampled(expected, wanted, teacher.targets, random)
+        # What is not wanted counts nothing, also where its logarithm has no end.
+        expected = wanted.clamp(min=1e-30).log_()
+    slope = None
     if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    return torch.log_softmax(logits, -1)
+        torch.tanh(logits.div_(softcap), out=logits)
+        slope = 1 - logits.square()
+        logits.mul_(softcap)
+    found = torch.log_softmax(logits, -1)
+    total = torch.dot(wanted.flatten(), expected.sub_(found).flatten())
+    torch.sub(found.exp_(), wanted, out=logits)
+    if slope is not None:
+        logits.mul_(slope)
+    return total
 
 
 def _sampled(
