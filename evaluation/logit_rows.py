@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from pocketlm.runtime_py.session import Session
 # Rows of logits at once: each is a megabyte where the vocabulary is a quarter of a million, and a
 # block of the head's weights is read from disk for all of them together.
 _ROWS = 128
+# Of an artifact's rows, which come one by one: measuring many together takes a tenth of the time.
+_BLOCK_ELEMENTS = 1 << 22
 
 # (done, total) of layers.
 ReportLayers = Callable[[int, int], None]
@@ -38,13 +41,17 @@ class ArtifactRows:
     session: Session
 
     def rows(self, passage: Passage) -> Iterator[Tensor]:
-        """Yield one row after the other."""
+        """Yield blocks of rows, of 16 MB at most."""
         self.session.reset()
-        done = 0
-        for place in passage.places:
-            logits = self.session.prefill(passage.ids[done:place])
-            done = place
-            yield torch.from_numpy(logits[None, : self.session.vocab_size])
+        size, done = self.session.vocab_size, 0
+        at_once = min(_ROWS, max(1, _BLOCK_ELEMENTS // size))
+        for start in range(0, len(passage.places), at_once):
+            places = passage.places[start : start + at_once]
+            block = np.empty((len(places), size), np.float32)
+            for row, place in zip(block, places, strict=True):
+                row[:] = self.session.prefill(passage.ids[done:place])[:size]
+                done = place
+            yield torch.from_numpy(block)
 
 
 class CheckpointRows:
