@@ -33,7 +33,7 @@ def write_shared(model: Path, target: Path) -> None:
         target: a new file.
     """
     with open_program(model) as source, target.open("wb") as file:
-        constants = _constants(source)
+        constants = constants_of(source)
         shared = {
             number: segment
             for number, constant in enumerate(constants)
@@ -103,7 +103,7 @@ def _renumbered(program: Any, numbers: Mapping[int, int]) -> Any:
     return replace(program, execution_plan=plans)
 
 
-def _constants(source: ProgramFile) -> list[Segment]:
+def constants_of(source: ProgramFile) -> list[Segment]:
     """Return the constants of a program, each with what pads it."""
     place = source.program.constant_segment
     assert place.segment_index == 0, "executorch writes the constants first"
