@@ -1,14 +1,16 @@
 """Question: at equal bytes, how far is an artifact from its float model, beside llama.cpp's types?
 
-Method: Gemma 3 270M, whose published weights come as a Q4_K_M file (`make test-assets`). Two float
-models are made of it: the file's own weights, which lie on the grids of Q4_K_M, and the same moved
-off them by uniform noise of half a step of each block of 32, seed 0, so that no format is favoured.
+Method: two models. Gemma 3 270M, whose published weights come as a Q4_K_M file (`make
+test-assets`): "dequantized" is the file's own weights, which lie on the grids of Q4_K_M, and
+"off-grid" the same moved off them by uniform noise of half a step of each block of 32, seed 0, so
+that no format is favoured. "pico" is the embedded model, without llama.cpp.
 Every system reads the same ids, a token at a time, through its own artifact; its logits are
 compared with those of the float model. The importance matrix of llama.cpp's types and the
-calibration of ours come from the same text.
+calibration of ours come from the same text. A checkpoint that `pocketlm qat` trained is measured
+against the float model that was its teacher.
 Unit: KL divergence in nats a token; share of tokens with the same likeliest next token; bytes of
 the file that holds the weights.
-Command: python -m benchmarks.quality
+Command: python -m benchmarks.quality [--trained off-grid=FOLDER]
 `make bench-peers PEERS=llama.cpp` sets llama.cpp up.
 The last line of stdout is the JSON document that is saved below benchmarks/results/.
 """
@@ -29,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.conversion.off_grid import write_off_grid
+from benchmarks.conversion.package_texts import package_texts
 from benchmarks.documents import RESULTS, save, today, versions
 from benchmarks.systems.llama_cpp import PYTHON as LLAMA_PYTHON
 from pocketlm.edge_build.calibration.running import measure as measure_inputs
@@ -45,9 +48,10 @@ from tests.assets import GEMMA3_270M
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 # Text that is measured, and other text that is calibrated on.
-MEASURED = ("devices.md",)
+MEASURED = "devices.md"
+PICO = ROOT / "models" / "pico"
 CALIBRATED = ("kv-cache.md", "building.md", "in-an-app.md", "architecture.md", "numerics.md")
-_WINDOW, _CONTEXT = 2048, 2048
+_CONTEXT = 2048
 _VIEWS = {"attn_q": "attention.q_proj", "attn_k": "attention.k_proj", "attn_v": "attention.v_proj"}
 _VIEWS |= {"attn_output": "attention.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj"}
 _VIEWS |= {"ffn_down": "mlp.down_proj"}
@@ -59,20 +63,34 @@ class Recipe:
     """One build of ours.
 
     Attributes:
-        method: calibrated on the text; None is the recipe's own, without a text of the user's.
+        method: None is the recipe's own.
+        with_text: calibrated on the text; otherwise on what the method does without one.
+        checkpoint: what is built; None is the float model.
     """
 
     name: str
     recipe: str
     method: str | None = None
+    with_text: bool = False
+    checkpoint: Path | None = None
 
 
 RECIPES = (
     Recipe("int4-g32", "int4-g32"),
     Recipe("int8-head4", "int8-head4"),
-    Recipe("int4-g32 gptq", "int4-g32", "gptq"),
-    Recipe("int4-g32-head8 gptq", "int4-g32-head8", "gptq"),
-    Recipe("int8-head4 gptq", "int8-head4", "gptq"),
+    Recipe("int4-g32 gptq", "int4-g32", "gptq", with_text=True),
+    Recipe("int4-g32-head8 gptq", "int4-g32-head8", "gptq", with_text=True),
+    Recipe("int8-head4 gptq", "int8-head4", "gptq", with_text=True),
+    Recipe("int8-head4 awq+gptq", "int8-head4", "awq+gptq", with_text=True),
+)
+PICO_RECIPES = tuple(
+    recipe
+    for grid in ("int4-g32", "int4-channel")
+    for recipe in (
+        Recipe(grid, grid, "round_to_nearest"),
+        Recipe(f"{grid} gptq, no text", grid, "gptq"),
+        Recipe(f"{grid} gptq", grid, "gptq", with_text=True),
+    )
 )
 
 
@@ -85,6 +103,9 @@ class Run:
     passages: Sequence[Passage]
     calibration: Path
     threads: int
+    context: int
+    recipes: Sequence[Recipe]
+    llama_types: Sequence[str]
 
     @property
     def vocab_size(self) -> int:
@@ -164,7 +185,7 @@ def _importance(run: Run) -> Path:
     folder.mkdir(exist_ok=True)
     checkpoint = open_checkpoint(run.checkpoint)
     text = read_text_files(CheckpointFiles.of(checkpoint), checkpoint.config)
-    sequences = text_sequences(run.calibration, text, _CONTEXT)
+    sequences = text_sequences(run.calibration, text, run.context)
     store = measure_inputs(checkpoint, sequences, ("squares",), folder)
     found = {}
     for layer in range(checkpoint.config.num_layers):
@@ -178,21 +199,23 @@ def _importance(run: Run) -> Path:
 
 def ours(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Build a bundle, if it is not there, and measure both artifacts."""
-    out = run.work / recipe.name.replace(" ", "-")
+    out = run.work / recipe.name.replace(",", "").replace(" ", "-")
     if not out.exists():
         options: tuple[str, ...] = ("--recipe", recipe.recipe)
         if recipe.method is not None:
-            options += ("--method", recipe.method, "--calibrate", str(run.calibration))
+            options += ("--method", recipe.method)
+        if recipe.with_text:
+            options += ("--calibrate", str(run.calibration))
         command = (
             sys.executable,
             "-m",
             "pocketlm",
             "build",
-            str(run.checkpoint),
+            str(recipe.checkpoint or run.checkpoint),
             "--out",
             str(out),
         )
-        size = ("--context", str(_CONTEXT), "--golden-tokens", "4")
+        size = ("--context", str(run.context), "--golden-tokens", "4")
         subprocess.run([*command, *options, *size], cwd=ROOT, check=True)
     found = {}
     for backend in ("onnx", "executorch"):
@@ -205,13 +228,12 @@ def ours(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 def measure_reference(run: Run, systems: Sequence[str]) -> dict[str, Any]:
     """Measure every system against one float model."""
-    run.work.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
-    for kind in LLAMA_TYPES:
+    for kind in run.llama_types:
         if not systems or kind in systems:
             found[f"llama.cpp {kind}"] = llama(run, kind)
             _say(f"llama.cpp {kind}", found[f"llama.cpp {kind}"])
-    for recipe in RECIPES:
+    for recipe in run.recipes:
         if not systems or recipe.name in systems:
             for backend, figures in ours(run, recipe).items():
                 found[f"{recipe.name} {backend}"] = figures
@@ -230,40 +252,71 @@ def _say(name: str, figures: dict[str, Any]) -> None:
     )
 
 
+def _run(name: str, given: argparse.Namespace) -> Run:
+    """Return what is measured against one float model, and make what is missing of it."""
+    work: Path = given.work / name
+    work.mkdir(parents=True, exist_ok=True)
+    calibration = work / "calibration.txt"
+    recipes, llama_types, context = RECIPES, tuple(LLAMA_TYPES), _CONTEXT
+    if name == "pico":
+        checkpoint, recipes, llama_types = PICO, PICO_RECIPES, ()
+        measured, tokens, context = PICO / "held_out.txt", given.pico_tokens, 1024
+        calibration.write_text(package_texts(given.pico_bytes, with_sources=True), "utf-8")
+    else:
+        measured, tokens = DOCS / MEASURED, given.tokens
+        pages = [(DOCS / page).read_text(encoding="utf-8") for page in CALIBRATED]
+        calibration.write_text("\n".join(pages), encoding="utf-8")
+        checkpoint = GEMMA3_270M.path
+        if name == "off-grid":
+            checkpoint = write_off_grid(checkpoint, given.work / "off-grid-checkpoint")
+    trained = [
+        Recipe(f"{Path(folder).name} trained", "checkpoint-grid", checkpoint=Path(folder))
+        for reference, _, folder in (pair.partition("=") for pair in given.trained)
+        if reference == name
+    ]
+    tokenizer = checkpoint_subject(str(checkpoint)).tokenizer
+    passages = text_passages(measured.read_text(encoding="utf-8"), tokenizer, context)
+    return Run(
+        checkpoint,
+        work,
+        limited(passages, tokens),
+        calibration,
+        given.threads,
+        context,
+        (*recipes, *trained),
+        llama_types,
+    )
+
+
 def main() -> None:
     """Measure, save and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--references", default="dequantized,off-grid")
+    parser.add_argument("--references", default="dequantized,off-grid,pico")
     parser.add_argument("--systems", default="", help="comma-separated; default: all")
+    parser.add_argument("--trained", action="append", default=[], metavar="REFERENCE=FOLDER")
     parser.add_argument("--tokens", type=int, default=2304)
+    parser.add_argument("--pico-tokens", type=int, default=4096)
+    parser.add_argument("--pico-bytes", type=int, default=400_000, help="of calibration text")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "quality")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     given.work.mkdir(parents=True, exist_ok=True)
-    calibration = given.work / "calibration.txt"
-    texts = {name: (DOCS / name).read_text(encoding="utf-8") for name in (*MEASURED, *CALIBRATED)}
-    calibration.write_text("\n".join(texts[name] for name in CALIBRATED), encoding="utf-8")
-    measured = "\n".join(texts[name] for name in MEASURED)
     document: dict[str, Any] = {
         "date": today(),
         "versions": versions("pocketlm", "torch", "executorch", "onnxruntime"),
-        "texts_sha256": {n: hashlib.sha256(t.encode()).hexdigest() for n, t in texts.items()},
         "references": {},
     }
     for name in given.references.split(","):
-        checkpoint = GEMMA3_270M.path
-        if name == "off-grid":
-            checkpoint = write_off_grid(checkpoint, given.work / "off-grid-checkpoint")
-        tokenizer = checkpoint_subject(str(checkpoint)).tokenizer
-        passages = limited(text_passages(measured, tokenizer, _WINDOW), given.tokens)
-        run = Run(checkpoint, given.work / name, passages, calibration, given.threads)
-        document["tokens"] = sum(len(passage.places) for passage in passages)
-        print(f"{name}: {document['tokens']} tokens", file=sys.stderr, flush=True)
-        document["references"][name] = measure_reference(
-            run, [*filter(None, given.systems.split(","))]
-        )
-    save(document, RESULTS / f"{document['date']}-quality-gemma-3-270m.json")
+        run = _run(name, given)
+        tokens = sum(len(passage.places) for passage in run.passages)
+        print(f"{name}: {tokens} tokens", file=sys.stderr, flush=True)
+        document["references"][name] = {
+            "tokens": tokens,
+            "calibration_sha256": hashlib.sha256(run.calibration.read_bytes()).hexdigest(),
+            "systems": measure_reference(run, [*filter(None, given.systems.split(","))]),
+        }
+    save(document, RESULTS / f"{document['date']}-quality.json")
     print(json.dumps(document))
 
 
