@@ -20,9 +20,10 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ _VIEWS = {"attn_q": "attention.q_proj", "attn_k": "attention.k_proj", "attn_v": 
 _VIEWS |= {"attn_output": "attention.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj"}
 _VIEWS |= {"ffn_down": "mlp.down_proj"}
 LLAMA_TYPES = {"q4_0": False, "iq4_xs": True, "q4_k_m": True, "q8_0": False}
+
+Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _all_rows(rows: LogitRows, passages: Sequence[Passage]) -> Iterator[torch.Te
         yield from rows.rows(passage)
 
 
-def compare(run: Run, rows: Iterator[torch.Tensor], size_bytes: int) -> dict[str, Any]:
+def compare(run: Run, rows: Iterator[torch.Tensor], size_bytes: int) -> Figures:
     """Return the figures of one system's rows."""
     reference = run.reference
     targets = torch.tensor([token for passage in run.passages for token in passage.targets])
@@ -153,7 +156,24 @@ def compare(run: Run, rows: Iterator[torch.Tensor], size_bytes: int) -> dict[str
     }
 
 
-def llama(run: Run, kind: str) -> dict[str, Any]:
+def _kept(run: Run, name: str, artifact: Path, measure: Callable[[], Figures]) -> Figures:
+    """Return the figures of an artifact, measured unless an earlier run measured the same bytes."""
+    digest = hashlib.sha256(json.dumps([passage.ids for passage in run.passages]).encode())
+    for path in sorted(artifact.glob("*")) if artifact.is_dir() else [artifact]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    path = run.work / f"{name}.figures.json"
+    if path.exists():
+        found: dict[str, Any] = json.loads(path.read_text())
+        if found["digest"] == digest.hexdigest():
+            kept: Figures = found["figures"]
+            return kept
+    figures = measure()
+    path.write_text(json.dumps({"digest": digest.hexdigest(), "figures": figures}))
+    return figures
+
+
+def llama(run: Run, kind: str) -> Figures:
     """Quantize with llama.cpp's own quantizer and measure."""
     plain, out = run.work / "bf16.gguf", run.work / f"{kind}.gguf"
     if not plain.exists():
@@ -161,13 +181,17 @@ def llama(run: Run, kind: str) -> dict[str, Any]:
     if not out.exists():
         weighted = ("--importance", _importance(run)) if LLAMA_TYPES[kind] else ()
         _peer("benchmarks.conversion.quantized_gguf", plain, out, "--type", kind, *weighted)
+    return _kept(run, kind, out, lambda: _measured_llama(run, out))
+
+
+def _measured_llama(run: Run, file: Path) -> Figures:
     ids, rows = run.work / "passages.json", run.work / "rows.f32"
     ids.write_text(json.dumps([passage.ids for passage in run.passages]))
     size = run.vocab_size
-    _peer("benchmarks.workers.llama_passages", out, ids, rows, "--vocab-size", size)
+    _peer("benchmarks.workers.llama_passages", file, ids, rows, "--vocab-size", size)
     stored = np.memmap(rows, np.float32, "r").reshape(-1, size)
     blocks = (torch.from_numpy(np.array(stored[n : n + 128])) for n in range(0, len(stored), 128))
-    found = compare(run, blocks, out.stat().st_size)
+    found = compare(run, blocks, file.stat().st_size)
     rows.unlink()
     return found
 
@@ -197,7 +221,7 @@ def _importance(run: Run) -> Path:
     return path
 
 
-def ours(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
+def ours(run: Run, recipe: Recipe) -> dict[str, Figures]:
     """Build a bundle, if it is not there, and measure both artifacts."""
     out = run.work / recipe.name.replace(",", "").replace(" ", "-")
     if not out.exists():
@@ -219,16 +243,22 @@ def ours(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
         subprocess.run([*command, *options, *size], cwd=ROOT, check=True)
     found = {}
     for backend in ("onnx", "executorch"):
-        subject = artifact_subject(str(out), backend, run.threads)
-        with subject.load(lambda done, of: None) as rows:
-            figures = compare(run, _all_rows(rows, run.passages), subject.size_bytes)
-        found[backend] = {**figures, "bits_per_weight": subject.bits_per_weight}
+        name = f"{out.name}-{backend}"
+        measured = partial(_measured_ours, run, out, backend)
+        found[backend] = _kept(run, name, (out / backend), measured)
     return found
 
 
-def measure_reference(run: Run, systems: Sequence[str]) -> dict[str, Any]:
+def _measured_ours(run: Run, bundle: Path, backend: str) -> Figures:
+    subject = artifact_subject(str(bundle), backend, run.threads)
+    with subject.load(lambda done, of: None) as rows:
+        figures = compare(run, _all_rows(rows, run.passages), subject.size_bytes)
+    return {**figures, "bits_per_weight": subject.bits_per_weight}
+
+
+def measure_reference(run: Run, systems: Sequence[str]) -> dict[str, Figures]:
     """Measure every system against one float model."""
-    found: dict[str, Any] = {}
+    found: dict[str, Figures] = {}
     for kind in run.llama_types:
         if not systems or kind in systems:
             found[f"llama.cpp {kind}"] = llama(run, kind)
@@ -241,7 +271,7 @@ def measure_reference(run: Run, systems: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _say(name: str, figures: dict[str, Any]) -> None:
+def _say(name: str, figures: Figures) -> None:
     kl = figures["kl_nats"]
     print(
         f"{name:32} {figures['size_bytes'] / 1e6:6.1f} MB  KL {kl['mean']:.4f} "

@@ -34,7 +34,8 @@ def package_texts(limit_bytes: int, with_sources: bool) -> str:
         if size > limit_bytes:
             break
         kept.append(text.strip())
-    return "\n\n".join(kept) + "\n"
+    # A docstring that shows a NUL, which no text file may hold.
+    return "\n\n".join(kept).replace("\0", "") + "\n"
 
 
 def _texts(distribution: Distribution, with_sources: bool) -> Iterator[str]:
