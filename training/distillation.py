@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 # Elements of one block of logits, of which the teacher has one and the student one.
-_BLOCK_ELEMENTS = 1 << 25
+_BLOCK_ELEMENTS = 1 << 26
 # Elements of a block that are compared at once, several passes over each: they stay in a
 # processor's cache.
 _CACHED_ELEMENTS = 1 << 19
@@ -73,6 +73,8 @@ class _Distillation(torch.autograd.Function):
             torch.mm(block, head.T, out=logits)
             for pair in zip(expected.split(at_once), logits.split(at_once), strict=True):
                 total += _compare(*pair, softcap, teacher, random)
+            if not hidden.requires_grad:  # held-out text is only measured
+                continue
             gradient = logits.div_(rows)
             torch.mm(gradient, head, out=hidden_gradient[start : start + step])
             if head_gradient is not None:
