@@ -15,7 +15,7 @@ DEFAULT_STEPS = 200
 DEFAULT_BATCH = 8
 DEFAULT_SEQUENCE_LENGTH = 512
 # In codes: a position moves by so much of a step of its grid at most, each time.
-DEFAULT_LEARNING_RATE = 0.01
+DEFAULT_LEARNING_RATE = 0.003
 DEFAULT_SAVE_EVERY = 20
 
 

@@ -29,7 +29,7 @@ from pocketlm.training.student import (
 # Tokens that are read at once: activations of more would not fit a laptop.
 _PASS_TOKENS = 4096
 # Relative steps of scales, and steps of norms, at the same learning rate as positions of one code.
-_SCALE_RATE, _NORM_RATE = 0.05, 0.05
+_SCALE_RATE, _NORM_RATE = 0.2, 0.2
 _BETAS = (0.9, 0.95)
 _WARM_UP_SHARE = 0.05
 # How often the held-out sequences are measured: so many times, besides the beginning.
