@@ -8,6 +8,13 @@ import click
 
 from pocketlm.edge_build.termination import stopped_by_sigterm
 from pocketlm.runtime_py.terminal import say
+from pocketlm.training.spec import (
+    DEFAULT_BATCH,
+    DEFAULT_LEARNING_RATE,
+    DEFAULT_SAVE_EVERY,
+    DEFAULT_SEQUENCE_LENGTH,
+    DEFAULT_STEPS,
+)
 
 if TYPE_CHECKING:
     from pocketlm.training.training import QatResult
@@ -58,13 +65,17 @@ class _Targets(click.ParamType):
     show_default=True,
     help="Tokens of the teacher's distribution that are learned: all, or N drawn by it.",
 )
-@click.option("--steps", type=_POSITIVE, default=200, show_default=True)
-@click.option("--batch", type=_POSITIVE, default=8, show_default=True, help="Sequences of a step.")
-@click.option("--sequence-length", type=_POSITIVE, default=512, show_default=True)
+@click.option("--steps", type=_POSITIVE, default=DEFAULT_STEPS, show_default=True)
+@click.option(
+    "--batch", type=_POSITIVE, default=DEFAULT_BATCH, show_default=True, help="Sequences of a step."
+)
+@click.option(
+    "--sequence-length", type=_POSITIVE, default=DEFAULT_SEQUENCE_LENGTH, show_default=True
+)
 @click.option(
     "--learning-rate",
     type=float,
-    default=0.01,
+    default=DEFAULT_LEARNING_RATE,
     show_default=True,
     help="In codes of the grid.",
 )
@@ -96,7 +107,7 @@ class _Targets(click.ParamType):
 @click.option(
     "--save-every",
     type=_POSITIVE,
-    default=20,
+    default=DEFAULT_SAVE_EVERY,
     show_default=True,
     metavar="STEPS",
     help="Write the state that an interrupted training goes on from.",
