@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from pocketlm.evaluation import logit_rows
 from pocketlm.evaluation.logit_rows import CheckpointRows
 from pocketlm.evaluation.passages import Passage
 from pocketlm.evaluation.subject import artifact_subject, checkpoint_subject
@@ -52,15 +53,18 @@ def test_remembered_hidden_states_give_the_same_rows_without_the_layers(
 
 
 @pytest.mark.parametrize("backend", ["onnx", "executorch"])
-def test_an_artifacts_rows_are_those_of_its_session(pico_bundle: Path, backend: str) -> None:
+def test_an_artifacts_rows_are_those_of_its_session(
+    pico_bundle: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subject = artifact_subject(str(pico_bundle), backend, 1)
+    monkeypatch.setattr(logit_rows, "_BLOCK_ELEMENTS", 2 * subject.vocab_size)
     with subject.load(lambda *done: None) as rows:
-        found = [row[0].numpy() for row in rows.rows(PASSAGE)]
+        found = [*rows.rows(PASSAGE)]
         # From empty caches each time.
-        again = [row[0].numpy() for row in rows.rows(PASSAGE)]
+        again = torch.cat([*rows.rows(PASSAGE)])
     with open_session(pico_bundle, backend, 1) as session:
         ends = zip((0, *PASSAGE.places), PASSAGE.places, strict=False)
-        expected = [session.prefill(PASSAGE.ids[start:stop]) for start, stop in ends]
-    for ours, twice, theirs in zip(found, again, expected, strict=True):
-        assert np.array_equal(ours, twice)
-        assert np.array_equal(ours, theirs[: subject.vocab_size])
+        expected = np.stack([session.prefill(PASSAGE.ids[start:stop]) for start, stop in ends])
+    assert [len(block) for block in found] == [2, 2, 1]
+    assert torch.equal(torch.cat(found), again)
+    assert np.array_equal(again.numpy(), expected[:, : subject.vocab_size])
