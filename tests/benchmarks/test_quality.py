@@ -45,7 +45,7 @@ def test_a_system_is_compared_row_by_row_with_the_float_model(
 ) -> None:
     source = tiny_checkpoint("qwen3")
     passages = [Passage((2, 5, 7, 9, 11), (1, 2, 3, 4)), Passage((2, 40, 41), (1, 2))]
-    run = Run(source, tmp_path, passages, tmp_path / "none.txt", threads=1)
+    run = Run(source, tmp_path, passages, tmp_path / "none.txt", 1, 64, (), ())
     with torch.no_grad():
         decoder = load_decoder(open_checkpoint(source))
         exact = torch.cat([decoder(torch.tensor([p.ids]))[0, :-1] for p in passages])

@@ -48,7 +48,10 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere", "/no/such/folder", "../x", "a/b/c", "./a", "a b/c"])
-def test_what_is_neither_a_folder_nor_an_id_is_refused(name: str) -> None:
+def test_what_is_neither_a_folder_nor_an_id_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where nothing has such a name
     assert f"{name}: no such folder; give a folder" in refusal(name)
 
 
