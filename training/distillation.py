@@ -73,7 +73,7 @@ class _Distillation(torch.autograd.Function):
             torch.mm(block, head.T, out=logits)
             for pair in zip(expected.split(at_once), logits.split(at_once), strict=True):
                 total += _compare(*pair, softcap, teacher, random)
-            if not hidden.requires_grad:  # held-out text is only measured
+            if not any(context.needs_input_grad):  # held-out text is only measured
                 continue
             gradient = logits.div_(rows)
             torch.mm(gradient, head, out=hidden_gradient[start : start + step])

@@ -44,6 +44,15 @@ def test_loss_and_gradients_are_those_of_kl_divergence(
         torch.testing.assert_close(one.grad, other.grad)
 
 
+def test_a_head_alone_has_the_same_gradient() -> None:
+    teacher = Teacher(drawn(1, ROWS, SIZE), drawn(2, VOCABULARY, SIZE), None, None, 0)
+    hidden, head = drawn(3, ROWS, SIZE), drawn(4, VOCABULARY, SIZE).requires_grad_()
+    gradient = torch.autograd.grad(distillation_loss(hidden, head, None, teacher), head)
+    torch.testing.assert_close(
+        gradient, torch.autograd.grad(plain_loss(hidden, head, teacher, None), head)
+    )
+
+
 def test_a_student_like_its_teacher_loses_nothing() -> None:
     hidden, head = drawn(1, ROWS, SIZE).requires_grad_(), drawn(2, VOCABULARY, SIZE)
     loss = distillation_loss(hidden, head, None, Teacher(hidden.detach(), head, None, None, 0))
