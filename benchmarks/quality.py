@@ -111,6 +111,12 @@ class Run:
     llama_types: Sequence[str]
 
     @property
+    def ids_sha256(self) -> str:
+        """The digest of what is measured."""
+        ids = [passage.ids for passage in self.passages]
+        return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+
+    @property
     def vocab_size(self) -> int:
         return open_checkpoint(self.checkpoint).config.vocab_size
 
@@ -158,7 +164,7 @@ def compare(run: Run, rows: Iterator[torch.Tensor], size_bytes: int) -> Figures:
 
 def _kept(run: Run, name: str, artifact: Path, measure: Callable[[], Figures]) -> Figures:
     """Return the figures of an artifact, measured unless an earlier run measured the same bytes."""
-    digest = hashlib.sha256(json.dumps([passage.ids for passage in run.passages]).encode())
+    digest = hashlib.sha256(run.ids_sha256.encode())
     for path in sorted(artifact.glob("*")) if artifact.is_dir() else [artifact]:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -343,6 +349,7 @@ def main() -> None:
         print(f"{name}: {tokens} tokens", file=sys.stderr, flush=True)
         document["references"][name] = {
             "tokens": tokens,
+            "ids_sha256": run.ids_sha256,
             "calibration_sha256": hashlib.sha256(run.calibration.read_bytes()).hexdigest(),
             "systems": measure_reference(run, [*filter(None, given.systems.split(","))]),
         }
