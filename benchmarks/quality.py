@@ -68,6 +68,7 @@ class Recipe:
     Attributes:
         method: None is the recipe's own.
         with_text: calibrated on the text; otherwise on what the method does without one.
+        calibration_tokens: of the text; None is what a build reads.
         checkpoint: what is built; None is the float model.
     """
 
@@ -75,6 +76,7 @@ class Recipe:
     recipe: str
     method: str | None = None
     with_text: bool = False
+    calibration_tokens: int | None = None
     checkpoint: Path | None = None
 
 
@@ -92,7 +94,8 @@ PICO_RECIPES = tuple(
     for recipe in (
         Recipe(grid, grid, "round_to_nearest"),
         Recipe(f"{grid} gptq, no text", grid, "gptq"),
-        Recipe(f"{grid} gptq", grid, "gptq", with_text=True),
+        # A model of pico's size takes seconds for four times the tokens.
+        Recipe(f"{grid} gptq", grid, "gptq", with_text=True, calibration_tokens=65_536),
     )
 )
 
@@ -236,6 +239,8 @@ def ours(run: Run, recipe: Recipe) -> dict[str, Figures]:
             options += ("--method", recipe.method)
         if recipe.with_text:
             options += ("--calibrate", str(run.calibration))
+        if recipe.calibration_tokens is not None:
+            options += ("--calibration-tokens", str(recipe.calibration_tokens))
         command = (
             sys.executable,
             "-m",
@@ -332,7 +337,7 @@ def main() -> None:
     parser.add_argument("--trained", action="append", default=[], metavar="REFERENCE=FOLDER")
     parser.add_argument("--tokens", type=int, default=2304)
     parser.add_argument("--pico-tokens", type=int, default=4096)
-    parser.add_argument("--pico-bytes", type=int, default=400_000, help="of calibration text")
+    parser.add_argument("--pico-bytes", type=int, default=1_200_000, help="of calibration text")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "quality")
     given = parser.parse_args()

@@ -61,8 +61,12 @@ def _parse_options(values: tuple[str, ...]) -> dict[str, dict[str, str]]:
     "calibration_text",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Text for methods that need data, in UTF-8; the first 16,384 tokens are read. Default: "
-    "the model's own text, sampled.",
+    help="Text for methods that need data, in UTF-8. Default: the model's own text, sampled.",
+)
+@click.option(
+    "--calibration-tokens",
+    type=_POSITIVE,
+    help="Tokens of --calibrate that are read at most. Default: 16384.",
 )
 @click.option(
     "-c",
@@ -129,6 +133,7 @@ def build(
     bits_per_weight: float | None,
     method: str | None,
     calibration_text: Path | None,
+    calibration_tokens: int | None,
     context_length: int | None,
     chunk: int | None,
     kv: "KvOption",
@@ -185,6 +190,7 @@ def build(
         bits_per_weight=bits_per_weight,
         method=method,
         calibration_text=calibration_text,
+        calibration_tokens=calibration_tokens,
         context_length=context_length,
         chunk=chunk,
         kv=kv,

@@ -261,7 +261,9 @@ def prepare(spec: BuildSpec, recipe_toml: str | None = None) -> Preparation:
     check_schemes(rules, chosen, recipe.name)
     calibration: Sequences = ()
     if spec.calibration_text is not None:
-        calibration = text_sequences(spec.calibration_text, text, context_length)
+        calibration = text_sequences(
+            spec.calibration_text, text, context_length, spec.resolved_calibration_tokens
+        )
     weight_notes = (
         *own_grid_notes(rules, grids, recipe.name, checkpoint),
         *shared_weights_notes(rules, grids, chosen),

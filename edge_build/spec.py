@@ -15,6 +15,9 @@ KV_OPTIONS: tuple[KvOption, ...] = (*KV_NAMES, "auto")
 DEFAULT_CONTEXT_LENGTH = 4096
 DEFAULT_CHUNK = 128
 DEFAULT_GOLDEN_TOKENS = 64
+# Of a text of the user's. More win a little, and take time: docs/quantization.md has figures.
+DEFAULT_CALIBRATION_TOKENS = 16_384
+FEWEST_CALIBRATION_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class BuildSpec:
         method: how codes and scales are chosen, in place of the recipe's own methods; a name of
             edge_build/quantization/methods.
         calibration_text: file of text for methods that need data; None is the model's own text.
+        calibration_tokens: of that file, that are read at most; None takes 16,384.
         bits_per_weight: a recipe of so many bits a weight at most is planned, in place of a given
             one, and stands in the bundle.
         tokenizer: folder whose tokenizer, template and generation settings are taken in place of
@@ -63,6 +67,7 @@ class BuildSpec:
     use_cache: bool = True
     method: str | None = None
     calibration_text: Path | None = None
+    calibration_tokens: int | None = None
     tokenizer: Path | None = None
     bits_per_weight: float | None = None
 
@@ -71,10 +76,17 @@ class BuildSpec:
             raise BuildError(f"--kv {self.kv}: unknown; choose one of {', '.join(KV_OPTIONS)}")
         if self.golden_tokens is not None and self.golden_tokens < 1:
             raise BuildError(f"--golden-tokens {self.golden_tokens} must be at least 1")
+        if self.calibration_tokens is not None:
+            _check_calibration_tokens(self.calibration_tokens, self.calibration_text)
         if self.bits_per_weight is not None:
             _check_bits(self.bits_per_weight, self.recipe)
         if self.name is not None and not self.name.strip():
             raise BuildError("--name is empty; give a name or leave it out")
+
+    @property
+    def resolved_calibration_tokens(self) -> int:
+        """Tokens of the calibration text that are read at most."""
+        return self.calibration_tokens or DEFAULT_CALIBRATION_TOKENS
 
     def resolved_context(self, longest: int) -> int:
         """Return the context length for a model made for `longest` positions."""
@@ -85,6 +97,18 @@ class BuildSpec:
     def resolved_chunk(self, context_length: int) -> int:
         """Return the prefill chunk."""
         return self.chunk if self.chunk is not None else min(DEFAULT_CHUNK, context_length)
+
+
+def _check_calibration_tokens(tokens: int, text: Path | None) -> None:
+    if text is None:
+        raise BuildError(
+            f"--calibration-tokens {tokens}: are of a text; give it with --calibrate FILE, or "
+            "leave them out"
+        )
+    if tokens < FEWEST_CALIBRATION_TOKENS:
+        raise BuildError(
+            f"--calibration-tokens {tokens}: calibration needs {FEWEST_CALIBRATION_TOKENS} or more"
+        )
 
 
 def _check_bits(bits_per_weight: float, recipe: str | None) -> None:

@@ -36,6 +36,7 @@ def build(
     bits_per_weight: float | None = None,
     method: str | None = None,
     calibration_text: Path | str | None = None,
+    calibration_tokens: int | None = None,
     context_length: int | None = None,
     chunk: int | None = None,
     kv: Literal["float32", "int8", "int8-local", "int8-global", "auto"] = "float32",
@@ -62,6 +63,7 @@ def build(
         method: how codes and scales are chosen, a name of `pocketlm list methods`; None is the
             recipe's own.
         calibration_text: file of text for methods that need data; None is the model's own text.
+        calibration_tokens: of that file, that are read at most; None is 16,384.
         context_length: in tokens; None is the model's own, at most 4096.
         chunk: most tokens of one prefill call; None is 128.
         kv: precision of the KV cache; "int8-local" and "int8-global" are int8 in layers with a
@@ -92,6 +94,7 @@ def build(
         bits_per_weight=bits_per_weight,
         method=method,
         calibration_text=None if calibration_text is None else Path(calibration_text),
+        calibration_tokens=calibration_tokens,
         context_length=context_length,
         chunk=chunk,
         kv=kv,

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from pocketlm.edge_build.build_key import build_key
-from pocketlm.edge_build.calibration.text import MOST_TOKENS
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.preparation import Preparation, prepare
 from pocketlm.edge_build.prompts import open_tokenizer
+from pocketlm.edge_build.spec import DEFAULT_CALIBRATION_TOKENS
 from pocketlm.edge_build.text.checkpoint_files import CheckpointFiles
 from pocketlm.edge_build.text_files import read_text_files
 from pocketlm.models.checkpoint import Checkpoint, open_checkpoint
@@ -94,7 +94,7 @@ def prepare_training(spec: QatSpec) -> QatPreparation:
 
 def _calibration(text: TrainingText) -> tuple[tuple[int, ...], ...]:
     """Return the first sequences of the training, for methods that need data."""
-    count = max(1, MOST_TOKENS // text.train.shape[1])
+    count = max(1, DEFAULT_CALIBRATION_TOKENS // text.train.shape[1])
     rows = text.batch(0, min(count, len(text.train)))
     return tuple(tuple(row) for row in rows.tolist())
 

@@ -1,7 +1,10 @@
 """Writes a text to train on: descriptions and docstrings of the packages that are installed.
 
-None of it is a text of this project or of CPython, which is what quality.py measures on.
+None of it is a text of this project or of CPython, which is what quality.py measures on. For pico
+the documents of the standard library that it was trained on may come first: those that are held out
+are not among them.
 Command: python -m benchmarks.conversion.package_texts OUT --mega-bytes 8 [--with-sources]
+  [--pico-corpus]
 """
 
 import argparse
@@ -12,6 +15,8 @@ import warnings
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
+
+from tools.pico_training.corpus import collect
 
 _SHORTEST, _LONGEST_SOURCE = 400, 8000  # characters
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -71,8 +76,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--mega-bytes", type=float, default=8)
     parser.add_argument("--with-sources", action="store_true", help="Python, for pico")
+    parser.add_argument("--pico-corpus", action="store_true", help="and what pico was trained on")
     given = parser.parse_args()
     text = package_texts(int(given.mega_bytes * 1e6), given.with_sources)
+    if given.pico_corpus:
+        documents = collect()[0].documents
+        text = "\n\n".join([*(document.strip() for document in documents), text])
     given.out.write_text(text, encoding="utf-8")
 
 

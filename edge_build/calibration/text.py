@@ -6,12 +6,10 @@ from pocketlm.edge_build.calibration.measured import Sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.golden_texts import LONG_TEXT, TOKENIZER_TEXTS
 from pocketlm.edge_build.prompts import open_tokenizer
+from pocketlm.edge_build.spec import DEFAULT_CALIBRATION_TOKENS, FEWEST_CALIBRATION_TOKENS
 from pocketlm.edge_build.text_files import TextFiles
 
 BUILT_IN_TOKENS = 512
-# Of a text of the user's: what comes after does not change statistics much, and takes time.
-MOST_TOKENS = 16_384
-FEWEST_TOKENS = 256
 _LONGEST_SEQUENCE = 2048
 _TOKEN_CHARACTERS = 64
 
@@ -27,21 +25,26 @@ def built_in_sequences(text: TextFiles, context_length: int) -> Sequences:
     return (tuple(ids[: min(BUILT_IN_TOKENS, context_length)]),)
 
 
-def text_sequences(path: Path, text: TextFiles, context_length: int) -> Sequences:
+def text_sequences(
+    path: Path, text: TextFiles, context_length: int, most: int = DEFAULT_CALIBRATION_TOKENS
+) -> Sequences:
     """Return the first tokens of a file, in sequences that each begin with BOS if there is one.
+
+    Args:
+        most: tokens, of which BOS of the first sequence is one.
 
     Raises:
         BuildError: the file is missing, no text, or too short.
     """
     tokenizer = open_tokenizer(text)
     # More characters than so many tokens have, and not all of a long book.
-    ids = tokenizer.encode_prompt(read_text_file(path)[: _TOKEN_CHARACTERS * MOST_TOKENS])
+    ids = tokenizer.encode_prompt(read_text_file(path)[: _TOKEN_CHARACTERS * most])
     first = tuple(ids[:1]) if ids[:1] == [tokenizer.bos_id] else ()
-    rest = ids[len(first) : MOST_TOKENS]
-    if len(rest) < FEWEST_TOKENS:
+    rest = ids[len(first) : most]
+    if len(rest) < FEWEST_CALIBRATION_TOKENS:
         raise BuildError(
-            f"--calibrate {path}: {len(rest)} tokens; calibration needs {FEWEST_TOKENS} or more, "
-            "and is better with 4,096: give a longer text"
+            f"--calibrate {path}: {len(rest)} tokens; calibration needs "
+            f"{FEWEST_CALIBRATION_TOKENS} or more, and is better with 4,096: give a longer text"
         )
     step = max(1, min(_LONGEST_SEQUENCE, context_length) - len(first))
     return tuple((*first, *rest[start : start + step]) for start in range(0, len(rest), step))

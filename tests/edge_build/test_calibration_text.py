@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from pocketlm.edge_build.build_key import build_key
-from pocketlm.edge_build.calibration.text import MOST_TOKENS, text_sequences
+from pocketlm.edge_build.calibration.text import text_sequences
 from pocketlm.edge_build.errors import BuildError
 from pocketlm.edge_build.preparation import Preparation, prepare
 from pocketlm.edge_build.prompts import open_tokenizer
-from pocketlm.edge_build.spec import BuildSpec
+from pocketlm.edge_build.spec import DEFAULT_CALIBRATION_TOKENS, BuildSpec
 from tests.conftest import PICO
 
 TEXT = PICO / "README.md"
@@ -34,8 +34,18 @@ def test_no_more_is_read_of_a_long_text(prepared: Preparation, tmp_path: Path) -
     path = tmp_path / "long.txt"
     path.write_text("one two three " * 20_000)
     found = text_sequences(path, prepared.text, 4096)
-    assert sum(len(sequence) - 1 for sequence in found) == MOST_TOKENS - 1
+    assert sum(len(sequence) - 1 for sequence in found) == DEFAULT_CALIBRATION_TOKENS - 1
     assert max(map(len, found)) == 2048
+    more = text_sequences(path, prepared.text, 4096, 20_000)
+    assert sum(len(sequence) - 1 for sequence in more) == 20_000 - 1
+    assert more[:4] == found[:4]
+
+
+def test_a_build_reads_as_many_tokens_as_it_is_told(tmp_path: Path) -> None:
+    spec = BuildSpec(PICO, tmp_path / "out", method="gptq", calibration_text=TEXT)
+    fewer = prepare(replace(spec, calibration_tokens=300))
+    assert sum(len(sequence) - 1 for sequence in fewer.calibration) == 300 - 1
+    assert build_key(fewer, "sha256") != build_key(prepare(spec), "sha256")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +79,14 @@ def test_a_file_that_is_no_text_to_calibrate_on_is_refused(
             "no method of this build needs data; add --method gptq",
         ),
         ({"method": "gptq", "calibration_text": Path("no-such")}, "no-such: cannot be read"),
+        (
+            {"method": "gptq", "calibration_tokens": 4096},
+            "--calibration-tokens 4096: are of a text; give it with --calibrate FILE",
+        ),
+        (
+            {"method": "gptq", "calibration_text": TEXT, "calibration_tokens": 255},
+            "--calibration-tokens 255: calibration needs 256 or more",
+        ),
     ],
 )
 def test_a_method_and_its_text_come_together(
