@@ -93,7 +93,7 @@ PICO_RECIPES = tuple(
     for grid in ("int4-g32", "int4-channel")
     for recipe in (
         Recipe(grid, grid, "round_to_nearest"),
-        Recipe(f"{grid} gptq, no text", grid, "gptq"),
+        Recipe(f"{grid} gptq no text", grid, "gptq"),
         # A model of pico's size takes seconds for four times the tokens.
         Recipe(f"{grid} gptq", grid, "gptq", with_text=True, calibration_tokens=65_536),
     )
@@ -232,7 +232,7 @@ def _importance(run: Run) -> Path:
 
 def ours(run: Run, recipe: Recipe) -> dict[str, Figures]:
     """Build a bundle, if it is not there, and measure both artifacts."""
-    out = run.work / recipe.name.replace(",", "").replace(" ", "-")
+    out = run.work / recipe.name.replace(" ", "-")
     if not out.exists():
         options: tuple[str, ...] = ("--recipe", recipe.recipe)
         if recipe.method is not None:
