@@ -95,7 +95,7 @@ PICO_RECIPES = tuple(
         Recipe(grid, grid, "round_to_nearest"),
         Recipe(f"{grid} gptq no text", grid, "gptq"),
         # A model of pico's size takes seconds for four times the tokens.
-        Recipe(f"{grid} gptq", grid, "gptq", with_text=True, calibration_tokens=65_536),
+        Recipe(f"{grid} gptq 65536", grid, "gptq", with_text=True, calibration_tokens=65_536),
     )
 )
 
