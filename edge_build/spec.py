@@ -15,7 +15,7 @@ KV_OPTIONS: tuple[KvOption, ...] = (*KV_NAMES, "auto")
 DEFAULT_CONTEXT_LENGTH = 4096
 DEFAULT_CHUNK = 128
 DEFAULT_GOLDEN_TOKENS = 64
-# Of a text of the user's. More win a little, and take time: docs/quantization.md has figures.
+# Of a text of the user's. More win a little, and take time: docs/lab-notes.md has figures.
 DEFAULT_CALIBRATION_TOKENS = 16_384
 FEWEST_CALIBRATION_TOKENS = 256
 

@@ -41,7 +41,8 @@ def text_sequences(
     ids = tokenizer.encode_prompt(read_text_file(path)[: _TOKEN_CHARACTERS * most])
     first = tuple(ids[:1]) if ids[:1] == [tokenizer.bos_id] else ()
     rest = ids[len(first) : most]
-    if len(rest) < FEWEST_CALIBRATION_TOKENS:
+    # BOS is one of them, but not one that an empty file would have.
+    if len(rest) < FEWEST_CALIBRATION_TOKENS - len(first):
         raise BuildError(
             f"--calibrate {path}: {len(rest)} tokens; calibration needs "
             f"{FEWEST_CALIBRATION_TOKENS} or more, and is better with 4,096: give a longer text"

@@ -46,6 +46,8 @@ def test_a_build_reads_as_many_tokens_as_it_is_told(tmp_path: Path) -> None:
     fewer = prepare(replace(spec, calibration_tokens=300))
     assert sum(len(sequence) - 1 for sequence in fewer.calibration) == 300 - 1
     assert build_key(fewer, "sha256") != build_key(prepare(spec), "sha256")
+    fewest = prepare(replace(spec, calibration_tokens=256))
+    assert sum(len(sequence) - 1 for sequence in fewest.calibration) == 256 - 1
 
 
 @pytest.mark.parametrize(
