@@ -15,7 +15,7 @@ DEFAULT_STEPS = 200
 DEFAULT_BATCH = 8
 DEFAULT_SEQUENCE_LENGTH = 512
 # In codes: a position moves by so much of a step of its grid at most, each time.
-DEFAULT_LEARNING_RATE = 0.003
+DEFAULT_LEARNING_RATE = 0.002
 DEFAULT_SAVE_EVERY = 20
 
 
@@ -32,7 +32,7 @@ class QatSpec:
         teacher: a checkpoint with the same tokenizer; None is the student before it was quantized.
         targets: tokens that are drawn of the teacher's distribution at each place; None takes all.
         batch: sequences of a step, over all processes.
-        learning_rate: in codes; it rises for a twentieth of the steps and then falls to zero.
+        learning_rate: in codes, of the steps in the middle (`training/schedule.py`).
         precision: of the products of matrices.
         device: "cpu", "cuda", or None for what there is.
         save_every: steps after which an interrupted training can go on.

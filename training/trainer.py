@@ -17,6 +17,7 @@ from pocketlm.training.exporting import TrainedWeights
 from pocketlm.training.grid_weight import GridWeight
 from pocketlm.training.preparation import QatPreparation
 from pocketlm.training.processes import Processes, whole
+from pocketlm.training.schedule import share_of_rate
 from pocketlm.training.state import Progress, read_state, write_state
 from pocketlm.training.student import (
     Distillation,
@@ -31,7 +32,6 @@ _PASS_TOKENS = 4096
 # Relative steps of scales, and steps of norms, at the same learning rate as positions of one code.
 _SCALE_RATE, _NORM_RATE = 0.2, 0.2
 _BETAS = (0.9, 0.95)
-_WARM_UP_SHARE = 0.05
 # How often the held-out sequences are measured: so many times, besides the beginning.
 _MEASUREMENTS = 10
 
@@ -131,19 +131,17 @@ class _Trainer:
         return TrainedWeights(codes, {**plain, **norms})
 
     def _step(self, step: int) -> float:
-        done = self.spec.steps
-        warm = max(1.0, _WARM_UP_SHARE * done)
-        factor = min(1.0, (step + 1) / warm) * (1 - step / done)
+        share = share_of_rate(step, self.spec.steps)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+            group["lr"] = rate * share
         way = list(self.ways.values())[step % len(self.ways)]
         mine = self.processes.share(self.text.batch(step, self.spec.batch))
         passes = mine.split(max(1, _PASS_TOKENS // mine.shape[1]))
         total = mine.new_zeros((), dtype=torch.float32)
         for number, rows in enumerate(passes):
-            share = len(rows) / len(mine)
+            weight = len(rows) / len(mine)
             seed = (step * self.processes.count + self.processes.rank) * len(passes) + number
-            loss = self.model(rows, way, self.spec.targets, seed) * share
+            loss = self.model(rows, way, self.spec.targets, seed) * weight
             loss.backward()
             total += loss.detach()
         self.optimizer.step()
