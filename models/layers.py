@@ -225,14 +225,13 @@ class FullAttention:
             key, value = self.stored(layer, rotate(key, cosines, sines), value)
             if layer in self.sources:
                 self.kept[layer] = key, value
-        return softmax_attention(
-            self.queried(layer, rotate(query, cosines, sines)),
-            key,
-            value,
-            self.masks[settings.window],
-            self.config.attention_scale,
-            self.config.attention_softcap,
-        )
+        query = self.queried(layer, rotate(query, cosines, sines))
+        return self.attended(query, key, value, settings.window)
+
+    def attended(self, query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
+        """Attend within a window; shapes as in `softmax_attention`, queries and keys rotated."""
+        mask, scale = self.masks[window], self.config.attention_scale
+        return softmax_attention(query, key, value, mask, scale, self.config.attention_softcap)
 
     def queried(self, layer: int, query: Tensor) -> Tensor:
         """Return rotated queries of a layer, [B, T, H, D], as they are multiplied."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pocketlm.edge_build.quantization.activations import AttentionRounding
 from pocketlm.models.config import ModelConfig
-from pocketlm.models.layers import FullAttention
+from pocketlm.training.banded_attention import BandedAttention
 
 
 def straight_through(x: Tensor, rounding: Callable[[Tensor], Tensor] | None) -> Tensor:
@@ -20,7 +20,7 @@ def straight_through(x: Tensor, rounding: Callable[[Tensor], Tensor] | None) -> 
     return x + lost
 
 
-class RoundedAttention(FullAttention):
+class RoundedAttention(BandedAttention):
     """Attention over all tokens at once, of queries, keys and values as a runtime rounds them."""
 
     def __init__(self, config: ModelConfig, tokens: int, rounding: AttentionRounding) -> None:

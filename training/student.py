@@ -14,7 +14,8 @@ from pocketlm.edge_build.quantization.activations import AttentionRounding
 from pocketlm.edge_build.reference import OnInput
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.decoder import Decoder
-from pocketlm.models.layers import FullAttention, RMSNorm
+from pocketlm.models.layers import RMSNorm
+from pocketlm.training.banded_attention import BandedAttention
 from pocketlm.training.distillation import Teacher, distillation_loss
 from pocketlm.training.grid_weight import GridWeight
 from pocketlm.training.rounding import RoundedAttention, straight_through
@@ -123,7 +124,7 @@ class Distillation(nn.Module):
     def forward(self, tokens: Tensor, way: RoundingWay, targets: int | None, seed: int) -> Tensor:
         """Return the mean KL divergence in nats of predictions after tokens [B, T]."""
         with torch.no_grad(), torch.device(tokens.device):
-            step = FullAttention(self.teacher.config, tokens.shape[1])
+            step = BandedAttention(self.teacher.config, tokens.shape[1])
             expected = self.teacher.norm(self.teacher.hidden(tokens, step)).flatten(0, 1)
         hidden, head = self.student(tokens, way)
         cap = self.teacher.config.logits_softcap
