@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pocketlm.edge_build.calibration.measured import InputStatistics, KvBounds, Statistic
+from pocketlm.edge_build.calibration.moments import second_moments
 from pocketlm.edge_build.quantization.activations import AttentionRounding
 from pocketlm.models.config import ModelConfig
 
@@ -31,7 +32,7 @@ class InputObserver:
             found = rows.square().sum(0)
             self.squares = found if self.squares is None else self.squares + found
         if "moments" in self.statistics:
-            found = rows.T @ rows
+            found = second_moments(rows)
             self.moments = found if self.moments is None else self.moments + found
         return x
 

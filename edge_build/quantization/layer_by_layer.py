@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pocketlm.edge_build.calibration.float_weights import FloatWeights
 from pocketlm.edge_build.calibration.measured import InputStatistic, InputStatistics
+from pocketlm.edge_build.calibration.moments import second_moments
 from pocketlm.edge_build.quantization.activations import AttentionRounding, attention_rounding
 from pocketlm.edge_build.quantization.weight import WeightStore
 from pocketlm.edge_build.reference import (
@@ -214,4 +215,4 @@ def _measure(kind: InputStatistic, x: Tensor) -> Tensor:
         return x[0].abs().amax(0)
     if kind == "squares":
         return x[0].square().sum(0)
-    return x[-1 if kind == "cross_moments" else 0].T @ x[0]
+    return x[-1].T @ x[0] if kind == "cross_moments" else second_moments(x[0])

@@ -38,18 +38,18 @@ class _Rounder:
         order: columns in the order in which they are rounded.
         factor: [in, in], U of (H⁻¹ = Uᵀ U), upper triangular, H in that order.
         importance: [in], H's diagonal, as the weight has its columns.
-        correction: [in, in], what a weight is multiplied by to be moved; None moves nothing.
+        lost: [in, in], Σ (f - x) xᵀ with its columns in that order; None moves nothing.
     """
 
     scheme: QuantScheme
     order: Tensor
     factor: Tensor
     importance: Tensor
-    correction: Tensor | None
+    lost: Tensor | None
 
     def __call__(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        if self.correction is not None:
-            weight = torch.addmm(weight, weight, self.correction, alpha=_CORRECTION)
+        if self.lost is not None:
+            weight = weight + _CORRECTION * self._correction(weight)
         scales = search_scales(weight, self.scheme, self.importance)
         columns, lowest_and_highest = weight.shape[1], code_range(self.scheme)
         group = columns // scales.shape[1]
@@ -72,6 +72,17 @@ class _Rounder:
         found[:, self.order] = codes.T.to(torch.int8)
         return found, scales
 
+    def _correction(self, weight: Tensor) -> Tensor:
+        """Return W Σ (f - x) xᵀ H⁻¹, [rows, in].
+
+        Where the inputs are widest, as those of down_proj, rows are few: three products by them
+        are less than the one that would give Σ (f - x) xᵀ H⁻¹.
+        """
+        assert self.lost is not None
+        found = torch.empty_like(weight)
+        found[:, self.order] = weight @ self.lost @ self.factor.T @ self.factor
+        return found
+
 
 def prepare(scheme: QuantScheme, inputs: InputStatistics) -> Quantize:
     """Return what rounds blocks of rows, for inputs of these second moments.
@@ -92,19 +103,11 @@ def prepare(scheme: QuantScheme, inputs: InputStatistics) -> Quantize:
     matrix = matrix[:, order]
     matrix = torch.linalg.cholesky(matrix)
     matrix = torch.cholesky_inverse(matrix)
-    correction = _correction(inputs, matrix, order)
-    matrix = torch.linalg.cholesky(matrix, upper=True)
-    return _Rounder(scheme, order, matrix.float(), importance, correction)
-
-
-def _correction(inputs: InputStatistics, inverse: Tensor, order: Tensor) -> Tensor | None:
-    """Return Σ (f - x) xᵀ H⁻¹, [in, in] float32, for an inverse with its columns in `order`."""
-    if inputs.moments is None or inputs.cross_moments is None:
-        return None
-    lost = torch.from_numpy(inputs.cross_moments - inputs.moments)
-    found = torch.empty_like(lost)
-    found[:, order] = lost[:, order] @ inverse.float()
-    return found
+    matrix = torch.linalg.cholesky(matrix, upper=True).float()
+    lost = None
+    if inputs.cross_moments is not None:
+        lost = torch.from_numpy(inputs.cross_moments - inputs.moments)[:, order]
+    return _Rounder(scheme, order, matrix, importance, lost)
 
 
 # Three matrices of float64 at once.

@@ -92,6 +92,22 @@ def test_the_layers_output_is_closer_than_with_rounding_to_nearest(
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_a_weight_is_moved_half_of_the_way_to_what_its_inputs_lost(scheme: QuantScheme) -> None:
+    w, h = weight(4), moments(4)
+    cross = h + 0.05 * moments(5)
+    inputs = InputStatistics(moments=h.astype(np.float32), cross_moments=cross.astype(np.float32))
+    codes, _ = methods.load("gptq").prepare(scheme, inputs)(w)
+    damped = torch.from_numpy(h.astype(np.float32)).double()
+    damped.diagonal().add_(gptq._DAMPING * float(damped.diagonal().mean()))
+    lost = torch.from_numpy(cross - h).double()
+    moved = (w + 0.5 * (w.double() @ lost @ torch.linalg.inv(damped))).float()
+    assert not torch.equal(codes, quantized("gptq", w, scheme, h)[0])
+    expected, _ = quantized("gptq", moved, scheme, h)
+    # float32 in another order turns a value that lies between two codes, and what comes after it.
+    assert (codes == expected).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_channels_that_do_not_move_together_are_rounded_to_nearest(scheme: QuantScheme) -> None:
     w = weight(1)
     ours, nearest = (
