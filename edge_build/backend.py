@@ -61,6 +61,7 @@ class Artifact:
         model: path of the file that the runtime opens, relative to the bundle.
         files: every file written, relative to the bundle.
         components: what of the files runtimes call, as the files say.
+        logits_rows: as a manifest's; a backend need not have more than one.
     """
 
     model: str
@@ -73,6 +74,7 @@ class Artifact:
     components: tuple[Component, ...]
     options: Mapping[str, str]
     attention_quantization: AttentionQuantization = "none"
+    logits_rows: int = 1
 
 
 class Lower(Protocol):
@@ -103,7 +105,7 @@ def no_rounded_attention(config: ModelConfig, plan: CachePlan) -> AttentionQuant
 
 def true_rings(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> RunChoices:
     """Local layers have true rings, and no option changes how the artifact is run."""
-    return RunChoices(plan.layers, dict(options), config.vocab_size)
+    return RunChoices(plan.layers, dict(options), config.vocab_size, plan.logits_rows)
 
 
 @dataclass(frozen=True)

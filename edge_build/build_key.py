@@ -23,6 +23,7 @@ def build_key(prepared: Preparation, checkpoint_sha256: str) -> str:
         "rules": {name: asdict(rule) for name, rule in prepared.rules.items()},
         "context_length": prepared.caches.context_length,
         "chunk": prepared.caches.chunk,
+        "logits_rows": prepared.caches.logits_rows,
         "kv": spec.kv,
         "backends": {b.name: prepared.options_of(b) for b in prepared.backends},
         "golden_tokens": spec.golden_tokens,

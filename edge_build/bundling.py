@@ -116,6 +116,7 @@ def backend_entry(
         caches=artifact.caches,
         rewind_tokens=artifact.rewind_tokens,
         logits_size=artifact.logits_size,
+        logits_rows=artifact.logits_rows,
         golden=golden,
         components=artifact.components,
         options=dict(artifact.options),

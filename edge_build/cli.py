@@ -77,6 +77,12 @@ def _parse_options(values: tuple[str, ...]) -> dict[str, dict[str, str]]:
 )
 @click.option("--chunk", type=_POSITIVE, help="Prefill chunk size in tokens. Default: 128.")
 @click.option(
+    "--logits-rows",
+    type=_POSITIVE,
+    help="Tokens of one call that may be drafts: a call of at most so many gives logits after "
+    "each. Default: 8.",
+)
+@click.option(
     "--kv",
     type=click.Choice(["float32", "int8", "int8-local", "int8-global", "auto"]),
     default="float32",
@@ -136,6 +142,7 @@ def build(
     calibration_tokens: int | None,
     context_length: int | None,
     chunk: int | None,
+    logits_rows: int | None,
     kv: "KvOption",
     golden_tokens: int | None,
     options: tuple[str, ...],
@@ -193,6 +200,7 @@ def build(
         calibration_tokens=calibration_tokens,
         context_length=context_length,
         chunk=chunk,
+        logits_rows=logits_rows,
         kv=kv,
         golden_tokens=golden_tokens,
         backend_options=parsed_options,

@@ -11,17 +11,19 @@ from pocketlm.runtime_py.manifest import CacheEntry, CacheQuantization
 
 @dataclass(frozen=True)
 class CachePlan:
-    """The caches of one build.
+    """The caches of one build, and the calls that write them.
 
     Attributes:
         layers: one entry for each of `ModelConfig.cached_layers`; values are float32 until a
             backend's way to store each kind of layer is chosen with `stored`.
         chunk: most tokens written at once.
+        logits_rows: a call of at most so many tokens gives logits after each of them.
     """
 
     layers: tuple[CacheEntry, ...]
     context_length: int
     chunk: int
+    logits_rows: int = 1
 
     @property
     def rewind_tokens(self) -> int | None:
@@ -85,11 +87,14 @@ def check_choice(plan: CachePlan, choice: KvChoice) -> None:
         )
 
 
-def plan_caches(config: ModelConfig, context_length: int, chunk: int) -> CachePlan:
+def plan_caches(
+    config: ModelConfig, context_length: int, chunk: int, logits_rows: int = 1
+) -> CachePlan:
     """Choose every layer's cache; a backend may choose another kind for layers with a window.
 
     Raises:
-        BuildError: the context exceeds the model's, or the chunk exceeds the context.
+        BuildError: the context exceeds the model's, the chunk exceeds the context, or rows of
+            logits exceed the chunk.
     """
     if not 1 <= context_length <= config.max_position_embeddings:
         raise BuildError(
@@ -101,10 +106,15 @@ def plan_caches(config: ModelConfig, context_length: int, chunk: int) -> CachePl
             f"--chunk {chunk}: the context has {context_length} positions; give 1 to that"
         )
 
+    if not 1 <= logits_rows <= chunk:
+        raise BuildError(
+            f"--logits-rows {logits_rows}: a call has at most {chunk} tokens; give 1 to that"
+        )
     layers = (
         CacheEntry(
             caches.GLOBAL, context_length, layer.window, layer.num_key_value_heads, layer.head_dim
         )
         for layer in map(config.layers.__getitem__, config.cached_layers)
     )
-    return CachePlan(tuple(layers), context_length, chunk).with_local(caches.LOCAL)
+    plan = CachePlan(tuple(layers), context_length, chunk, logits_rows)
+    return plan.with_local(caches.LOCAL)

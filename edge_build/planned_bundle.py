@@ -50,7 +50,8 @@ def plan_bundle(name: str, config: ModelConfig, choices: BuildChoices) -> Memory
     # The defaults are a build's own.
     spec = BuildSpec(Path(name), Path(), context_length=choices.context_length, chunk=choices.chunk)
     context_length = spec.resolved_context(config.max_position_embeddings)
-    plan = plan_caches(config, context_length, spec.resolved_chunk(context_length))
+    chunk = spec.resolved_chunk(context_length)
+    plan = plan_caches(config, context_length, chunk, spec.resolved_logits_rows(chunk))
     check_choice(plan, choices.kv)
     recipe, shapes = choices.recipe, weight_shapes(config)
     if isinstance(recipe, str):

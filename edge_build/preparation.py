@@ -243,7 +243,8 @@ def prepare(spec: BuildSpec, recipe_toml: str | None = None) -> Preparation:
     files = CheckpointFiles.of(checkpoint, spec.tokenizer)
     text = read_text_files(files, config)
     context_length = spec.resolved_context(config.max_position_embeddings)
-    caches = plan_caches(config, context_length, spec.resolved_chunk(context_length))
+    chunk = spec.resolved_chunk(context_length)
+    caches = plan_caches(config, context_length, chunk, spec.resolved_logits_rows(chunk))
     if spec.kv != "auto":
         check_choice(caches, KvChoice.named(spec.kv))
     grids = find_grids(checkpoint)

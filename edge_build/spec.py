@@ -15,6 +15,8 @@ KV_OPTIONS: tuple[KvOption, ...] = (*KV_NAMES, "auto")
 DEFAULT_CONTEXT_LENGTH = 4096
 DEFAULT_CHUNK = 128
 DEFAULT_GOLDEN_TOKENS = 64
+# Eight tokens in one call cost about two calls of one; more cost more than drafts win.
+DEFAULT_LOGITS_ROWS = 8
 # Of a text of the user's. More win a little, and take time: docs/lab-notes.md has figures.
 DEFAULT_CALIBRATION_TOKENS = 16_384
 FEWEST_CALIBRATION_TOKENS = 256
@@ -49,6 +51,8 @@ class BuildSpec:
             one, and stands in the bundle.
         tokenizer: folder whose tokenizer, template and generation settings are taken in place of
             the checkpoint's.
+        logits_rows: a call of at most so many tokens gives logits after each, for drafts; None
+            takes 8, at most the chunk.
     """
 
     checkpoint: Path
@@ -70,6 +74,7 @@ class BuildSpec:
     calibration_tokens: int | None = None
     tokenizer: Path | None = None
     bits_per_weight: float | None = None
+    logits_rows: int | None = None
 
     def __post_init__(self) -> None:
         if self.kv not in KV_OPTIONS:
@@ -97,6 +102,10 @@ class BuildSpec:
     def resolved_chunk(self, context_length: int) -> int:
         """Return the prefill chunk."""
         return self.chunk if self.chunk is not None else min(DEFAULT_CHUNK, context_length)
+
+    def resolved_logits_rows(self, chunk: int) -> int:
+        """Return the rows of logits of a short call."""
+        return self.logits_rows if self.logits_rows is not None else min(DEFAULT_LOGITS_ROWS, chunk)
 
 
 def _check_calibration_tokens(tokens: int, text: Path | None) -> None:

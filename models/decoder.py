@@ -39,9 +39,13 @@ class Decoder(nn.Module):
         """
         return self.logits(self.hidden(tokens, step))
 
-    def forward_last(self, tokens: Tensor, step: AttentionStep) -> Tensor:
-        """Return the logits after the last token, [B, 1, V]."""
-        return self.logits(self.hidden(tokens, step)[:, -1:])
+    def forward_last(self, tokens: Tensor, step: AttentionStep, rows: int = 1) -> Tensor:
+        """Return logits after each of at most `rows` tokens, or after the last of more.
+
+        Returns:
+            [B, R, V], R as `last_rows` says.
+        """
+        return self.logits(last_rows(self.hidden(tokens, step), rows))
 
     def hidden(self, tokens: Tensor, step: AttentionStep | None = None) -> Tensor:
         """Return the residual stream after the last layer, [B, T, E]."""
@@ -58,3 +62,19 @@ class Decoder(nn.Module):
             cap = self.config.logits_softcap
             logits = cap * torch.tanh(logits / cap)
         return logits
+
+
+def last_rows(x: Tensor, rows: int) -> Tensor:
+    """Return x [B, T, E] whole if T is at most `rows`; else its last two rows, or the last of one.
+
+    Compilers trace it with T open. They plan memory for the most that a size may be, and take no
+    size that may be one: so the number of rows is between 2 and `rows` for every T above 1, and
+    says so.
+    """
+    if rows == 1:
+        return x[:, -1:]
+    tokens = x.shape[1]
+    # Falls from `rows` to below 2 as soon as there are more tokens than that.
+    few = torch.sym_max(2, rows + rows * (rows - tokens))
+    kept = torch.sym_min(torch.sym_min(tokens, rows), few)
+    return x.index_select(1, torch.arange(0, kept, 1, device=x.device) + (tokens - kept))

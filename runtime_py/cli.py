@@ -1,5 +1,9 @@
-"""pocketlm inspect, run, chat, verify, lint, export, cache. Commands import heavy libraries."""
+"""Commands on bundles: inspect, run, chat, bench, verify, lint, export, cache.
 
+They import heavy libraries inside.
+"""
+
+from pocketlm.runtime_py.commands.bench import bench
 from pocketlm.runtime_py.commands.cache import cache
 from pocketlm.runtime_py.commands.chat import chat
 from pocketlm.runtime_py.commands.export import export
@@ -8,4 +12,4 @@ from pocketlm.runtime_py.commands.lint import lint
 from pocketlm.runtime_py.commands.run import run
 from pocketlm.runtime_py.commands.verify import verify
 
-COMMANDS = (inspect_bundle, run, chat, verify, lint, export, cache)
+COMMANDS = (inspect_bundle, run, chat, bench, verify, lint, export, cache)

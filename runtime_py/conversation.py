@@ -64,6 +64,7 @@ class Conversation:
 
     def keep(self, text: str, generation: Generation) -> None:
         """Note a turn, also one that was interrupted; without any answer it is as if never said."""
+        generation.close()
         result = generation.result
         self._cached = [*self._cached, *result.tokens][: self._session.position]
         if result.tokens:
@@ -95,6 +96,18 @@ class Conversation:
                 f"holds {context}; shorten it, or build with a larger --context"
             )
         return found
+
+    def undo(self) -> str | None:
+        """Take the last question and its answer back; return the question, None if there is none.
+
+        The caches are left as they are: the next question goes back in them as far as it must.
+        """
+        asked = [i for i, message in enumerate(self.messages) if message["role"] == "user"]
+        if not asked:
+            return None
+        question: str = self.messages[asked[-1]]["content"]
+        self.messages = self.messages[: asked[-1]]
+        return question
 
     def reset(self) -> None:
         """Begin anew, with the system message only."""

@@ -27,7 +27,9 @@ class LoadedModel(Protocol):
                 context length.
 
         Returns:
-            Logits after the last token, [V], columns of padding cut off; the caller owns them.
+            Logits [rows, V], columns of padding cut off; the caller owns them. A call of at most
+            the entry's logits_rows tokens has a row after each, a longer one after its last
+            tokens, one or more.
         """
         ...
 

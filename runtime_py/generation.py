@@ -8,6 +8,8 @@ from typing import Literal
 from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.sampling import Sampler, SamplingOptions
 from pocketlm.runtime_py.session import Logits, Session
+from pocketlm.runtime_py.speculation.drafter import Drafter
+from pocketlm.runtime_py.speculation.lookahead import Lookahead
 from pocketlm.runtime_py.tokenizer import Tokenizer
 
 StopReason = Literal["stop", "length", "context", "interrupted"]
@@ -27,6 +29,7 @@ class GenerationRequest:
         max_new_tokens: None is as many as the context has room for.
         seen: tokens that stand before the prompt in the session; for the repetition penalty.
         should_stop: asked between steps; True ends the answer as Ctrl-C does.
+        drafter: guesses tokens, so that one call gives several; the answer is the same.
     """
 
     options: SamplingOptions
@@ -34,6 +37,7 @@ class GenerationRequest:
     max_new_tokens: int | None = None
     seen: tuple[int, ...] = ()
     should_stop: Callable[[], bool] = never
+    drafter: Drafter | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
@@ -57,6 +61,8 @@ class GenerationResult:
         reason: "stop" by a stop id, "length" by max_new_tokens, "context" by the end of the
             context, or "interrupted".
         decode_steps: tokens processed after the prompt; the first token of an answer needs none.
+        decode_calls: of the model for them; fewer where drafts were accepted.
+        drafted_tokens, accepted_tokens: that were guessed, and those of them that were right.
     """
 
     prompt_tokens: int
@@ -66,6 +72,9 @@ class GenerationResult:
     prefill_s: float
     decode_steps: int
     decode_s: float
+    decode_calls: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prefill_tokens_per_s(self) -> float | None:
@@ -89,6 +98,7 @@ class Generation:
         self._session = session
         self._request = request
         self._chunks = session.chunks(prompt_ids)
+        self._lookahead = Lookahead(session, request.drafter)
         self._sampler = Sampler(request.options, min(tokenizer.size, session.vocab_size))
         self._stream = tokenizer.stream()
         self._seen = [*request.seen, *prompt_ids]
@@ -110,7 +120,14 @@ class Generation:
             prefill_s=self._prefill_s,
             decode_steps=self._decode_steps,
             decode_s=self._decode_s,
+            decode_calls=self._lookahead.counts.calls,
+            drafted_tokens=self._lookahead.counts.drafted,
+            accepted_tokens=self._lookahead.counts.accepted,
         )
+
+    def close(self) -> None:
+        """End the answer here, also where its pieces were not all read."""
+        self._lookahead.settle()
 
     def __iter__(self) -> Iterator[Piece]:
         try:
@@ -118,6 +135,8 @@ class Generation:
                 yield self._piece(token, self._stream.push(token))
         except KeyboardInterrupt:
             self._reason = "interrupted"
+        finally:
+            self._lookahead.settle()
         waiting = self._stream.flush()
         if waiting:
             yield self._piece(None, waiting)
@@ -138,10 +157,10 @@ class Generation:
             if len(self._tokens) == request.max_new_tokens:
                 self._reason = "length"
                 return
-            if session.position == session.context_length:
+            if self._lookahead.position == session.context_length:
                 self._reason = "context"
                 return
-            logits = self._decode(token)
+            logits = self._decode()
 
     def _prefill(self) -> Logits | None:
         logits = None
@@ -154,12 +173,19 @@ class Generation:
             self._prompt_tokens += len(chunk)
         return logits
 
-    def _decode(self, token: int) -> Logits:
+    def _decode(self) -> Logits:
+        """Process the answer's last token."""
         start = perf_counter()
-        logits = self._session.decode(token)
+        logits = self._lookahead.next(self._seen, self._most_drafts())
         self._decode_s += perf_counter() - start
         self._decode_steps += 1
         return logits
+
+    def _most_drafts(self) -> int:
+        """Return how many tokens behind the next one could still be part of the answer."""
+        most, room = self._request.max_new_tokens, self._session.context_length
+        left = room if most is None else most - len(self._tokens)
+        return max(0, left - 1)
 
     def _piece(self, token: int | None, text: str) -> Piece:
         self._text.append(text)

@@ -170,7 +170,9 @@ class BackendEntry:
         runtime_floor: least version by distribution name, derived from the operators used.
         caches: one entry a layer that has keys and values of its own.
         rewind_tokens: how far a session may always go back; None is any distance.
-        logits_size: width of the logits row; columns beyond the vocabulary are padding.
+        logits_size: width of a row of logits; columns beyond the vocabulary are padding.
+        logits_rows: a call of at most so many tokens gives logits after each of them, a longer one
+            after its last two or its last. 1 in bundles that are older.
         golden: path of the recorded answers for this backend's arithmetic.
         components: what of the artifact runtimes call, the decoder among them.
         options: backend-specific, by name; informational but for the backend's own engine.
@@ -191,6 +193,7 @@ class BackendEntry:
     options: Mapping[str, str] = field(default_factory=dict)
     attention_quantization: AttentionQuantization = "none"
     kv_measured: tuple[KvMeasured, ...] = ()
+    logits_rows: int = 1
 
     @property
     def decoder(self) -> Component:

@@ -155,6 +155,7 @@ def _check_backend(field: str, entry: BackendEntry, manifest: Manifest, cache_co
     _check_attention(entry, f"{field}.attention_quantization")
     _check_kv_measured(entry.kv_measured, f"{field}.kv_measured")
     _check_range(f"{field}.logits_size", entry.logits_size, manifest.vocab_size)
+    _check_range(f"{field}.logits_rows", entry.logits_rows, 1, manifest.prefill_chunk)
     if entry.rewind_tokens is not None:
         _check_range(f"{field}.rewind_tokens", entry.rewind_tokens, 0)
 

@@ -57,5 +57,6 @@ def _choices(entry: BackendEntry) -> RunChoices:
         caches=entry.caches,
         options=entry.options,
         logits_size=entry.logits_size,
+        logits_rows=entry.logits_rows,
         planned_bytes=sum(planned) if planned else None,
     )

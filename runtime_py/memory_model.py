@@ -65,6 +65,7 @@ class RunChoices:
 
     Attributes:
         logits_size: width of a row of logits.
+        logits_rows: most rows that a call gives.
         planned_bytes: that the artifact itself plans for a call besides caches, logits among them;
             None where nothing is built yet, or where the runtime allocates as it goes.
     """
@@ -72,6 +73,7 @@ class RunChoices:
     caches: tuple[CacheEntry, ...]
     options: Mapping[str, str]
     logits_size: int
+    logits_rows: int = 1
     planned_bytes: int | None = None
 
 

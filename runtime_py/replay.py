@@ -71,7 +71,7 @@ def placed_errors(model: LoadedModel, case: PlacedCase, *, exact: bool = False) 
         model.clear()
     errors = []
     for call in case.calls:
-        logits = model.run(call.ids, call.position)
+        logits = model.run(call.ids, call.position)[-1]
         digest = case.digest(call, exact=exact)
         if digest is not None:
             errors.append(digest.error(logits))

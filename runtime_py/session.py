@@ -1,4 +1,4 @@
-"""Session: where a model stands in its context; prefill, decode, rewind, reset."""
+"""Session: where a model stands in its context; prefill, decode, check, rewind, reset."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -31,6 +31,7 @@ class Session(Closing):
         self.context_length = manifest.context_length
         self.prefill_chunk = manifest.prefill_chunk
         self.vocab_size = manifest.vocab_size
+        self.logits_rows = manifest.backends[backend].logits_rows
         self._layouts = {cache.layout for cache in manifest.backends[backend].caches}
         self._model = model
         self._position = 0
@@ -43,6 +44,11 @@ class Session(Closing):
     def position(self) -> int:
         """Tokens in the caches."""
         return self._position
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the model's memory was released."""
+        return self._closed
 
     @property
     def needs_reset(self) -> bool:
@@ -58,15 +64,50 @@ class Session(Closing):
         Raises:
             RunError: there are none, one is outside the vocabulary, or they do not fit.
         """
-        logits = None
+        rows = None
         for chunk in self.chunks(tokens):
-            logits = self._run(chunk)
-        assert logits is not None, "chunks() refuses an empty prompt"
-        return logits
+            rows = self._run(chunk)
+        assert rows is not None, "chunks() refuses an empty prompt"
+        last: Logits = rows[-1]
+        return last
 
     def decode(self, token: int) -> Logits:
         """Process one token; the same as a prefill of it."""
         return self.prefill([token])
+
+    def check(self, tokens: Sequence[int]) -> Logits:
+        """Process at most `logits_rows` tokens in one call: one, and others that are guessed.
+
+        Returns:
+            Logits after each of them, float32 [tokens, V].
+
+        Raises:
+            RunError: as `prefill`, or there are more than the artifact gives logits for.
+        """
+        checked = self._checked(tokens)
+        if len(checked) > self.logits_rows:
+            raise RunError(
+                f"check of {len(checked)} tokens: the artifact gives logits after each of at most "
+                f"{self.logits_rows}; give fewer, or build with a larger --logits-rows"
+            )
+        return self._run(checked)
+
+    def draft_tokens(self) -> int:
+        """Return how many guessed tokens a `check` may have behind its first, and take back."""
+        return self.most_taken_back(self.logits_rows - 1, after=1)
+
+    def most_taken_back(self, most: int, after: int = 0) -> int:
+        """Return how many more tokens, of at most so many, fit and could be taken back.
+
+        Args:
+            after: tokens that are processed first, and stay.
+        """
+        first = self._position + after
+        for tokens in range(min(most, self.context_length - first), 0, -1):
+            longest = max(self._longest, first + tokens)
+            if caches.rewind_error(self._layouts, longest, first) is None:
+                return tokens
+        return 0
 
     def chunks(self, tokens: Sequence[int]) -> Iterator[list[int]]:
         """Check tokens as a whole, then cut them; for callers that prefill chunk by chunk.
@@ -133,11 +174,11 @@ class Session(Closing):
             )
         # A cache that evicts cannot take tokens twice, so an unfinished call is remembered.
         self._interrupted = True
-        logits = self._model.run(tokens, self._position)
+        rows = self._model.run(tokens, self._position)
         self._position += len(tokens)
         self._longest = max(self._longest, self._position)
         self._interrupted = False
-        return logits
+        return rows
 
     def _checked(self, tokens: Sequence[int]) -> list[int]:
         self._refuse_closed()

@@ -42,6 +42,8 @@ from tests.conftest import TINY_PUBLISHED, WINDOW
 from tests.manifests import BARE_MANIFEST
 
 CHUNK = 5
+# A call of at most so many tokens gives logits after each.
+LOGITS_ROWS = 3
 # More than three times around the ring of WINDOW + CHUNK - 1 slots.
 CONTEXT = 52
 # More ids than the tiny models' 512 rows: those of the tokenizer that stock runners are given.
@@ -179,7 +181,7 @@ def _source(
     source = LoweringInput(
         config=checkpoint.config,
         weights=quantize_weights(checkpoint, rules, store, silent).weights,
-        caches=plan_caches(checkpoint.config, *sizes),
+        caches=plan_caches(checkpoint.config, *sizes, min(LOGITS_ROWS, sizes[1])),
         stop_ids=(1, 106),
         bos_id=2,
         pad_id=0,
@@ -234,9 +236,23 @@ def logits_after(model: LoadedModel, tokens: list[int], splits: list[int]) -> ND
     assert sum(splits) == len(tokens), "the splits must cover the tokens"
     rows, position = [], 0
     for length in splits:
-        rows.append(model.run(tokens[position : position + length], position))
+        rows.append(model.run(tokens[position : position + length], position)[-1])
         position += length
     return np.stack(rows)
+
+
+def rows_after(
+    model: LoadedModel, tokens: list[int], splits: list[int]
+) -> tuple[NDArray[np.float32], list[int]]:
+    """Run the same calls; return every row that they give, and the token that it is after."""
+    rows, places, position = [], [], 0
+    for length in splits:
+        found = model.run(tokens[position : position + length], position)
+        position += length
+        assert len(found) == length if length <= LOGITS_ROWS else len(found) < length
+        rows.append(found)
+        places += range(position - len(found), position)
+    return np.concatenate(rows), places
 
 
 def ends(splits: list[int]) -> list[int]:

@@ -76,6 +76,7 @@ def _entry(choices: RunChoices, model: str, golden: str) -> BackendEntry:
         caches=choices.caches,
         rewind_tokens=None,
         logits_size=choices.logits_size,
+        logits_rows=choices.logits_rows,
         golden=golden,
         components=(decoder_component(model, choices.logits_size, len(choices.caches)),),
         options=choices.options,

@@ -21,11 +21,11 @@ class BundleModel:
         self._chunk = chunk
 
     def run(self, tokens: Sequence[int], position: int) -> int:
-        logits = None
+        rows = None
         for start in range(0, len(tokens), self._chunk):
-            logits = self._model.run(tokens[start : start + self._chunk], position + start)
-        assert logits is not None, "no tokens"
-        return int(np.argmax(logits))
+            rows = self._model.run(tokens[start : start + self._chunk], position + start)
+        assert rows is not None, "no tokens"
+        return int(np.argmax(rows[-1]))
 
     def fill(self, position: int) -> bool:
         # What rows hold changes no cost, but rows that were never written share one page of zeros,

@@ -11,6 +11,7 @@ from pocketlm.runtime_py.commands.flags import (
     SamplingFlags,
     backend_option,
     bundle_argument,
+    draft_option,
     max_new_tokens_option,
     sampling_flags,
     skip_hashes_option,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @backend_option
 @max_new_tokens_option
 @sampling_flags
+@draft_option
 @threads_option
 @skip_hashes_option
 def chat(
@@ -41,6 +43,7 @@ def chat(
     backend: str | None,
     max_new_tokens: int | None,
     sampling: SamplingFlags,
+    draft: str,
     threads: int | None,
     skip_hashes: bool,
 ) -> None:
@@ -53,28 +56,48 @@ def chat(
     pocketlm chat pico
     pocketlm chat qwen --no-think --temperature 0.7 --system 'Answer briefly.'
     """
-    from pocketlm.runtime_py.commands.runner import chat_template, open_checked
+    from pocketlm.runtime_py.commands.runner import (
+        chat_template,
+        open_checked,
+        opened_drafter,
+    )
     from pocketlm.runtime_py.conversation import Conversation
     from pocketlm.runtime_py.generation import GenerationRequest
 
-    with open_checked(folder, backend, threads, skip_hashes, sampling) as (model, options):
+    with (
+        open_checked(folder, backend, threads, skip_hashes, sampling) as (model, options),
+        opened_drafter(draft, model, threads) as drafter,
+    ):
         variables = {} if think is None else {"enable_thinking": think}
         template = chat_template(model, think)
         request = GenerationRequest(
             options=options,
             stop_ids=model.bundle.manifest.stop_ids,
             max_new_tokens=max_new_tokens,
+            drafter=drafter,
         )
         conversation = Conversation(model.session, model.tokenizer, template, variables, system)
         say("/help lists commands, /exit ends, Ctrl-C ends an answer", err=True)
         while (typed := _next_typed()) is not None and typed != Typed("/exit", is_command=True):
             if not typed.is_command:
                 _turn(conversation, typed.text, request)
-            elif typed.text == "/reset":
-                conversation.reset()
-                click.echo("begun anew", err=True)
             else:
-                click.echo(help_text(), err=True)
+                _follow(conversation, typed.text, request)
+
+
+def _follow(conversation: "Conversation", command: str, request: "GenerationRequest") -> None:
+    """Do what a command says."""
+    if command == "/reset":
+        conversation.reset()
+        click.echo("begun anew", err=True)
+    elif command == "/help":
+        click.echo(help_text(), err=True)
+    elif (question := conversation.undo()) is None:
+        say_error(f"{command}: nothing was asked yet")
+    elif command == "/retry":
+        _turn(conversation, question, request)
+    else:
+        click.echo(f"taken back: {question}", err=True)
 
 
 def _turn(conversation: "Conversation", text: str, request: "GenerationRequest") -> None:

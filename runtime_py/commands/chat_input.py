@@ -13,6 +13,8 @@ from pocketlm.runtime_py.terminal import say_error
 
 COMMANDS = {
     "/help": "shows this",
+    "/undo": "takes the last message and its answer back",
+    "/retry": "asks the last message again",
     "/reset": "begins anew, with the system message only",
     "/exit": "ends, as do exit, quit and Ctrl-D",
 }

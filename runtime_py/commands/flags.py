@@ -83,6 +83,15 @@ think_option = click.option(
     help="Switch thinking on or off in models that have it. Default: the template's.",
 )
 
+draft_option = click.option(
+    "--draft",
+    metavar="NAME",
+    default="off",
+    show_default=True,
+    help="Speculative decoding: guess tokens by `prompt`, from repetitions in the text, or by the "
+    "smaller bundle NAME with the same tokenizer. The answer is the same.",
+)
+
 _SAMPLING = (
     click.option(
         "--temp",

@@ -11,6 +11,7 @@ from pocketlm.runtime_py.commands.flags import (
     SamplingFlags,
     backend_option,
     bundle_argument,
+    draft_option,
     json_option,
     max_new_tokens_option,
     sampling_flags,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @backend_option
 @max_new_tokens_option
 @sampling_flags
+@draft_option
 @threads_option
 @skip_hashes_option
 @json_option
@@ -54,6 +56,7 @@ def run(
     backend: str | None,
     max_new_tokens: int | None,
     sampling: SamplingFlags,
+    draft: str,
     threads: int | None,
     skip_hashes: bool,
     as_json: bool,
@@ -63,15 +66,23 @@ def run(
     \b
     pocketlm run pico -p 'What is a tuple?'
     pocketlm run pico --raw -p 'def add(' -n 32 --temp 0
+    pocketlm run gemma-4b -p 'Correct this text: ...' --draft prompt
+    pocketlm run gemma-4b -p 'Why is the sky blue?' --draft gemma-270m
     git diff | pocketlm run pico -p - --json
     """
-    from pocketlm.runtime_py.commands.runner import open_checked, print_pieces, timings
+    from pocketlm.runtime_py.commands.runner import (
+        open_checked,
+        opened_drafter,
+        print_pieces,
+        timings,
+    )
     from pocketlm.runtime_py.generation import GenerationRequest, generate
     from pocketlm.runtime_py.interruption import Interruption
 
     text = _read_prompt(prompt)
     with (
         open_checked(folder, backend, threads, skip_hashes, sampling) as (model, options),
+        opened_drafter(draft, model, threads) as drafter,
         Interruption() as stop,
     ):
         request = GenerationRequest(
@@ -79,6 +90,7 @@ def run(
             stop_ids=model.bundle.manifest.stop_ids,
             max_new_tokens=max_new_tokens,
             should_stop=lambda: stop.requested,
+            drafter=drafter,
         )
         ids = _prompt_ids(model, text, chat, system, think)
         generation = generate(model.session, model.tokenizer, ids, request)
@@ -139,5 +151,8 @@ def _document(
         "prefill_tokens_per_s": result.prefill_tokens_per_s,
         "decode_s": result.decode_s,
         "decode_tokens_per_s": result.decode_tokens_per_s,
+        "decode_calls": result.decode_calls,
+        "drafted_tokens": result.drafted_tokens,
+        "accepted_tokens": result.accepted_tokens,
         "sampling": vars(request.options),
     }

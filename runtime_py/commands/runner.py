@@ -11,6 +11,8 @@ from pocketlm.runtime_py.errors import RunError
 from pocketlm.runtime_py.generation import GenerationResult, Piece
 from pocketlm.runtime_py.sampling import SamplingOptions
 from pocketlm.runtime_py.session import choose_backend
+from pocketlm.runtime_py.speculation.drafter import Drafter
+from pocketlm.runtime_py.speculation.opening import open_drafter
 from pocketlm.runtime_py.text import TextModel, open_model, read_generation_config
 
 
@@ -33,6 +35,21 @@ def open_checked(
     options = sampling.over(read_generation_config(bundle))
     with open_model(bundle, name, threads) as model:
         yield model, options
+
+
+@contextmanager
+def opened_drafter(name: str, model: TextModel, threads: int | None) -> Iterator[Drafter | None]:
+    """Open what guesses tokens for a model.
+
+    Raises:
+        RunError: as `open_drafter`.
+    """
+    drafter = open_drafter(name, model.bundle, model.session, model.tokenizer, threads)
+    try:
+        yield drafter
+    finally:
+        if drafter is not None:
+            drafter.close()
 
 
 def chat_template(model: TextModel, think: bool | None) -> ChatTemplate:
@@ -78,6 +95,8 @@ def timings(result: GenerationResult) -> str:
     parts.append(f"answer {len(result.tokens)} tokens")
     if decode is not None:
         parts[1] += f" in {result.decode_s:.2f} s ({decode:.1f} tokens/s)"
+    if result.drafted_tokens:
+        parts.append(f"{result.accepted_tokens} of {result.drafted_tokens} drafted tokens accepted")
     parts.append(_ENDINGS[result.reason])
     return ", ".join(parts)
 

@@ -113,7 +113,7 @@ class ToyModel:
             step = KeepEverything(
                 self.config, None, positions, [attention_rounding("none", None)]
             )
-            return self.decoder.forward_last(ids[None], step)[0, 0].numpy()
+            return self.decoder.forward_last(ids[None], step)[0].numpy()
 
     def reset(self):
         self.fed = []

@@ -112,7 +112,7 @@ def test_tokenizer_larger_than_the_model_is_never_chosen_beyond_it(
     def run(tokens: list[int]) -> int:
         nonlocal position
         for start in range(0, len(tokens), CHUNK):
-            logits = model.run(tokens[start : start + CHUNK], position)
+            logits = model.run(tokens[start : start + CHUNK], position)[-1]
             position += len(tokens[start : start + CHUNK])
         return greedy_id(logits, 512)
 

@@ -1,6 +1,7 @@
 """A bundle of format 1 is opened, run, verified and inspected."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,23 @@ import pytest
 from click.testing import CliRunner
 
 from pocketlm.edge_build import backends
+from pocketlm.edge_build.build import build
+from pocketlm.edge_build.spec import BuildSpec
 from pocketlm.runtime_py import open_bundle, open_session
 from pocketlm.runtime_py.commands.inspect_bundle import inspect_bundle
 from pocketlm.runtime_py.verification import verify
+from tests.conftest import PICO, made_once
 from tests.older_bundles import in_format_1
 
 
 @pytest.fixture(scope="module")
-def older(pico_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = in_format_1(pico_bundle, tmp_path_factory.mktemp("older") / "pico")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose artifacts give one row of logits, as they did then."""
+    spec = BuildSpec(
+        PICO, Path("pico"), recipe="int4-g32", chunk=32, context_length=512, logits_rows=1
+    )
+    made = made_once(spec, lambda folder: build(replace(spec, out=folder / "pico")))
+    folder = in_format_1(made / "pico", tmp_path_factory.mktemp("older") / "pico")
     assert json.loads((folder / "manifest.json").read_text())["format_version"] == 1
     return folder
 

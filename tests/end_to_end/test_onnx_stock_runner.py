@@ -47,13 +47,13 @@ def test_tiny_artifact_gives_our_ids_past_three_wraps(family: str, kv: KvName) -
     found = stock_ids(built.folder, [prompt], CONTEXT)
     model = built.load()
     for start in range(0, len(prompt), CHUNK):
-        logits = model.run(prompt[start : start + CHUNK], start)
+        logits = model.run(prompt[start : start + CHUNK], start)[-1]
     expected = []
     for position in range(len(prompt), CONTEXT + 1):
         expected.append(int(logits.argmax()))
         if expected[-1] in built.source.stop_ids or position == CONTEXT:
             break
-        logits = model.run(expected[-1:], position)
+        logits = model.run(expected[-1:], position)[-1]
     # The runner stops at max_length, one id before a session does.
     assert len(found) >= CONTEXT - len(prompt) or found[-1] in built.source.stop_ids
     assert found == expected[: len(found)]

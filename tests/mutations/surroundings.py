@@ -76,7 +76,7 @@ class _Model:
         self.vocab_size = vocab_size
 
     def run(self, tokens: Any, position: int) -> NDArray[np.float32]:
-        return row_of(tokens[-1], self.vocab_size)
+        return row_of(tokens[-1], self.vocab_size)[None]
 
     def reset(self) -> None: ...
 

@@ -14,6 +14,7 @@ from tests.artifacts import (
     logits_after,
     lowered_executorch,
     random_tokens,
+    rows_after,
 )
 from tests.conftest import WINDOW
 from tests.parity_cases import SPLITS
@@ -31,6 +32,16 @@ def test_float_artifact_agrees_with_the_decoder_at_every_position(
     found = logits_after(built.load(), tokens, splits)
     # float32 in another order: 3e-6 seen. XNNPACK's erf in place of tanh would give 4e-4.
     assert np.abs(found - expected[ends(splits)]).max() < 2e-5 * expected.std()
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "gemma2", "qwen3"])
+def test_short_calls_give_a_row_after_each_token(family: str) -> None:
+    built = lowered_executorch(family, "none")
+    tokens, splits = random_tokens(CONTEXT), SPLITS["uneven"]
+    with torch.no_grad():
+        expected = load_decoder(built.checkpoint)(torch.tensor([tokens]))[0].numpy()
+    found, places = rows_after(built.load(), tokens, splits)
+    assert np.abs(found - expected[places]).max() < 2e-5 * expected.std()
 
 
 def test_a_window_over_a_cache_that_never_wraps_hides_what_is_too_old() -> None:

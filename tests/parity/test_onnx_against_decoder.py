@@ -19,6 +19,7 @@ from tests.artifacts import (
     logits_after,
     lowered_onnx,
     random_tokens,
+    rows_after,
 )
 from tests.conftest import WINDOW
 from tests.parity_cases import ONNX_KINDS
@@ -50,6 +51,15 @@ def test_float_artifact_agrees_with_the_decoder_at_every_position(
     found = logits_after(built.load(), tokens, splits)
     # float32 in another order: 4e-6 seen.
     assert np.abs(found - expected[ends(splits)]).max() < 2e-5 * expected.std()
+
+
+@pytest.mark.parametrize(("family", "local_cache"), ONNX_KINDS)
+def test_short_calls_give_a_row_after_each_token(family: str, local_cache: str) -> None:
+    built = lowered_onnx(Build(family, "none", local_cache))
+    tokens, splits = random_tokens(CONTEXT), SPLITS["uneven"]
+    expected = decoder_logits(built, tokens)
+    found, places = rows_after(built.load(), tokens, splits)
+    assert np.abs(found - expected[places]).max() < 2e-5 * expected.std()
 
 
 @pytest.mark.parametrize("split", [1, 2, WINDOW - 1, WINDOW, WINDOW + 1])

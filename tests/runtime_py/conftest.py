@@ -142,12 +142,17 @@ class FakeModel:
         self.on_run(self)
         self.calls.append((position, list(tokens)))
         self.history = [*self.history[:position], *tokens]
-        logits = history_logits(self.history, self.vocab_size)
+        rows = len(tokens) if len(tokens) <= LOGITS_ROWS else 1
+        ends = range(len(self.history) - rows + 1, len(self.history) + 1)
+        return np.stack([self.disturb(self, self._row(self.history[:end])) for end in ends])
+
+    def _row(self, history: list[int]) -> NDArray[np.float32]:
+        logits = history_logits(history, self.vocab_size)
         for prompt, answer in self.answers.items():
-            step = len(self.history) - len(prompt)
-            if tuple(self.history[: len(prompt)]) == prompt and 0 <= step < len(answer):
+            step = len(history) - len(prompt)
+            if tuple(history[: len(prompt)]) == prompt and 0 <= step < len(answer):
                 logits[answer[step]] = 20.0
-        return self.disturb(self, logits)
+        return logits
 
     def reset(self) -> None:
         self.history = []
@@ -160,6 +165,8 @@ class FakeModel:
         self.closed = True
 
 
+# Of a call; the chunk is one longer.
+LOGITS_ROWS = 3
 CACHES = (
     CacheEntry("ring", 11, 8, 1, 4),
     CacheEntry("ring", 11, 8, 1, 4),
@@ -175,6 +182,7 @@ def backend_entry(name: str, distribution: str) -> BackendEntry:
         caches=CACHES,
         rewind_tokens=4,
         logits_size=400,
+        logits_rows=LOGITS_ROWS,
         golden=f"golden/{name}.json",
         components=(decoder_component(f"{name}/model.bin", 400, len(CACHES)),),
     )

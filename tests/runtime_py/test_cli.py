@@ -15,6 +15,7 @@ def test_the_commands_have_their_names() -> None:
         "inspect",
         "run",
         "chat",
+        "bench",
         "verify",
         "lint",
         "export",

@@ -96,6 +96,25 @@ def test_the_same_prompt_again_processes_one_token(chat: Chat) -> None:
     assert "".join(chat.say("ab", "x")).startswith(":")
 
 
+def test_an_undone_turn_is_as_if_never_said(chat: Chat) -> None:
+    chat.say("ab", "cd")
+    chat.say("ef", "gh")
+    assert chat.conversation.undo() == "ef"
+    assert [m["content"] for m in chat.conversation.messages] == ["ab", "cd"]
+    # Further than the ring can go back.
+    assert "".join(chat.say("xy", "z")).startswith("<bos>u:ab<end_of_turn>a:cd<end_of_turn>u:xy")
+    assert (chat.conversation.undo(), chat.conversation.undo()) == ("xy", "ab")
+    assert chat.conversation.messages == []
+    assert chat.conversation.undo() is None
+
+
+def test_an_undo_leaves_the_system_message(session: Session, tokenizer: Tokenizer) -> None:
+    template = ChatTemplate(SHORT, {"bos_token": "<bos>"})
+    conversation = Conversation(session, tokenizer, template, {}, system="be brief")
+    assert conversation.undo() is None
+    assert conversation.messages == [{"role": "system", "content": "be brief"}]
+
+
 def test_reset_begins_anew_with_the_system_message(
     fake_bundle: Any, session: Session, tokenizer: Tokenizer
 ) -> None:

@@ -156,6 +156,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         caches=caches(*ROUNDINGS[rounding], context_length),
         rewind_tokens=st.none() | SIZES,
         logits_size=st.integers(vocab_size, 2**31 - 1),
+        logits_rows=st.integers(1, chunk),
         golden=listed,
         components=components(listed),
         options=st.dictionaries(TEXTS, TEXTS, max_size=2),

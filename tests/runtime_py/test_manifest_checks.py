@@ -72,6 +72,10 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda d: d["files"][1].update(size_bytes=10**310), "files[1].size_bytes: 1000"),
     (lambda d: d["files"][1].update(path="a\x1b[2J"), "files[1].path: 'a\\x1b[2J' leaves"),
     (lambda d: d["backends"]["onnx"].update(logits_size=0), "backends.onnx.logits_size: 0 is not"),
+    (
+        lambda d: d["backends"]["onnx"].update(logits_rows=5),
+        "backends.onnx.logits_rows: 5 is not between 1 and 4",
+    ),
     (lambda d: d["backends"]["onnx"].update(rewind_tokens=-1), "onnx.rewind_tokens: -1 is not"),
     *(
         (

@@ -114,11 +114,13 @@ extern "C" const float* engine_run(engine* loaded, const int64_t* tokens, int co
   if (!result.ok()) check(result.error(), "run");
   loaded->outputs = std::move(*result);
   const auto& logits = loaded->outputs.at(0).toTensor();
-  if (logits.numel() != loaded->opened->logits_size) {
-    event_fail("the program gives %zd logits, the manifest says %ld", ssize_t(logits.numel()),
+  const ssize_t row = logits.size(logits.dim() - 1);
+  if (row != loaded->opened->logits_size) {
+    event_fail("the program gives rows of %zd logits, the manifest says %ld", row,
                loaded->opened->logits_size);
   }
-  return logits.const_data_ptr<float>();
+  // A call of a few tokens has a row after each.
+  return logits.const_data_ptr<float>() + (logits.numel() - row);
 }
 
 // The builder puts caches of global layers, then rings, into memory of their own behind that of

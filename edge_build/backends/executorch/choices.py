@@ -16,7 +16,7 @@ ACTIVATIONS: ActivationQuantization = "per_token_asymmetric"
 
 def plan_artifact(config: ModelConfig, plan: CachePlan, options: Mapping[str, str]) -> RunChoices:
     """Return what an artifact will be: local layers have true rings, however it was lowered."""
-    return RunChoices(plan.layers, DELEGATE, config.vocab_size)
+    return RunChoices(plan.layers, DELEGATE, config.vocab_size, plan.logits_rows)
 
 
 def rounded_attention(config: ModelConfig, plan: CachePlan) -> AttentionQuantization:

@@ -61,6 +61,7 @@ def lower(source: LoweringInput, bundle: Path) -> Artifact:
         caches=source.caches.layers,
         rewind_tokens=source.caches.rewind_tokens,
         logits_size=logits_size(source),
+        logits_rows=source.caches.logits_rows,
         components=(_decoder(report, len(source.caches.layers)),),
         options=DELEGATE,
         attention_quantization=rounded_attention(source.config, source.caches),

@@ -11,14 +11,14 @@ from torch.fx.passes.infra.pass_base import PassResult
 from pocketlm.edge_build.backend import LoweringInput
 from pocketlm.edge_build.backends.executorch.attention import CachedAttention
 from pocketlm.edge_build.backends.executorch.parts import replace_parts
-from pocketlm.models.decoder import Decoder
+from pocketlm.models.decoder import Decoder, last_rows
 
 # Padding columns of the logits: no sampler can choose them, and no softmax overflows on them.
 NEVER_CHOSEN = -1e9
 
 
 class StepProgram(nn.Module):
-    """The logits after the last of S new tokens, with the caches as state."""
+    """The logits after the last of S new tokens, or each of a few, with the caches as state."""
 
     def __init__(self, source: LoweringInput) -> None:
         super().__init__()
@@ -27,14 +27,17 @@ class StepProgram(nn.Module):
         replace_parts(self.decoder, source.weights)
         self.caches = CachedAttention(source.config, source.caches)
         self.padding = logits_size(source) - source.config.vocab_size
+        self.logits_rows = source.caches.logits_rows
 
     def forward(self, tokens: Tensor, input_pos: Tensor) -> Tensor:
-        """tokens [1, S] and input_pos [1], both int64 → [1, 1, logits_size]."""
+        """tokens [1, S] and input_pos [1], both int64 → [1, rows, logits_size]."""
         step = self.caches.step(tokens.shape[1], input_pos)
-        logits = self.decoder.forward_last(tokens, step)
+        hidden = last_rows(self.decoder.hidden(tokens, step), self.logits_rows)
+        # Without the batch: an open size beside it would have to be proven not to be one.
+        logits = self.decoder.logits(hidden[0])
         if self.padding:
             logits = torch.constant_pad_nd(logits, (0, self.padding), NEVER_CHOSEN)
-        return logits
+        return logits[None]
 
 
 def logits_size(source: LoweringInput) -> int:

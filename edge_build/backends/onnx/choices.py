@@ -36,6 +36,7 @@ def plan_artifact(config: ModelConfig, plan: CachePlan, options: Mapping[str, st
             **SESSION_OPTIONS,
         },
         logits_size=config.vocab_size,
+        logits_rows=plan.logits_rows,
     )
 
 

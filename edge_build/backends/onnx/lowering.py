@@ -69,6 +69,7 @@ def lower_model(source: LoweringInput, bundle: Path) -> Artifact:
         caches=caches,
         rewind_tokens=plan.rewind_tokens,
         logits_size=planned.logits_size,
+        logits_rows=planned.logits_rows,
         components=(_decoder(model.graph, len(caches)),),
         options=planned.options,
         attention_quantization=rounded_attention(source.config, plan),

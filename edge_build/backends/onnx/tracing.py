@@ -31,14 +31,14 @@ def cache_names(cache: int) -> tuple[str, str]:
 
 
 class _Graph(nn.Module):
-    """Tokens, mask and caches → logits and caches. Only the mask's length is used."""
+    """Tokens, mask and caches → logits, caches, rows of logits. Only the mask's length is used."""
 
     def __init__(
         self, config: ModelConfig, weights: WeightStore, plan: CachePlan, kv_scales: KvScales | None
     ) -> None:
         super().__init__()
         self.decoder = Decoder(config)
-        self.caches = plan.layers
+        self.caches, self.logits_rows = plan.layers, plan.logits_rows
         replace_modules(self.decoder, weights)
         self.rotary = OperatorModule(_rotary_tensors(config, plan.context_length))
         self.cache_scales = OperatorModule(_scale_tensors(plan, kv_scales))
@@ -50,8 +50,12 @@ class _Graph(nn.Module):
         positions = total - new + torch.arange(input_ids.shape[1])
         inputs = StepInputs(positions, total, past, self._tables(), self._scales())
         step = CachedAttention(self.decoder.config, self.caches, inputs)
-        logits = self.decoder.forward_last(input_ids, step)
-        return (logits, *(tensor for pair in step.present for tensor in pair))
+        rows = self.decoder.forward_last(input_ids, step, self.logits_rows)
+        present = (tensor for pair in step.present for tensor in pair)
+        if self.logits_rows == 1:
+            return (rows, *present)
+        # Stock runners bind one row, whatever the length of the call.
+        return (rows[:, -1:], *present, rows)
 
     def _tables(self) -> dict[Rotary, tuple[Tensor, Tensor]]:
         # Layers that rotate alike share a table whatever their window.
@@ -101,9 +105,17 @@ def trace(
             opset_version=least_opset(config, plan.layers),
             dynamic_shapes=({1: "new"}, {1: "total"}, [_dynamic(axis) for axis in axes]),
             input_names=["input_ids", "attention_mask", *names],
-            output_names=["logits", *(n.replace("past_key_values", "present") for n in names)],
+            output_names=[
+                "logits",
+                *(name.replace("past_key_values", "present") for name in names),
+                *(["logits_rows"] if plan.logits_rows > 1 else []),
+            ],
         )
     assert program is not None
+    if plan.logits_rows > 1:
+        # The exporter names the axis by its arithmetic.
+        rows = program.model.graph.outputs[-1]
+        rows.shape = onnx_ir.Shape([1, "rows", config.vocab_size])
     return program.model
 
 

@@ -58,8 +58,8 @@ class LoadedProgram:
                 f"executorch: {len(tokens)} tokens at position {position} failed: {error}; "
                 "reset the session, or build the bundle again"
             ) from error
-        row: NDArray[np.float32] = logits.numpy().reshape(-1)[: self._vocab_size].copy()
-        return row
+        rows: NDArray[np.float32] = logits.numpy()[0, :, : self._vocab_size].copy()
+        return rows
 
     def reset(self) -> None:
         """Nothing to clear: masks follow from the position, so old slots are never looked at."""
@@ -130,11 +130,15 @@ def _open(runtime: Any, path: Path, entry: BackendEntry) -> Any:
                 f"{path}: executorch cannot load it ({error}; {notices()}); "
                 "build the bundle again or copy it again"
             ) from error
-    sizes = tuple(meta.output_tensor_meta(0).sizes())
-    if meta.num_inputs() != 2 or sizes != (1, 1, entry.logits_size):
+    # A size that a call decides is given as the most that it may be.
+    sizes, wanted = (
+        list(meta.output_tensor_meta(0).sizes()),
+        [1, entry.logits_rows, entry.logits_size],
+    )
+    if meta.num_inputs() != 2 or sizes != wanted:
         raise RunError(
-            f"{path}: expected tokens and a position in and [1, 1, {entry.logits_size}] logits "
-            f"out, found {meta.num_inputs()} inputs and {list(sizes)}; build the bundle again"
+            f"{path}: expected tokens and a position in and {wanted} logits out, found "
+            f"{meta.num_inputs()} inputs and {sizes}; build the bundle again"
         )
     entry.decoder.check(path, _signature(meta))
     return program

@@ -49,7 +49,9 @@ class ExecutorchMemory:
         self, shape: ModelShape, choices: RunChoices, call_tokens: int, architecture: str
     ) -> tuple[int, str]:
         planned, planned_text = choices.planned_bytes, "planned by the artifact"
-        if planned is None:
+        # Where rows of logits are much of it, the program plans for them what only drafts fill.
+        rows_bytes = FLOAT_BYTES * choices.logits_rows * choices.logits_size
+        if planned is None or (choices.logits_rows > 1 and 2 * rows_bytes > planned):
             planned, planned_text = self._planned_bytes(shape, choices)
         if shape.caps_scores:
             slots = _most_slots(choices)
@@ -60,7 +62,8 @@ class ExecutorchMemory:
             # Products of the MLP lie in a workspace that is written whole while it is packed.
             workspace, what = shape.hidden, "beside them"
         # Logits lie in the same memory: what calls leave there counts as theirs.
-        planned = max(0, planned - FLOAT_BYTES * choices.logits_size) * call_tokens // shape.chunk
+        row = FLOAT_BYTES * choices.logits_size
+        planned = max(0, planned - row) * call_tokens // shape.chunk
         return planned + FLOAT_BYTES * call_tokens * workspace, (
             f"{planned_text}, less what logits take, for {call_tokens} of {shape.chunk} tokens + "
             f"{call_tokens} tokens x 4 bytes x {workspace:,} {what}"

@@ -23,6 +23,8 @@ from pocketlm.runtime_py.memory_prediction import heap_bytes
 # Manifest options with these prefixes are session configuration entries.
 _SESSION_PREFIXES = ("session.", "optimization.", "mlas.")
 _ERRORS_ONLY = 3
+# The output of a graph with logits after each token of a short call.
+LOGITS_ROWS = "logits_rows"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 # An AttributeProto's name, value (field 3) and type (field 20: INT), as protobuf writes them.
 _ACCURACY_NAME = b"\x0a\x0eaccuracy_level"
@@ -43,7 +45,7 @@ class OnnxModel:
         self._binding = session.io_binding()
         # Only the length of the mask is read.
         self._mask = np.ones((1, manifest.context_length), dtype=np.int64)
-        self._logits = np.zeros((1, 1, entry.logits_size), dtype=np.float32)
+        self._logits = np.zeros((1, entry.logits_rows, entry.logits_size), dtype=np.float32)
         # Zeros are pages that become resident when they are written.
         self._caches = [_allocate(cache) for cache in entry.caches for _ in range(2)]
         self._bind_buffers()
@@ -55,8 +57,12 @@ class OnnxModel:
         assert total <= self._mask.shape[1], f"{total} positions; there are {self._mask.shape[1]}"
         self._binding.bind_cpu_input("input_ids", np.array([tokens], dtype=np.int64))
         self._binding.bind_cpu_input("attention_mask", self._mask[:, :total])
+        most = self.entry.logits_rows
+        # A longer call gives its last two: see last_rows in models/decoder.py.
+        rows = len(tokens) if len(tokens) <= most else min(2, most)
+        self._bind_logits(rows)
         self._session.run_with_iobinding(self._binding)
-        return self._logits[0, 0, : self.vocab_size].copy()
+        return self._logits[0, :rows, : self.vocab_size].copy()
 
     def reset(self) -> None:
         """Forget every position: the next run at position 0 sees no older row."""
@@ -78,8 +84,12 @@ class OnnxModel:
             binding = ("cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
             self._binding.bind_input(f"past_key_values.{layer}.{kind}", *binding)
             self._binding.bind_output(f"present.{layer}.{kind}", *binding)
-        logits = self._logits
-        self._binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+
+    def _bind_logits(self, rows: int) -> None:
+        # A graph with one row has no other output.
+        name = "logits" if self.entry.logits_rows == 1 else LOGITS_ROWS
+        logits = self._logits[:, :rows]
+        self._binding.bind_output(name, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 
 
 def _allocate(cache: CacheEntry) -> NDArray[Any]:

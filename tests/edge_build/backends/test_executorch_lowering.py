@@ -30,6 +30,7 @@ from pocketlm.runtime_py.kv_choice import KvName
 from tests.artifacts import (
     CHUNK,
     CONTEXT,
+    LOGITS_ROWS,
     TOKENIZER_SIZE,
     TWO_LAYERS,
     executorch_source,
@@ -201,7 +202,7 @@ def test_the_decoder_is_what_the_runtime_finds() -> None:
     tokens, position = decoder.signature.inputs
     (logits,) = decoder.signature.outputs
     assert (str(tokens), str(position)) == (f"a tensor: int64[1, {CHUNK}]", "a tensor: int64[1]")
-    assert str(logits) == f"a tensor: float32[1, 1, {TOKENIZER_SIZE}]"
+    assert str(logits) == f"a tensor: float32[1, {LOGITS_ROWS}, {TOKENIZER_SIZE}]"
     for ours, found in (
         (tokens, meta.input_tensor_meta(0)),
         (position, meta.input_tensor_meta(1)),

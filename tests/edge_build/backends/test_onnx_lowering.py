@@ -177,10 +177,19 @@ def test_cache_bytes_in_the_file_equal_the_plan(family: str, local_cache: str, k
     assert kv_cache_bytes(built.model_file) == planned == built.entry.kv_cache_bytes
 
 
-def test_logits_are_of_the_last_token_only() -> None:
-    logits = lowered_onnx(Build("gemma3_text")).graph.outputs[0]
+def test_stock_runners_find_the_logits_of_the_last_token_alone() -> None:
+    logits, *present, rows = lowered_onnx(Build("gemma3_text")).graph.outputs
     assert logits.name == "logits"
     assert logits.shape == onnx_ir.Shape([1, 1, 512])
+    assert all("present" in value.name for value in present)
+    assert rows.name == "logits_rows"
+    assert rows.shape == onnx_ir.Shape([1, "rows", 512])
+
+
+def test_a_graph_with_one_row_of_logits_has_no_other_output() -> None:
+    built = lowered_onnx(Build("qwen3", chunk=1))
+    assert built.artifact.logits_rows == 1
+    assert [value.name for value in built.graph.outputs if "logits" in value.name] == ["logits"]
 
 
 # Codes in windows: test_onnx_graph_cache.py lowers them cold.

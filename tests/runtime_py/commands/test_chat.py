@@ -22,6 +22,27 @@ def test_chat_answers_line_by_line(invoke: Invoke, fake_bundle: Any) -> None:
     assert fake_bundle.model.closed
 
 
+def test_undo_takes_the_last_turn_back(invoke: Invoke, fake_bundle: Any) -> None:
+    result = invoke("chat", stdin="ab\n/undo\nhello\n")
+    assert "taken back: ab\n" in result.stderr
+    # The question that follows is the first one again.
+    assert result.stdout.endswith("fine €.\n")
+
+
+def test_retry_asks_the_last_message_again(invoke: Invoke, fake_bundle: Any) -> None:
+    result = invoke("chat", "--max-new-tokens", "2", stdin="hello\n/retry\n")
+    assert result.stdout == "fi\nfi\n"
+    # Only the prompt's last token is processed again.
+    assert "prompt 1 tokens in " in result.stderr
+
+
+@pytest.mark.parametrize("command", ["/undo", "/retry"])
+def test_nothing_can_be_taken_back_before_the_first_message(invoke: Invoke, command: str) -> None:
+    result = invoke("chat", stdin=f"{command}\nhello\n")
+    assert f"error: {command}: nothing was asked yet" in result.stderr
+    assert result.stdout == "fine €.\n"
+
+
 def test_chat_ends_with_its_input(invoke: Invoke) -> None:
     assert invoke("chat", stdin="").exit_code == 0
 
@@ -88,7 +109,10 @@ def asked(fake_bundle: Any) -> str:
         ("/help", "/reset   begins anew"),
         ("/hepl", "error: /hepl: no such command; did you mean /help?"),
         ("/resett now", "error: /resett now: no such command; did you mean /reset?"),
-        ("/frobnicate", "error: /frobnicate: no such command; known: /help, /reset, /exit;"),
+        (
+            "/frobnicate",
+            "error: /frobnicate: no such command; known: /help, /undo, /retry, /reset, /exit;",
+        ),
     ],
 )
 def test_what_looks_like_a_command_is_answered_here(

@@ -32,5 +32,5 @@ def _lowered_template(template: Template) -> bytes:
         lowered, edge = lowering.lowered_program(template.source, template.methods)
     named_data = edge._named_data_store.get_named_data_store_output()
     kept = without_weights(lowered.executorch_program, named_data, template).to_bytes()
-    clear_executorch_caches()
+    clear_executorch_caches(edge.exported_program())
     return kept
