@@ -29,7 +29,7 @@ class GenerationRequest:
         max_new_tokens: None is as many as the context has room for.
         seen: tokens that stand before the prompt in the session; for the repetition penalty.
         should_stop: asked between steps; True ends the answer as Ctrl-C does.
-        drafter: guesses tokens, so that one call gives several; the answer is the same.
+        drafter: guesses tokens, so that one call gives several; each is chosen as without it.
     """
 
     options: SamplingOptions

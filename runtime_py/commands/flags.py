@@ -89,7 +89,7 @@ draft_option = click.option(
     default="off",
     show_default=True,
     help="Speculative decoding: guess tokens by `prompt`, from repetitions in the text, or by the "
-    "smaller bundle NAME with the same tokenizer. The answer is the same.",
+    "smaller bundle NAME with the same tokenizer. Each token is still the model's own choice.",
 )
 
 _SAMPLING = (
