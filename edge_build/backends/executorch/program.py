@@ -37,7 +37,8 @@ class StepProgram(nn.Module):
         logits = self.decoder.logits(hidden[0])
         if self.padding:
             logits = torch.constant_pad_nd(logits, (0, self.padding), NEVER_CHOSEN)
-        return logits[None]
+        # A view costs nothing; to unsqueeze would copy.
+        return logits.view(1, *logits.shape)
 
 
 def logits_size(source: LoweringInput) -> int:
