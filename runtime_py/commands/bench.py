@@ -34,35 +34,19 @@ class _Lengths(click.ParamType):
         return tuple(dict.fromkeys(int(part) for part in parts))
 
 
+def _lengths_option(
+    short: str, flag: str, name: str, default: str, what: str
+) -> Callable[[Command], Command]:
+    return click.option(
+        short, flag, name, type=_Lengths(), default=default, show_default=True, help=what
+    )
+
+
 @click.command(short_help="Measure how fast a bundle is on this machine.")
 @bundle_argument
-@click.option(
-    "-p",
-    "--n-prompt",
-    "prompts",
-    type=_Lengths(),
-    default="512",
-    show_default=True,
-    help="Prompt lengths in tokens; 0 is none.",
-)
-@click.option(
-    "-n",
-    "--n-gen",
-    "answers",
-    type=_Lengths(),
-    default="128",
-    show_default=True,
-    help="Answer lengths in tokens; 0 is none.",
-)
-@click.option(
-    "-d",
-    "--n-depth",
-    "depths",
-    type=_Lengths(),
-    default="0",
-    show_default=True,
-    help="Tokens that are in the caches before.",
-)
+@_lengths_option("-p", "--n-prompt", "prompts", "512", "Prompt lengths in tokens; 0 is none.")
+@_lengths_option("-n", "--n-gen", "answers", "128", "Answer lengths in tokens; 0 is none.")
+@_lengths_option("-d", "--n-depth", "depths", "0", "Tokens that are in the caches before.")
 @click.option(
     "-r",
     "--repetitions",
