@@ -129,3 +129,14 @@ def test_gemma_3_1b_needs_what_the_documentation_says() -> None:
 def test_impossible_sizes_are_refused(context: int, chunk: int, message: str) -> None:
     with pytest.raises(BuildError, match=message):
         plan_caches(config_with((8, None)), context, chunk)
+
+
+@pytest.mark.parametrize("rows", [0, 6])
+def test_rows_of_logits_are_those_of_a_call(rows: int) -> None:
+    config = config_with((8, None))
+    with pytest.raises(BuildError) as caught:
+        plan_caches(config, context_length=40, chunk=5, logits_rows=rows)
+    assert str(caught.value) == (
+        f"--logits-rows {rows}: a call has at most 5 tokens; give 1 to that"
+    )
+    assert plan_caches(config, context_length=40, chunk=5, logits_rows=5).logits_rows == 5
